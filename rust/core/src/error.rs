@@ -1,0 +1,62 @@
+//! Owns every error the core can return, one variant and one message each. Knows nothing of Python.
+
+use core::fmt;
+
+/// What can be wrong with a request. The message names the offending value and what is accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Error {
+    /// A dtype name that is not in the list of [`crate::Dtype`].
+    UnknownDtype(String),
+    /// `moments` is neither 2 nor 4.
+    Moments(u32),
+    /// Skewness or kurtosis of a summary that kept two moments.
+    MomentsNotKept(&'static str),
+    /// Two states that count different things cannot be merged.
+    Incompatible(String),
+    /// Serialised bytes that are not ours, of another version, or cut short.
+    Bytes(String),
+    /// An axis that cannot exist.
+    Axis(String),
+    /// A dimension outside the tensor's rank.
+    Dim {
+        /// The requested dimension.
+        dim: i64,
+        /// The tensor's rank.
+        ndim: usize,
+    },
+    /// A SIMD level that is unknown or that this machine cannot run.
+    Level(String),
+    /// Any other argument out of range.
+    Argument(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownDtype(name) => {
+                write!(f, "unknown dtype: {name}; accepted: {}", crate::Dtype::names().join(", "))
+            }
+            Self::Moments(n) => write!(f, "moments must be 2 or 4, got: {n}"),
+            Self::MomentsNotKept(field) => {
+                write!(
+                    f,
+                    "{field} needs the third and fourth moments; ask for them with moments=4 (this state was made with moments=2)"
+                )
+            }
+            Self::Incompatible(text)
+            | Self::Bytes(text)
+            | Self::Axis(text)
+            | Self::Level(text)
+            | Self::Argument(text) => f.write_str(text),
+            Self::Dim { dim, ndim: 0 } => write!(f, "a 0-d tensor has no dim to choose, got dim: {dim}"),
+            Self::Dim { dim, ndim } => {
+                write!(f, "dim must be in [-{ndim}, {}] for a tensor of rank {ndim}, got: {dim}", ndim - 1)
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The result type of this crate.
+pub type Result<T> = core::result::Result<T, Error>;

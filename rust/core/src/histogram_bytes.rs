@@ -1,0 +1,116 @@
+//! Owns the byte form of a [`Histogram`]: the axis, then the counts that are not zero. The same counts give the same bytes.
+
+use crate::axis::Axis;
+use crate::bytes::{Reader, Writer};
+use crate::error::{Error, Result};
+use crate::histogram::{Bins, Histogram};
+use crate::histogram_log::Key;
+use crate::kernel::bins::Specials;
+
+const MAGIC: [u8; 4] = *b"TSHI";
+const WHAT: &str = "Histogram";
+const REGULAR: u8 = 0;
+const VARIABLE: u8 = 1;
+const LOG_LINEAR: u8 = 2;
+
+impl Histogram {
+    /// The versioned byte form.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut w = Writer::new(MAGIC);
+        match &self.axis {
+            Axis::LogLinear { precision } => {
+                w.u8(LOG_LINEAR);
+                w.u8(*precision);
+            }
+            Axis::Regular { edges, .. } | Axis::Variable { edges } => {
+                w.u8(if matches!(self.axis, Axis::Regular { .. }) { REGULAR } else { VARIABLE });
+                w.u64(edges.values().len() as u64);
+                for &edge in edges.values() {
+                    w.f64(edge);
+                }
+            }
+        }
+        w.u8(self.value_bits);
+        for n in [self.specials.nan, self.specials.posinf, self.specials.neginf] {
+            w.u64(n);
+        }
+        let entries = self.entries();
+        w.u64(entries.len() as u64);
+        for (place, n) in entries {
+            w.i64(place);
+            w.u64(n);
+        }
+        w.finish()
+    }
+
+    /// Reads [`Histogram::to_bytes`] back.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let mut r = Reader::new(bytes, MAGIC, WHAT)?;
+        let axis = match r.u8()? {
+            LOG_LINEAR => Axis::log_linear(i64::from(r.u8()?))?,
+            kind @ (REGULAR | VARIABLE) => {
+                let len = r.len(8)?;
+                let edges = (0..len).map(|_| r.f64()).collect::<Result<Vec<f64>>>()?;
+                if kind == VARIABLE {
+                    Axis::variable(edges)?
+                } else {
+                    let (start, stop) = edges.first().copied().zip(edges.last().copied()).unwrap_or((0.0, 0.0));
+                    Axis::regular(start, stop, edges)?
+                }
+            }
+            kind => return Err(Error::Bytes(format!("serialised Histogram has an unknown kind of axis: {kind}"))),
+        };
+        let value_bits = r.u8()?;
+        let specials = Specials { nan: r.u64()?, posinf: r.u64()?, neginf: r.u64()? };
+        let len = r.len(16)?;
+        let entries = (0..len).map(|_| Ok((r.i64()?, r.u64()?))).collect::<Result<Vec<_>>>()?;
+        r.finish()?;
+        Self::from_entries(axis, value_bits, specials, &entries)
+    }
+
+    /// The counts that are not zero, each with its place. For an edge table the place is 0 below the first edge, then the number of
+    /// the bin from 1 on. For `LogLinear` it is 0 for zeros, else the signed number of the bin's magnitude, from ±1 on.
+    pub fn entries(&self) -> Vec<(i64, u64)> {
+        match &self.bins {
+            Bins::Edges(ranks) => {
+                ranks.iter().enumerate().filter(|&(_, &n)| n > 0).map(|(i, &n)| (i as i64, n)).collect()
+            }
+            Bins::Log(counts) => {
+                let zeros = (counts.zeros > 0).then_some((0, counts.zeros));
+                let mut entries: Vec<(i64, u64)> =
+                    counts.occupied().map(|(key, n)| (signed(key), n)).chain(zeros).collect();
+                entries.sort_unstable();
+                entries
+            }
+        }
+    }
+
+    /// Puts [`Histogram::entries`] back together.
+    pub fn from_entries(axis: Axis, value_bits: u8, specials: Specials, entries: &[(i64, u64)]) -> Result<Self> {
+        let mut histogram = Self { specials, value_bits, ..Self::new(axis) };
+        for &(place, n) in entries {
+            let found = match &mut histogram.bins {
+                Bins::Edges(ranks) => {
+                    usize::try_from(place).ok().and_then(|i| ranks.get_mut(i)).map(|count| *count = n).is_some()
+                }
+                Bins::Log(counts) if place == 0 => {
+                    counts.zeros = n;
+                    true
+                }
+                Bins::Log(counts) => match u32::try_from(place.unsigned_abs() - 1) {
+                    Ok(magnitude) => counts.add_key(Key { negative: place < 0, magnitude }, n),
+                    Err(_) => false,
+                },
+            };
+            if !found {
+                return Err(Error::Bytes(format!("a Histogram of {} has no bin at place: {place}", histogram.axis)));
+            }
+        }
+        Ok(histogram)
+    }
+}
+
+fn signed(key: Key) -> i64 {
+    let place = i64::from(key.magnitude) + 1;
+    if key.negative { -place } else { place }
+}

@@ -1,0 +1,236 @@
+//! Owns the counting of a block of wide floats into the bins of an edge table. Knows nothing of tensors, dtypes or threads.
+//!
+//! Per group of 64 values the bins are computed without a branch and then counted one by one, each into its own copy of the counters:
+//! on equal neighbours a single counter would make every increment wait for the one before it.
+
+use super::bins::RankCounter;
+use super::lanes::Lanes;
+use super::prefetch::{LINE, prefetch};
+use super::wide::Wide;
+use crate::histogram_edges::{Edges, Method, Soft};
+use crate::level::Kernel;
+
+/// Values whose bins are computed together.
+const GROUP: usize = 64;
+
+/// Counts of one block that are taken from comparisons rather than from bins.
+#[derive(Clone, Copy, Default)]
+struct Apart {
+    below: u32,
+    at_stop: u32,
+    soft: u32,
+    nonfinite: u32,
+}
+
+/// One block, counted into the table.
+pub(super) struct BlockKernel<'c, 'a, W, const COPIES: usize> {
+    pub(super) p: *const W,
+    pub(super) len: usize,
+    pub(super) method: Method,
+    pub(super) counter: &'c mut RankCounter<'a>,
+}
+
+impl<W: Wide, const COPIES: usize> Kernel for BlockKernel<'_, '_, W, COPIES> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _lanes: L) {
+        let Self { p, len, method, counter } = self;
+        let edges = counter.edges;
+        let last = edges.values().len();
+        let soft = if let Method::Guess { soft, .. } = method { soft } else { None };
+        // SAFETY: `RankCounter::block` vouches for `len` elements.
+        let apart = unsafe { look(p, len, edges, soft) };
+        let (nan_rank, below_from) = match method {
+            Method::Guess { scale, .. } => {
+                let bin = GuessBin::new(edges, scale);
+                // SAFETY: as above; a guess is clamped to the slots.
+                unsafe {
+                    each_group::<W, COPIES>(p, len, &mut counter.table, |_, x| (bin.of(x) as u32, false), |_, _| 0)
+                };
+                (1, 1)
+            }
+            Method::Compare { scale, doubt } => {
+                let bin = GuessBin::new(edges, scale);
+                let lower = edges.lower();
+                let guess = |_: usize, x: W| bin.doubted(x, doubt);
+                // SAFETY: as above; a corrected guess is a bin whose bounds hold the value, so it stays in the slots.
+                unsafe { each_group::<W, COPIES>(p, len, &mut counter.table, guess, |i, x| corrected(lower, i, x)) };
+                (1, 1)
+            }
+            Method::Search => {
+                let guide = edges.guide();
+                // SAFETY: as above; a rank is at most the number of edges.
+                unsafe {
+                    each_group::<W, COPIES>(
+                        p,
+                        len,
+                        &mut counter.table,
+                        |_, x| (guide.rank(x.to_f64()) as u32, false),
+                        |_, _| 0,
+                    )
+                };
+                (last, 0)
+            }
+        };
+        counter.move_counts(below_from, 0, if below_from == 0 { 0 } else { apart.below });
+        counter.move_counts(last, last - 1, apart.at_stop);
+        if let Some(soft) = soft {
+            counter.move_counts(soft.guessed + 1, soft.right + 1, apart.soft);
+        }
+        if apart.nonfinite > 0 {
+            let before = counter.specials.nan;
+            // SAFETY: as above.
+            unsafe { counter.specials.count(p, len) };
+            let nan = counter.specials.nan - before;
+            if let Some(count) = counter.ranks.get_mut(nan_rank) {
+                *count = count.wrapping_sub(nan);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `p` must be readable for `len` elements.
+#[inline(always)]
+unsafe fn look<W: Wide>(p: *const W, len: usize, edges: &Edges, soft: Option<Soft>) -> Apart {
+    let start = W::at_least(edges.start());
+    let nearest = W::at_least(edges.stop());
+    // A last edge that the type cannot hold is never hit.
+    let stop = if nearest.to_f64() == edges.stop() { nearest } else { W::NAN };
+    let (from, to) = soft.map_or((W::NAN, W::NAN), |s| (W::at_least(s.from), W::at_least(s.to)));
+    let mut apart = Apart::default();
+    for i in 0..len {
+        // SAFETY: inside.
+        let x = unsafe { p.add(i).read_unaligned() };
+        apart.below += u32::from(x < start);
+        apart.at_stop += u32::from(x == stop);
+        apart.soft += u32::from((x >= from) & (x < to));
+        apart.nonfinite += u32::from(x.magnitude() >= W::INFINITY);
+    }
+    apart
+}
+
+/// The first guess of a bin.
+#[derive(Clone, Copy)]
+struct GuessBin {
+    start: f64,
+    scale: f64,
+    bins: f64,
+}
+
+impl GuessBin {
+    #[inline(always)]
+    fn new(edges: &Edges, scale: f64) -> Self {
+        Self { start: edges.start(), scale, bins: (edges.values().len() - 1) as f64 }
+    }
+
+    #[inline(always)]
+    fn place<W: Wide>(self, x: W) -> f64 {
+        (x.to_f64() - self.start) * self.scale
+    }
+
+    /// Between 0 and the number of bins; NaN becomes 0.
+    #[inline(always)]
+    fn clamp(self, t: f64) -> f64 {
+        let t = if t > 0.0 { t } else { 0.0 };
+        if t < self.bins { t } else { self.bins }
+    }
+
+    /// The rank: the whole part of the place, plus one.
+    #[inline(always)]
+    fn of<W: Wide>(self, x: W) -> i32 {
+        // SAFETY: clamped to [0, 2^24].
+        1 + unsafe { self.clamp(self.place(x)).to_int_unchecked::<i32>() }
+    }
+
+    /// The rank, and whether the place is close to a whole number in range.
+    #[inline(always)]
+    fn doubted<W: Wide>(self, x: W, doubt: f64) -> (u32, bool) {
+        let t = self.place(x);
+        let inside = self.clamp(t);
+        // SAFETY: clamped to [0, 2^24], so half more is in range too.
+        let (bin, nearest) = unsafe { (inside.to_int_unchecked::<i32>(), (inside + 0.5).to_int_unchecked::<i32>()) };
+        ((1 + bin) as u32, (t - f64::from(nearest)).abs() <= doubt)
+    }
+}
+
+/// The rank next to a guessed one whose bounds hold `x`. The guess is at most one off.
+#[inline(always)]
+fn corrected<W: Wide>(lower: &[f64], guessed: u32, x: W) -> u32 {
+    let x = x.to_f64();
+    let bin = guessed as usize - 1;
+    // SAFETY: a guessed bin is at most the number of bins, and `lower` has two entries more than there are bins. The first is -inf, so
+    // that bin 0 is never lowered; the one after the last edge is NaN, so that the last is never raised.
+    let (low, high) = unsafe { (*lower.get_unchecked(bin), *lower.get_unchecked(bin + 1)) };
+    guessed - u32::from(x < low) + u32::from(x >= high)
+}
+
+/// Computes and counts ranks, group by group. Where `rank` doubts one of a group, all of the group go through `check`.
+///
+/// # Safety
+/// `p` must be readable for `len` elements; all ranks times `COPIES` must be inside `table`.
+#[inline(always)]
+unsafe fn each_group<W: Wide, const COPIES: usize>(
+    p: *const W,
+    len: usize,
+    table: &mut [u32],
+    rank: impl Fn(usize, W) -> (u32, bool),
+    check: impl Fn(u32, W) -> u32,
+) {
+    let mut start = 0;
+    while start < len {
+        let count = GROUP.min(len - start);
+        let mut ranks = [0_u32; GROUP];
+        let mut doubts = 0_u32;
+        // SAFETY: the group lies inside the block.
+        let at = |i: usize| unsafe { p.add(start + i).read_unaligned() };
+        if count == GROUP {
+            // The next block is looked at from its start as soon as this one is counted.
+            for line in 0..GROUP * size_of::<W>() / LINE {
+                prefetch(p.wrapping_add(len + start + line * LINE / size_of::<W>()));
+            }
+            for (i, slot) in ranks.iter_mut().enumerate() {
+                let (r, doubted) = rank(i, at(i));
+                *slot = r;
+                doubts |= u32::from(doubted);
+            }
+        } else {
+            for (i, slot) in ranks.iter_mut().enumerate().take(count) {
+                let (r, doubted) = rank(i, at(i));
+                *slot = r;
+                doubts |= u32::from(doubted);
+            }
+        }
+        if doubts != 0 {
+            for (i, slot) in ranks.iter_mut().enumerate().take(count) {
+                *slot = check(*slot, at(i));
+            }
+        }
+        // SAFETY: the caller vouches for the ranks.
+        unsafe { increment::<COPIES>(table, &ranks, count) };
+        start += count;
+    }
+}
+
+/// # Safety
+/// Every rank times `COPIES` must be inside `table`.
+#[inline(always)]
+unsafe fn increment<const COPIES: usize>(table: &mut [u32], ranks: &[u32; GROUP], count: usize) {
+    let mut one = |rank: u32, copy: usize| {
+        // SAFETY: the caller vouches for the ranks.
+        unsafe { *table.get_unchecked_mut(rank as usize * COPIES + copy % COPIES) += 1 };
+    };
+    if count == GROUP {
+        let (eights, _) = ranks.as_chunks::<8>();
+        for eight in eights {
+            for (i, &rank) in eight.iter().enumerate() {
+                one(rank, i);
+            }
+        }
+    } else {
+        for (i, &rank) in ranks.iter().enumerate().take(count) {
+            one(rank, i);
+        }
+    }
+}

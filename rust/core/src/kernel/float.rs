@@ -1,0 +1,346 @@
+//! Owns the chunk kernel of f16, bf16, f32 and f64. Knows nothing of 8-bit floats, integers or threads.
+//!
+//! Per block a fast tier assumes that all values are finite and normal. Sums then tell whether that was true (a NaN or infinity makes
+//! the sum of magnitudes non-finite), the smallest magnitude tells about subnormals, and only such a block is looked at again.
+
+use core::mem::MaybeUninit;
+
+use super::central::recentre;
+use super::lanes::{LANES, Lanes, Scan, ScanReport, WideFloat};
+use super::sums::{PairLanes, all_finite, widen_tail};
+use super::{BLOCK, Moments};
+use crate::Dtype;
+use crate::double::{Double, exponent, scalb};
+use crate::number::Number;
+use crate::stats::{Counts, Extremes, Stats};
+
+/// Elements per round of the fast tier: a common multiple of every scan's step.
+const ROUND: usize = 32;
+
+/// Magnitudes in `[2^-200, 2^200]` can be raised to the fourth power and added 2^60 times without leaving the range of `f64`.
+const SAFE_EXPONENT: i32 = 200;
+
+/// A mean of squares more than this many times the variance means that raw sums would lose over ten bits: measure from the mean then.
+const CANCELLATION: f64 = 1024.0;
+
+struct Chunk<L: Lanes> {
+    sum: PairLanes<L>,
+    l1: PairLanes<L>,
+    squares: PairLanes<L>,
+    counts: Counts,
+    min: f64,
+    max: f64,
+    absmin: f64,
+}
+
+/// # Safety
+/// `p` must be readable for `len` elements; it need not be aligned.
+#[inline(always)]
+pub(super) unsafe fn chunk<L: Lanes, E: WideFloat>(lanes: L, p: *const E, len: usize, moments: Moments) -> Stats {
+    let zero = PairLanes::zero(lanes);
+    let mut chunk = Chunk {
+        sum: zero,
+        l1: zero,
+        squares: zero,
+        counts: Counts::default(),
+        min: f64::INFINITY,
+        max: f64::NEG_INFINITY,
+        absmin: f64::INFINITY,
+    };
+    let mut start = 0;
+    while start < len {
+        let n = BLOCK.min(len - start);
+        // SAFETY: the block lies inside the chunk.
+        unsafe { chunk.block(lanes, p.add(start), n) };
+        start += n;
+    }
+    // SAFETY: as the caller vouches.
+    unsafe { chunk.finish(lanes, p, len, moments) }
+}
+
+impl<L: Lanes> Chunk<L> {
+    /// # Safety
+    /// `p` must be readable for `n` elements.
+    #[inline(always)]
+    unsafe fn block<E: WideFloat>(&mut self, lanes: L, p: *const E, n: usize) {
+        let mut scan = E::Scan::<L>::new();
+        let mut fast = FastSums::new(lanes);
+        let whole = n - n % ROUND;
+        // SAFETY: every load below lies inside the first `whole` elements.
+        unsafe {
+            if L::FUSED {
+                let mut i = 0;
+                while i < whole {
+                    scan_round::<E, L>(&mut scan, p.add(i));
+                    fast.round(lanes, p.add(i));
+                    i += ROUND;
+                }
+            } else {
+                let mut i = 0;
+                while i < whole {
+                    scan_round::<E, L>(&mut scan, p.add(i));
+                    i += ROUND;
+                }
+                let mut i = 0;
+                while i < whole {
+                    fast.round(lanes, p.add(i));
+                    i += ROUND;
+                }
+            }
+        }
+        let (mut padding, mut copied) = (0_u64, 0.0);
+        if whole < n {
+            let rest = n - whole;
+            // Zeros add nothing to sums; for the scan the last element is repeated and its copies are taken off the counts.
+            // SAFETY: all-zero bits are a valid element, and `rest` elements are readable at the end of the block.
+            unsafe {
+                let mut padded = MaybeUninit::<[E; ROUND]>::zeroed();
+                let slots: *mut E = padded.as_mut_ptr().cast();
+                core::ptr::copy_nonoverlapping(p.add(whole).cast::<u8>(), slots.cast::<u8>(), rest * size_of::<E>());
+                fast.round(lanes, slots);
+                let last = *slots.add(rest - 1);
+                for j in rest..ROUND {
+                    slots.add(j).write(last);
+                }
+                scan_round::<E, L>(&mut scan, slots);
+                padding = (ROUND - rest) as u64;
+                copied = last.to_f64();
+            }
+        }
+        if !all_finite(lanes, fast.l1) {
+            // SAFETY: as the caller vouches.
+            unsafe { self.unusual_block(lanes, p, n) };
+            return;
+        }
+        self.sums::<E>(lanes, &fast);
+        let report = scan.report(E::decode);
+        self.scanned(report, n as u64, padding, copied);
+        if report.absmin < E::MIN_NORMAL {
+            for i in 0..n {
+                // SAFETY: inside the block.
+                self.counts.subnormal += u64::from(unsafe { p.add(i).read_unaligned() }.is_subnormal());
+            }
+        }
+    }
+
+    /// A block with NaN or infinities (or f64 values so large that their sum is one). Non-finite values are counted, the scan sees
+    /// another value of the block in their place, and sums see zero.
+    ///
+    /// # Safety
+    /// `p` must be readable for `n` elements, at most [`BLOCK`].
+    #[inline(always)]
+    unsafe fn unusual_block<E: WideFloat>(&mut self, lanes: L, p: *const E, n: usize) {
+        let bits: *const E::Bits = p.cast();
+        // SAFETY: inside the block, for each index below `n`.
+        let at = |i: usize| unsafe { bits.add(i).read_unaligned() };
+        let Some(first) = (0..n).map(at).find(|&b| b & E::MAGNITUDE < E::INFINITY) else {
+            self.count_nonfinite(E::INFINITY, E::NEG_INFINITY, E::MAGNITUDE, (0..n).map(at));
+            return;
+        };
+        self.count_nonfinite(E::INFINITY, E::NEG_INFINITY, E::MAGNITUDE, (0..n).map(at));
+        let mut stand_in = [first; BLOCK];
+        let mut replaced = 0_u64;
+        for (i, slot) in stand_in.iter_mut().enumerate().take(n) {
+            let bits = at(i);
+            let finite = bits & E::MAGNITUDE < E::INFINITY;
+            *slot = if finite { bits } else { first };
+            replaced += u64::from(!finite);
+        }
+        let mut scan = E::Scan::<L>::new();
+        let padded = n.next_multiple_of(ROUND);
+        let mut i = 0;
+        while i < padded {
+            // SAFETY: `padded` is at most BLOCK, a multiple of ROUND.
+            unsafe { scan_round::<E, L>(&mut scan, stand_in.as_ptr().add(i).cast()) };
+            i += ROUND;
+        }
+        let copies = replaced + (padded - n) as u64;
+        self.scanned(scan.report(E::decode), n as u64 - replaced, copies, E::decode(first));
+        for &bits in &stand_in[..n] {
+            let x = E::decode(bits).abs();
+            self.counts.subnormal += u64::from(x > 0.0 && x < E::MIN_NORMAL);
+        }
+        let stand_in = E::decode(first).abs();
+        self.counts.subnormal -= if stand_in > 0.0 && stand_in < E::MIN_NORMAL { replaced } else { 0 };
+
+        let nothing = lanes.splat(0.0);
+        let mut fast = FastSums::new(lanes);
+        let whole = n - n % LANES;
+        let mut i = 0;
+        while i < whole {
+            // SAFETY: sixteen elements before `whole` are inside the block.
+            fast.add::<E>(lanes, lanes.finite_or(unsafe { E::widen(lanes, p.add(i)) }, nothing));
+            i += LANES;
+        }
+        // SAFETY: the rest of the block.
+        fast.add::<E>(lanes, lanes.finite_or(unsafe { widen_tail(lanes, p.add(whole), n - whole, 0.0) }, nothing));
+        self.sums::<E>(lanes, &fast);
+    }
+
+    /// Adds the NaN and infinities among some bits to the counts.
+    #[inline(always)]
+    fn count_nonfinite<B: Copy + Ord + core::ops::BitAnd<Output = B>>(
+        &mut self,
+        infinity: B,
+        neg_infinity: B,
+        magnitude: B,
+        values: impl Iterator<Item = B>,
+    ) {
+        let (mut nan, mut posinf, mut neginf) = (0_u32, 0_u32, 0_u32);
+        for bits in values {
+            nan += u32::from(bits & magnitude > infinity);
+            posinf += u32::from(bits == infinity);
+            neginf += u32::from(bits == neg_infinity);
+        }
+        self.counts.nan += u64::from(nan);
+        self.counts.posinf += u64::from(posinf);
+        self.counts.neginf += u64::from(neginf);
+    }
+
+    /// Takes in what a scan found among `n` values and some `copies` of one of them.
+    #[inline(always)]
+    fn scanned(&mut self, report: ScanReport, n: u64, copies: u64, copied: f64) {
+        let zero = report.zero - if copied == 0.0 { copies } else { 0 };
+        let positive = report.positive - if copied > 0.0 { copies } else { 0 };
+        self.counts.zero += zero;
+        self.counts.positive += positive;
+        self.counts.negative += n - zero - positive;
+        self.min = if report.min < self.min { report.min } else { self.min };
+        self.max = if report.max > self.max { report.max } else { self.max };
+        self.absmin = if report.absmin < self.absmin { report.absmin } else { self.absmin };
+    }
+
+    /// Takes in the sums of a block.
+    #[inline(always)]
+    fn sums<E: WideFloat>(&mut self, lanes: L, fast: &FastSums<L>) {
+        if E::DTYPE == Dtype::F64 {
+            self.sum.add_pair(lanes, fast.pair);
+        } else {
+            self.sum.add(lanes, fast.sum);
+        }
+        self.l1.add(lanes, fast.l1);
+        self.squares.add(lanes, fast.squares);
+    }
+
+    /// # Safety
+    /// `p` must be readable for `len` elements: the ones that were counted.
+    #[inline(always)]
+    unsafe fn finish<E: WideFloat>(self, lanes: L, p: *const E, len: usize, moments: Moments) -> Stats {
+        let mut stats = Stats { counts: self.counts, ..Stats::default() };
+        let n = self.counts.finite();
+        if n == 0 {
+            return stats;
+        }
+        // A zero extreme is +0, whatever the sign of the zeros: adding +0 turns -0 into it.
+        let (min, max) = (self.min + 0.0, self.max + 0.0);
+        let absmin = (self.absmin < f64::INFINITY).then_some(Number::Float(self.absmin));
+        stats.extremes = Some(Extremes { min: Number::Float(min), max: Number::Float(max), absmin });
+        let absmax = min.abs().max(max.abs());
+        if absmax == 0.0 {
+            return stats;
+        }
+        if E::DTYPE == Dtype::F64 && exponent(absmax).abs() > SAFE_EXPONENT {
+            stats.scale = exponent(absmax);
+            // SAFETY: as the caller vouches.
+            unsafe { scaled_sums(lanes, p, len, &mut stats) };
+        } else {
+            stats.sum = self.sum.fold(lanes);
+            stats.l1 = self.l1.fold(lanes);
+            stats.squares = self.squares.fold(lanes);
+        }
+        if min == max {
+            // All finite values are equal: the sum is a product and every central moment is zero.
+            stats.sum = Double { hi: scalb(min, -stats.scale), lo: 0.0 }.times(n as f64);
+            return stats;
+        }
+        let squares = stats.squares.value();
+        let m2 = squares - stats.scaled_mean().value() * stats.sum.value();
+        if moments == Moments::Four || m2 * CANCELLATION < squares || !m2.is_finite() {
+            // SAFETY: as the caller vouches.
+            unsafe { recentre(lanes, p, len, moments == Moments::Four, &mut stats) };
+        } else {
+            stats.m2 = Double { hi: m2, lo: 0.0 };
+        }
+        stats
+    }
+}
+
+/// The sums of one block.
+struct FastSums<L: Lanes> {
+    /// Plain sum, for everything that widens exactly with bits to spare.
+    sum: L::F64,
+    /// Compensated sum, for f64.
+    pair: PairLanes<L>,
+    l1: L::F64,
+    squares: L::F64,
+}
+
+impl<L: Lanes> FastSums<L> {
+    #[inline(always)]
+    fn new(lanes: L) -> Self {
+        let zero = lanes.splat(0.0);
+        Self { sum: zero, pair: PairLanes::zero(lanes), l1: zero, squares: zero }
+    }
+
+    #[inline(always)]
+    fn add<E: WideFloat>(&mut self, lanes: L, x: L::F64) {
+        self.l1 = lanes.add(self.l1, lanes.abs(x));
+        if E::DTYPE == Dtype::F64 {
+            self.pair.add(lanes, x);
+            self.squares = lanes.add(self.squares, lanes.mul(x, x));
+        } else {
+            self.sum = lanes.add(self.sum, x);
+            self.squares = lanes.add_exact_square(self.squares, x);
+        }
+    }
+
+    /// # Safety
+    /// `p` must be readable for [`ROUND`] elements.
+    #[inline(always)]
+    unsafe fn round<E: WideFloat>(&mut self, lanes: L, p: *const E) {
+        // SAFETY: as the caller vouches.
+        let [a, b] = unsafe { E::widen_round(lanes, p) };
+        self.add::<E>(lanes, a);
+        self.add::<E>(lanes, b);
+    }
+}
+
+/// # Safety
+/// `p` must be readable for [`ROUND`] elements.
+#[inline(always)]
+unsafe fn scan_round<E: WideFloat, L: Lanes>(scan: &mut E::Scan<L>, p: *const E) {
+    let step = <E::Scan<L> as Scan>::STEP;
+    let mut i = 0;
+    while i < ROUND {
+        // SAFETY: STEP divides ROUND.
+        unsafe { scan.step(p.add(i).cast()) };
+        i += step;
+    }
+}
+
+/// Sums of a chunk whose magnitudes would leave the range of `f64` when squared: everything is divided by `2^scale` first.
+///
+/// # Safety
+/// `p` must be readable for `len` elements.
+#[inline(always)]
+unsafe fn scaled_sums<L: Lanes, E: WideFloat>(lanes: L, p: *const E, len: usize, stats: &mut Stats) {
+    let half = stats.scale / 2;
+    let factors = [lanes.splat(scalb(1.0, -half)), lanes.splat(scalb(1.0, half - stats.scale))];
+    let nothing = lanes.splat(0.0);
+    let zero = PairLanes::zero(lanes);
+    let (mut sum, mut l1, mut squares) = (zero, zero, zero);
+    let mut i = 0;
+    while i < len {
+        let n = LANES.min(len - i);
+        // SAFETY: `n` elements from `i` on are inside the chunk.
+        let x = unsafe { widen_tail(lanes, p.add(i), n, 0.0) };
+        let x = lanes.mul(lanes.mul(lanes.finite_or(x, nothing), factors[0]), factors[1]);
+        sum.add(lanes, x);
+        l1.add(lanes, lanes.abs(x));
+        squares.add(lanes, lanes.mul(x, x));
+        i += n;
+    }
+    stats.sum = sum.fold(lanes);
+    stats.l1 = l1.fold(lanes);
+    stats.squares = squares.fold(lanes);
+}

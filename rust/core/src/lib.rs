@@ -1,0 +1,52 @@
+//! Exact, mergeable statistics of tensors in one pass over memory.
+//!
+//! The ideas, each owned by one module:
+//! * [`view`]: any strided memory is walked in place, as dense chunks.
+//! * [`kernel`]: a chunk becomes a small state; the operations and their order are the same at every SIMD level.
+//! * [`stats`], [`summary`]: states merge without losing accuracy, so threads, steps, files and ranks are one operation.
+//! * [`scan`]: chunks are counted on scoped threads and merged in index order, so the thread count never shows in a result.
+//!
+//! NaN and infinities are counted and otherwise left out; no input makes a function panic.
+
+pub mod axis;
+pub mod bytes;
+pub mod chunks;
+pub mod double;
+pub mod dtype;
+pub mod element;
+pub mod environment;
+pub mod error;
+pub mod histogram;
+mod histogram_bytes;
+pub mod histogram_edges;
+pub mod histogram_guide;
+pub mod histogram_log;
+mod histogram_quantile;
+mod histogram_repr;
+pub mod kernel;
+pub mod level;
+pub mod norm;
+pub mod number;
+pub mod range;
+pub mod scan;
+pub mod sketch;
+pub mod stats;
+pub mod summary;
+mod summary_bytes;
+pub mod units;
+mod units_bytes;
+pub mod units_moments;
+mod units_plan;
+mod units_scan;
+pub mod view;
+
+pub use axis::Axis;
+pub use dtype::{Dtype, Kind};
+pub use error::{Error, Result};
+pub use histogram::Histogram;
+pub use level::Level;
+pub use number::Number;
+pub use sketch::Sketch;
+pub use summary::Summary;
+pub use units::UnitActivity;
+pub use view::TensorView;

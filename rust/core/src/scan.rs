@@ -1,0 +1,126 @@
+//! Owns the way a big job is cut into tasks, run on threads and put together in index order. Knows nothing of what a task counts.
+//!
+//! Threads are scoped: they live for one call, so there is no pool that a `fork` could break or an interpreter exit could hang on.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use crate::environment::with_standard_floats;
+
+/// How a scan runs. Affects time, never results.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// Most threads to use, the calling one included.
+    pub threads: usize,
+    /// SIMD level.
+    pub level: crate::Level,
+    /// Asked on the calling thread between tasks; `true` stops the scan, whose result is then meaningless.
+    pub interrupted: &'a (dyn Fn() -> bool + 'a),
+}
+
+impl Options<'_> {
+    /// As many threads as [`thread_count`] says, at the current level, without interruption.
+    pub fn standard() -> Self {
+        Self { threads: thread_count(), level: crate::Level::current(), interrupted: &|| false }
+    }
+}
+
+/// No override; set by [`set_thread_count`].
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Threads a scan may use: the override where one is set, else what the machine (its affinity mask and cgroup) allows.
+pub fn thread_count() -> usize {
+    match THREADS.load(Ordering::Relaxed) {
+        0 => available_threads(),
+        n => n,
+    }
+}
+
+/// Threads this process may run at once.
+pub fn available_threads() -> usize {
+    static AVAILABLE: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *AVAILABLE.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Fixes the thread count for the whole process; `None` goes back to what the machine allows.
+pub fn set_thread_count(threads: Option<usize>) {
+    THREADS.store(threads.unwrap_or(0), Ordering::Relaxed);
+}
+
+/// Results waiting for their turn, and the consumer that takes them in order.
+struct InOrder<R, F> {
+    next: usize,
+    waiting: Vec<(usize, R)>,
+    take: F,
+}
+
+impl<R, F: FnMut(R)> InOrder<R, F> {
+    fn put(&mut self, index: usize, result: R) {
+        if index != self.next {
+            self.waiting.push((index, result));
+            return;
+        }
+        (self.take)(result);
+        self.next += 1;
+        while let Some(at) = self.waiting.iter().position(|(i, _)| *i == self.next) {
+            let (_, result) = self.waiting.swap_remove(at);
+            (self.take)(result);
+            self.next += 1;
+        }
+    }
+}
+
+/// Runs tasks `0..tasks` on up to `threads` threads. Each thread makes one `local` scratch value; `take` receives the results in index
+/// order, whatever thread made them. Returns the scratch values.
+pub fn ordered<S: Send, R: Send>(
+    tasks: usize,
+    options: &Options<'_>,
+    local: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> R + Sync,
+    mut take: impl FnMut(R) + Send,
+) -> Vec<S> {
+    let threads = options.threads.min(tasks).max(1);
+    if threads == 1 {
+        let mut scratch = local();
+        for task in 0..tasks {
+            take(work(&mut scratch, task));
+            if (options.interrupted)() {
+                break;
+            }
+        }
+        return vec![scratch];
+    }
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let results = Mutex::new(InOrder { next: 0, waiting: Vec::new(), take });
+    let worker = |interrupted: &dyn Fn() -> bool| {
+        let mut scratch = local();
+        while !stop.load(Ordering::Relaxed) {
+            let task = next.fetch_add(1, Ordering::Relaxed);
+            if task >= tasks {
+                break;
+            }
+            let result = work(&mut scratch, task);
+            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).put(task, result);
+            if interrupted() {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+        scratch
+    };
+    thread::scope(|scope| {
+        // Where the system refuses another thread, the ones there are do the work.
+        let helpers: Vec<_> =
+            // New threads inherit the caller's floating-point mode; merging needs the standard one as much as counting does.
+            (1..threads)
+                .map_while(|_| {
+                    let work = || with_standard_floats(|| worker(&|| false));
+                    thread::Builder::new().spawn_scoped(scope, work).ok()
+                })
+                .collect();
+        let mut scratch = vec![worker(options.interrupted)];
+        scratch.extend(helpers.into_iter().filter_map(|h| h.join().ok()));
+        scratch
+    })
+}

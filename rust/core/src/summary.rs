@@ -1,0 +1,315 @@
+//! Owns the mergeable summary of any number of tensors: what it answers and its serialised form. Knows nothing of Python.
+
+use crate::double::scalb;
+use crate::dtype::Dtype;
+use crate::environment::with_standard_floats;
+use crate::error::{Error, Result};
+use crate::kernel::lanes::Lanes;
+use crate::kernel::{CHUNK, Count, Moments};
+use crate::level::{Kernel, Level};
+use crate::number::Number;
+use crate::scan::{Options, ordered};
+use crate::stats::Stats;
+use crate::view::{TensorView, Walk};
+use crate::with_element;
+
+/// Chunks per task of a thread: a million elements, some 100 µs, so that taking a task costs nothing beside it.
+pub const CHUNKS_PER_TASK: u64 = 16;
+
+/// Bytes below which a second thread costs more (some 30 µs to start and join) than it saves.
+pub const SINGLE_THREAD_BYTES: u64 = 2 << 20;
+
+/// Which dtypes a summary has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Seen {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// One dtype.
+    One(Dtype),
+    /// Several; results are floats.
+    Several,
+}
+
+impl Seen {
+    fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nothing, b) => b,
+            (a, Self::Nothing) => a,
+            (a, b) if a == b => a,
+            _ => Self::Several,
+        }
+    }
+}
+
+/// A mergeable summary of tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The numbers.
+    pub stats: Stats,
+    /// Where they came from.
+    pub seen: Seen,
+    /// Which moments are kept.
+    pub moments: Moments,
+}
+
+impl Moments {
+    /// 2 or 4.
+    pub fn from_number(n: u32) -> Result<Self> {
+        match n {
+            2 => Ok(Self::Two),
+            4 => Ok(Self::Four),
+            _ => Err(Error::Moments(n)),
+        }
+    }
+
+    /// 2 or 4.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Two => 2,
+            Self::Four => 4,
+        }
+    }
+}
+
+impl Summary {
+    /// Of nothing.
+    pub fn new(moments: Moments) -> Self {
+        Self { stats: Stats::default(), seen: Seen::Nothing, moments }
+    }
+
+    /// Of one tensor.
+    pub fn of(view: &TensorView<'_>, moments: Moments, options: &Options<'_>) -> Self {
+        let stats = with_standard_floats(|| stats_of_one(view, moments, options));
+        Self { stats, seen: Seen::One(view.dtype()), moments }
+    }
+
+    /// Of many tensors, one each, in one go.
+    pub fn of_each(views: &[TensorView<'_>], moments: Moments, options: &Options<'_>) -> Vec<Self> {
+        let stats = with_standard_floats(|| stats_of(views, moments, options));
+        let seen = views.iter().map(|view| Seen::One(view.dtype()));
+        stats.into_iter().zip(seen).map(|(stats, seen)| Self { stats, seen, moments }).collect()
+    }
+
+    /// Takes in another summary, as if its values had been counted after these.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        if self.moments != other.moments {
+            return Err(Error::Incompatible(format!(
+                "cannot merge summaries that keep different moments: {} and {}",
+                self.moments.number(),
+                other.moments.number()
+            )));
+        }
+        with_standard_floats(|| self.stats.merge(&other.stats));
+        self.seen = self.seen.with(other.seen);
+        Ok(())
+    }
+
+    /// The dtype, when there is just one.
+    pub fn dtype(&self) -> Option<Dtype> {
+        match self.seen {
+            Seen::One(dtype) => Some(dtype),
+            _ => None,
+        }
+    }
+
+    /// A value as this summary's dtype shows it: whole for integer dtypes, else a float.
+    fn shown(&self, number: Option<Number>) -> Number {
+        match number {
+            None => Number::Float(f64::NAN),
+            Some(n) if self.dtype().is_some_and(Dtype::is_integer) => n,
+            Some(n) => Number::Float(n.to_f64()),
+        }
+    }
+
+    fn finite(&self) -> Option<f64> {
+        let n = self.stats.counts.finite();
+        (n > 0).then_some(n as f64)
+    }
+
+    /// Smallest finite value.
+    pub fn min(&self) -> Number {
+        self.shown(self.stats.extremes.map(|e| e.min))
+    }
+
+    /// Largest finite value.
+    pub fn max(&self) -> Number {
+        self.shown(self.stats.extremes.map(|e| e.max))
+    }
+
+    /// Largest finite magnitude.
+    pub fn absmax(&self) -> Number {
+        self.shown(self.stats.extremes.map(crate::stats::Extremes::absmax))
+    }
+
+    /// Smallest finite magnitude above zero.
+    pub fn absmin(&self) -> Number {
+        self.shown(self.stats.extremes.and_then(|e| e.absmin))
+    }
+
+    /// Sum of finite values.
+    pub fn sum(&self) -> Number {
+        let whole = || Number::Int(self.stats.int_sum);
+        let float = || Number::Float(self.stats.scaled_sum().scaled(self.stats.scale).value());
+        self.total(whole, float)
+    }
+
+    /// Sum of magnitudes of finite values.
+    pub fn l1(&self) -> Number {
+        let whole = || Number::Int(self.stats.int_l1);
+        let float = || Number::Float(self.stats.scaled_l1().scaled(self.stats.scale).value());
+        self.total(whole, float)
+    }
+
+    /// A sum, exact for integer dtypes.
+    fn total(&self, whole: impl Fn() -> Number, float: impl Fn() -> Number) -> Number {
+        let integer = self.dtype().is_some_and(Dtype::is_integer);
+        self.shown(self.finite().map(|_| if integer { whole() } else { with_standard_floats(float) }))
+    }
+
+    /// Mean of finite values.
+    pub fn mean(&self) -> f64 {
+        self.of_finite(|_| self.stats.scaled_mean().scaled(self.stats.scale).value())
+    }
+
+    /// Variance of finite values over `n - correction`; NaN where that is not positive.
+    pub fn var(&self, correction: f64) -> f64 {
+        self.of_finite(|n| scalb(self.scaled_var(n, correction), 2 * self.stats.scale))
+    }
+
+    /// Square root of the variance, in range wherever the data is.
+    pub fn std(&self, correction: f64) -> f64 {
+        self.of_finite(|n| scalb(self.scaled_var(n, correction).sqrt(), self.stats.scale))
+    }
+
+    /// Euclidean norm of finite values.
+    pub fn l2(&self) -> f64 {
+        self.of_finite(|_| scalb(self.stats.squares.value().sqrt(), self.stats.scale))
+    }
+
+    /// Root of the mean of squares of finite values.
+    pub fn rms(&self) -> f64 {
+        self.of_finite(|n| scalb((self.stats.squares.value() / n).sqrt(), self.stats.scale))
+    }
+
+    /// Skewness of finite values, biased (scipy's default); NaN for a constant.
+    pub fn skewness(&self) -> Result<f64> {
+        self.fourth("skewness")?;
+        Ok(self.of_finite(|n| {
+            let var = self.scaled_var(n, 0.0);
+            if var > 0.0 { self.stats.m3 / n / (var * var.sqrt()) } else { f64::NAN }
+        }))
+    }
+
+    /// Excess kurtosis of finite values, biased, 0 for a normal distribution (scipy's default); NaN for a constant.
+    pub fn kurtosis(&self) -> Result<f64> {
+        self.fourth("kurtosis")?;
+        Ok(self.of_finite(|n| {
+            let var = self.scaled_var(n, 0.0);
+            if var > 0.0 { self.stats.m4 / n / (var * var) - 3.0 } else { f64::NAN }
+        }))
+    }
+
+    /// A result over `n` finite values; NaN when there are none.
+    fn of_finite(&self, result: impl Fn(f64) -> f64) -> f64 {
+        self.finite().map_or(f64::NAN, |n| with_standard_floats(|| result(n)))
+    }
+
+    /// Variance divided by 4^scale.
+    fn scaled_var(&self, n: f64, correction: f64) -> f64 {
+        if n.partial_cmp(&correction) != Some(core::cmp::Ordering::Greater) {
+            return f64::NAN;
+        }
+        let constant = self.stats.extremes.is_some_and(|e| e.min == e.max);
+        if constant { 0.0 } else { self.stats.m2.value().max(0.0) / (n - correction) }
+    }
+
+    fn fourth(&self, field: &'static str) -> Result<()> {
+        if self.moments == Moments::Four { Ok(()) } else { Err(Error::MomentsNotKept(field)) }
+    }
+}
+
+/// One tensor of a batch: its walk, and how it is cut.
+struct Job {
+    walk: Walk,
+    dtype: Dtype,
+    chunks: u64,
+    /// Number of this tensor's first task in the batch.
+    first_task: usize,
+}
+
+impl Job {
+    fn tasks(&self) -> usize {
+        self.chunks.div_ceil(CHUNKS_PER_TASK) as usize
+    }
+
+    /// Chunks `[16 * index, 16 * index + 16)`, merged in order.
+    fn task(&self, index: usize, moments: Moments, level: Level) -> Stats {
+        with_element!(self.dtype, E => self.task_of::<E>(index, moments, level))
+    }
+
+    fn task_of<E: Count>(&self, index: usize, moments: Moments, level: Level) -> Stats {
+        let mut stage = Vec::new();
+        let first = index as u64 * CHUNKS_PER_TASK;
+        let mut stats = Stats::default();
+        for chunk in first..self.chunks.min(first + CHUNKS_PER_TASK) {
+            let from = chunk * CHUNK as u64;
+            let len = (self.walk.count() - from).min(CHUNK as u64) as usize;
+            // SAFETY: the walk belongs to a borrowed view that is alive and has this element type; the range ends at `count`.
+            let p = unsafe { self.walk.dense::<E>(from, len, &mut stage) };
+            stats.merge(&level.run(ChunkKernel { p, len, moments }));
+        }
+        stats
+    }
+}
+
+/// One chunk, as a kernel that any level can run.
+struct ChunkKernel<E> {
+    p: *const E,
+    len: usize,
+    moments: Moments,
+}
+
+impl<E: Count> Kernel for ChunkKernel<E> {
+    type Output = Stats;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> Stats {
+        // SAFETY: `Job::task_of` took pointer and length from the walk.
+        unsafe { E::chunk(lanes, self.p, self.len, self.moments) }
+    }
+}
+
+/// Counts one tensor; a small one without any of the machinery.
+fn stats_of_one(view: &TensorView<'_>, moments: Moments, options: &Options<'_>) -> Stats {
+    if view.count() <= CHUNK as u64 {
+        let walk = view.memory_order();
+        let chunks = walk.count().min(1);
+        return Job { walk, dtype: view.dtype(), chunks, first_task: 0 }.task(0, moments, options.level);
+    }
+    stats_of(core::slice::from_ref(view), moments, options).pop().unwrap_or_default()
+}
+
+/// Counts whole tensors, work spread over tensors and their tasks.
+fn stats_of(views: &[TensorView<'_>], moments: Moments, options: &Options<'_>) -> Vec<Stats> {
+    let mut jobs = Vec::with_capacity(views.len());
+    let (mut tasks, mut bytes) = (0, 0);
+    for view in views {
+        let walk = view.memory_order();
+        let job = Job { chunks: walk.count().div_ceil(CHUNK as u64), walk, dtype: view.dtype(), first_task: tasks };
+        tasks += job.tasks();
+        bytes += view.count().saturating_mul(view.dtype().size() as u64);
+        jobs.push(job);
+    }
+    let mut totals = vec![Stats::default(); jobs.len()];
+    let level = options.level;
+    let options = Options { threads: if bytes <= SINGLE_THREAD_BYTES { 1 } else { options.threads }, ..*options };
+    let task = |(): &mut (), index: usize| {
+        // The last tensor that starts at or before this task; tensors without elements have no task and are never chosen.
+        let tensor = jobs.partition_point(|job| job.first_task <= index) - 1;
+        let job = &jobs[tensor];
+        (tensor, job.task(index - job.first_task, moments, level))
+    };
+    ordered(tasks, &options, || (), task, |(tensor, stats)| totals[tensor].merge(&stats));
+    totals
+}

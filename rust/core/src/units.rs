@@ -1,0 +1,195 @@
+//! Owns the mergeable activity of the units along one dim: what it answers and how two of them merge. Knows nothing of Python.
+
+use crate::error::{Error, Result};
+use crate::scan::Options;
+use crate::units_moments::Moments;
+use crate::units_scan::scan;
+use crate::view::TensorView;
+
+/// What is known about one unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unit {
+    /// Finite values other than zero.
+    pub active: u64,
+    /// +0 and -0.
+    pub zero: u64,
+    /// NaN and infinities.
+    pub nonfinite: u64,
+    /// Finite values below the lower bound of saturation.
+    pub low: u64,
+    /// Finite values above the upper bound of saturation.
+    pub high: u64,
+    /// Mean and spread of finite values.
+    pub moments: Moments,
+    /// Smallest finite value; infinite while there is none.
+    pub min: f64,
+    /// Largest finite value; -infinite while there is none.
+    pub max: f64,
+    /// The update, from 1 on, in which the unit was last active; 0 for never.
+    pub last_active: u64,
+}
+
+impl Default for Unit {
+    fn default() -> Self {
+        Self {
+            active: 0,
+            zero: 0,
+            nonfinite: 0,
+            low: 0,
+            high: 0,
+            moments: Moments::default(),
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            last_active: 0,
+        }
+    }
+}
+
+impl Unit {
+    /// All values.
+    pub fn count(&self) -> u64 {
+        self.active.wrapping_add(self.zero).wrapping_add(self.nonfinite)
+    }
+
+    /// Population standard deviation of finite values; 0 for a constant, NaN of nothing.
+    pub fn std(&self) -> f64 {
+        if self.min == self.max { 0.0 } else { self.moments.std() }
+    }
+
+    /// Mean of finite values; NaN of nothing.
+    pub fn mean(&self) -> f64 {
+        if self.min == self.max { self.min } else { self.moments.mean() }
+    }
+
+    /// Share of all values that are finite and not zero; NaN of nothing.
+    pub fn active_fraction(&self) -> f64 {
+        self.active as f64 / self.count() as f64
+    }
+
+    /// Takes in values counted `updates_before` updates after the start of these.
+    pub(crate) fn merge(&mut self, other: &Self, updates_before: u64) {
+        self.active = self.active.wrapping_add(other.active);
+        self.zero = self.zero.wrapping_add(other.zero);
+        self.nonfinite = self.nonfinite.wrapping_add(other.nonfinite);
+        self.low = self.low.wrapping_add(other.low);
+        self.high = self.high.wrapping_add(other.high);
+        self.moments.merge(&other.moments);
+        self.min = if other.min < self.min { other.min } else { self.min };
+        self.max = if other.max > self.max { other.max } else { self.max };
+        if other.last_active > 0 {
+            self.last_active = self.last_active.max(updates_before.wrapping_add(other.last_active));
+        }
+    }
+}
+
+/// A mergeable record of how active each unit along `dim` is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnitActivity {
+    /// The dimension along which units lie; negative ones count from the end.
+    pub dim: i64,
+    /// Bounds below and above which a value counts as saturated.
+    pub saturation: Option<(f64, f64)>,
+    /// Updates taken in.
+    pub updates: u64,
+    /// The units; none before the first update.
+    pub units: Vec<Unit>,
+}
+
+impl UnitActivity {
+    /// Of nothing.
+    pub fn new(dim: i64, saturation: Option<(f64, f64)>) -> Result<Self> {
+        if let Some((low, high)) = saturation
+            && (low.is_nan() || high.is_nan() || low > high)
+        {
+            return Err(Error::Argument(format!(
+                "saturation must be two bounds with low <= high, got: ({low}, {high})"
+            )));
+        }
+        Ok(Self { dim, saturation, updates: 0, units: Vec::new() })
+    }
+
+    /// Of one tensor.
+    pub fn of(view: &TensorView<'_>, dim: i64, saturation: Option<(f64, f64)>, options: &Options<'_>) -> Result<Self> {
+        let mut activity = Self::new(dim, saturation)?;
+        let ndim = view.shape().len();
+        let place = if dim < 0 { dim + ndim as i64 } else { dim };
+        let place = usize::try_from(place).ok().filter(|&d| d < ndim).ok_or(Error::Dim { dim, ndim })?;
+        activity.units = scan(view, place, saturation, options);
+        activity.updates = 1;
+        for unit in &mut activity.units {
+            unit.last_active = u64::from(unit.active > 0);
+        }
+        Ok(activity)
+    }
+
+    /// Takes in another record, as if its updates had followed these.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        if self.saturation != other.saturation {
+            return Err(Error::Incompatible(format!(
+                "cannot merge unit activities with different saturation: {} and {}",
+                shown(self.saturation),
+                shown(other.saturation)
+            )));
+        }
+        if other.updates == 0 {
+            return Ok(());
+        }
+        if self.updates == 0 {
+            *self = Self { dim: self.dim, ..other.clone() };
+            return Ok(());
+        }
+        if self.units.len() != other.units.len() {
+            return Err(Error::Incompatible(format!(
+                "cannot merge unit activities of different numbers of units: {} and {}",
+                self.units.len(),
+                other.units.len()
+            )));
+        }
+        for (mine, theirs) in self.units.iter_mut().zip(&other.units) {
+            mine.merge(theirs, self.updates);
+        }
+        self.updates = self.updates.wrapping_add(other.updates);
+        Ok(())
+    }
+
+    /// Units whose share of active values is at most `threshold`. A unit without values is not among them.
+    pub fn dead_units(&self, threshold: f64) -> Result<Vec<usize>> {
+        if !(0.0..=1.0).contains(&threshold) {
+            return Err(Error::Argument(format!("threshold must be in [0, 1], got: {threshold}")));
+        }
+        Ok(self.units.iter().enumerate().filter(|(_, u)| u.active_fraction() <= threshold).map(|(i, _)| i).collect())
+    }
+
+    /// Share of units that are dead; NaN without units.
+    pub fn dead_fraction(&self, threshold: f64) -> Result<f64> {
+        Ok(self.dead_units(threshold)?.len() as f64 / self.units.len() as f64)
+    }
+
+    /// Share of all values that lie beyond the bounds of saturation; NaN without values.
+    pub fn saturated_fraction(&self) -> Result<f64> {
+        self.check_saturation()?;
+        let (beyond, all) = self.units.iter().fold((0_u64, 0_u64), |(beyond, all), u| {
+            (beyond.wrapping_add(u.low).wrapping_add(u.high), all.wrapping_add(u.count()))
+        });
+        Ok(beyond as f64 / all as f64)
+    }
+
+    /// The same for each unit.
+    pub fn saturated_fractions(&self) -> Result<Vec<f64>> {
+        self.check_saturation()?;
+        Ok(self.units.iter().map(|u| u.low.wrapping_add(u.high) as f64 / u.count() as f64).collect())
+    }
+
+    fn check_saturation(&self) -> Result<()> {
+        if self.saturation.is_some() {
+            return Ok(());
+        }
+        Err(Error::Argument(
+            "no value counts as saturated without bounds; ask for them with saturation=(low, high)".to_owned(),
+        ))
+    }
+}
+
+fn shown(saturation: Option<(f64, f64)>) -> String {
+    saturation.map_or("None".to_owned(), |(low, high)| format!("({low}, {high})"))
+}

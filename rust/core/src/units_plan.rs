@@ -1,0 +1,109 @@
+//! Owns the way a tensor is cut into tiles of units and items of values. Knows nothing of how sums are made.
+//!
+//! The cut depends on shape and strides alone, so the thread count never shows in a result.
+
+use crate::kernel::lanes::LANES;
+use crate::view::{Run, TensorView};
+
+/// Elements that a task reads at least, where there are as many: some 100 µs of work.
+const TASK_ELEMENTS: u64 = 1 << 19;
+
+/// Longest stretch of a unit's run in one item.
+const LONGEST_RUN: u64 = 1 << 16;
+
+/// Most rows in one item, which bounds the rounding error of a column's sum.
+const MOST_ROWS: u64 = 4096;
+
+/// Units of a tile of columns: their sums stay in the first-level cache.
+const TILE_UNITS: u64 = 256;
+
+/// A tensor as units times values: outer dimensions around slabs of units and runs.
+pub(crate) struct Plan {
+    pub(crate) start: *const u8,
+    pub(crate) units: Run,
+    pub(crate) outer: Vec<Run>,
+    pub(crate) run: Run,
+    /// Whether rows of units are read, rather than runs of values.
+    pub(crate) columns: bool,
+    /// Units of a tile, values of a unit in one item, items in one task.
+    pub(crate) tile: u64,
+    pub(crate) stretch: u64,
+    pub(crate) items_per_task: u64,
+}
+
+// SAFETY: a plan is an address plus numbers; reading through it is vouched for by the view it came from.
+unsafe impl Sync for Plan {}
+
+impl Plan {
+    pub(crate) fn new(view: &TensorView<'_>, dim: usize) -> Self {
+        let strides = view.strides();
+        let size = view.dtype().size() as isize;
+        let mut start = view.data();
+        let mut units = Run { len: 0, stride: 0 };
+        let mut dims: Vec<Run> = Vec::with_capacity(strides.len());
+        for (i, (&len, stride)) in view.shape().iter().zip(strides).enumerate() {
+            if i == dim {
+                units = Run { len: len as u64, stride };
+            } else if len != 1 {
+                // The order of a unit's values does not matter, so each dimension is walked upwards.
+                if stride < 0 && view.count() > 0 {
+                    start = start.wrapping_offset((len - 1) as isize * stride as isize * size);
+                }
+                dims.push(Run { len: len as u64, stride: stride.abs() });
+            }
+        }
+        dims.sort_by_key(|d| core::cmp::Reverse(if d.stride == 0 { i64::MAX } else { d.stride }));
+        let mut outer = merged(dims);
+        let run = outer.pop().unwrap_or(Run { len: 1, stride: 1 });
+        let runs_are_good = run.len >= LANES as u64 && (run.stride == 1 || units.stride != 1);
+        let columns = units.len >= LANES as u64 && !runs_are_good;
+        let (tile, stretch) = if columns {
+            (units.len.clamp(1, TILE_UNITS), run.len.clamp(1, MOST_ROWS))
+        } else {
+            let stretch = run.len.clamp(1, LONGEST_RUN);
+            ((TASK_ELEMENTS / stretch).clamp(1, units.len.max(1)), stretch)
+        };
+        let items_per_task = (TASK_ELEMENTS / (tile * stretch)).max(1);
+        Self { start, units, outer, run, columns, tile, stretch, items_per_task }
+    }
+
+    pub(crate) fn outer_count(&self) -> u64 {
+        self.outer.iter().map(|d| d.len).product()
+    }
+
+    /// Number of values of each unit in some items.
+    pub(crate) fn values(&self, items: &core::ops::Range<u64>) -> u64 {
+        items.clone().map(|item| self.stretch_of(item).1).sum()
+    }
+
+    /// First value and length of an item's stretch of the run.
+    pub(crate) fn stretch_of(&self, item: u64) -> (u64, u64) {
+        let from = item % self.run.len.div_ceil(self.stretch) * self.stretch;
+        (from, self.stretch.min(self.run.len - from))
+    }
+
+    /// Address of an item's first value of a unit.
+    pub(crate) fn address(&self, item: u64, unit: u64, size: usize) -> *const u8 {
+        let mut place = item / self.run.len.div_ceil(self.stretch);
+        let mut offset = self.stretch_of(item).0 as i64 * self.run.stride + unit as i64 * self.units.stride;
+        for dim in self.outer.iter().rev() {
+            offset += (place % dim.len) as i64 * dim.stride;
+            place /= dim.len;
+        }
+        self.start.wrapping_offset((offset * size as i64) as isize)
+    }
+}
+
+/// Neighbouring dimensions that together are one.
+fn merged(dims: Vec<Run>) -> Vec<Run> {
+    let mut merged: Vec<Run> = Vec::with_capacity(dims.len());
+    for dim in dims {
+        match merged.last_mut() {
+            Some(outer) if outer.stride == dim.stride.wrapping_mul(dim.len as i64) => {
+                *outer = Run { len: outer.len * dim.len, stride: dim.stride };
+            }
+            _ => merged.push(dim),
+        }
+    }
+    merged
+}
