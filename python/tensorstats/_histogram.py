@@ -1,0 +1,115 @@
+"""Owns the function that makes a histogram and the choice of its range; the counts are the core's."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensorstats import _core, axis
+from tensorstats._arrays import DeviceError
+from tensorstats._core import Histogram
+from tensorstats._summary import summary
+
+if TYPE_CHECKING:
+    from tensorstats.axis import Axis
+
+__all__ = ["Histogram", "histogram"]
+
+
+def histogram(
+    x: Any,
+    axis: Axis | None = None,
+    /,
+    *,
+    bins: int = 64,
+    range: tuple[float, float] | None = None,
+    threads: int | None = None,
+) -> Histogram:
+    """Exact counts of a tensor's values in bins, in one pass over its memory.
+
+    Parameters
+    ----------
+    x
+        Any tensor: numpy array (ml_dtypes included), torch tensor, or an object with `__dlpack__`; any shape, strides
+        and alignment. Nothing is copied.
+    axis
+        `axis.Regular`, `axis.Variable` or `axis.LogLinear`; None for `axis.Regular(bins, *range)`.
+    bins
+        Number of equal bins.
+    range
+        First and last edge. None for the smallest and largest finite value, which takes a pass of its own; around a
+        constant the range is one wide, as numpy has it, and around nothing it is (0, 1).
+    threads
+        Most threads to use; None leaves it to `thread_count()`.
+
+    Returns
+    -------
+    Histogram
+        A mergeable state. A value falls into bin `i` when `edges[i] <= x < edges[i + 1]`, the last bin holds its upper
+        edge too; -inf and +inf are in the flow bins, NaN in no bin, and all three are counted. `to_numpy()` equals
+        `numpy.histogram(x.astype(numpy.float64), bins, range)` bit for bit wherever numpy gives an answer.
+
+    Raises
+    ------
+    TypeError
+        The object, its dtype or its layout is not supported, or `axis` is no axis.
+    ValueError
+        The axis cannot exist; the message names what is wrong with it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tensorstats as ts
+    >>> h = ts.histogram(np.array([0.0, 0.25, 0.5, 1.0, np.nan]), bins=2, range=(0, 1))
+    >>> h.to_numpy(), h.nan_count
+    ((array([2, 2]), array([0. , 0.5, 1. ])), 1)
+    """
+    if axis is None:
+        axis = _regular(x, bins, range, threads)
+    elif range is not None:
+        raise ValueError(f"range is part of the axis, got both: {axis!r} and range={range!r}")
+    try:
+        return _core.histogram(x, axis, threads)
+    except DeviceError:
+        from tensorstats.torch import device
+
+        if not hasattr(device, "histogram"):
+            raise
+        counted: Histogram = device.histogram(x, axis)
+        return counted
+
+
+def _regular(x: Any, bins: int, range: tuple[float, float] | None, threads: int | None) -> axis.Regular:
+    """Equal bins over a given range or over the finite values of `x`."""
+    if range is not None:
+        start, stop = range
+        return axis.Regular(bins, start, stop)
+    s = summary(x, threads=threads)
+    if s.finite_count == 0:
+        return axis.Regular(bins, 0.0, 1.0)
+    start, stop = _at_most(s.min), _at_least(s.max)
+    if start == stop:
+        start, stop = start - 0.5, stop + 0.5
+    try:
+        return axis.Regular(bins, start, stop)
+    except ValueError:
+        if bins < 1:
+            raise
+    # Fewer floats than bins between the two: widen by as many floats as there are bins. numpy gives up here.
+    spare = bins * math.ulp(max(abs(start), abs(stop)))
+    limit = float(np.finfo(np.float64).max)
+    return axis.Regular(bins, max(start - spare, -limit), min(stop + spare, limit))
+
+
+def _at_most(value: float) -> float:
+    """The largest float64 that is at most an exact number."""
+    nearest = float(value)
+    return math.nextafter(nearest, -math.inf) if nearest > value else nearest
+
+
+def _at_least(value: float) -> float:
+    """The smallest float64 that is at least an exact number."""
+    nearest = float(value)
+    return math.nextafter(nearest, math.inf) if nearest < value else nearest

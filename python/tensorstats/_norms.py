@@ -1,0 +1,95 @@
+"""Owns norms over tensors and lists of tensors. Knows no array library; the numbers are the core's."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensorstats import _core
+from tensorstats._arrays import DeviceError, host_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+__all__ = ["norm", "norms"]
+
+
+def _order(ord: float) -> float:
+    if ord not in (1, 2, math.inf):
+        raise ValueError(f"ord must be 1, 2 or inf, got: {ord!r}")
+    return float(ord)
+
+
+def _as_list(tensors: Any) -> list[Any]:
+    """A single tensor counts as a list of one."""
+    if hasattr(tensors, "__dlpack__") or isinstance(tensors, np.ndarray | np.generic):
+        return [tensors]
+    return [tensor for tensor in tensors if tensor is not None]
+
+
+def norm(tensors: Any, /, *, ord: float = 2, threads: int | None = None) -> float:
+    """Norm of all given tensors taken as one long vector.
+
+    Parameters
+    ----------
+    tensors
+        One tensor, or any iterable of them (gradients that are None are left out). dtypes and devices may differ.
+    ord
+        1 (sum of magnitudes), 2 (Euclidean) or `math.inf` (largest magnitude).
+    threads
+        Most threads to use; None leaves it to `thread_count()`.
+
+    Returns
+    -------
+    float
+        Accurate to 1e-13 relative whatever the number of elements and their dtype, without overflow on the way. NaN if
+        there is a NaN, infinite if there is an infinity; 0 of nothing, so that an empty tensor contributes nothing.
+
+    Raises
+    ------
+    TypeError
+        A tensor is not supported.
+    ValueError
+        `ord` is something else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tensorstats as ts
+    >>> ts.norm([np.full(3, 200, dtype=np.float16), np.zeros(0, dtype=np.float32)])
+    346.41016151377545
+    """
+    order, rows = _order(ord), _as_list(tensors)
+    try:
+        return _core.norm(rows, order, threads)
+    except DeviceError:
+        return _core.norm_from(_core.summaries_from(host_rows(rows)), order)
+
+
+def norms(tensors: Iterable[Any], /, *, ord: float = 2, threads: int | None = None) -> npt.NDArray[np.float64]:
+    """Norm of each of the given tensors.
+
+    Parameters, errors and the rule for NaN, infinities and empty tensors are those of `norm`.
+
+    Returns
+    -------
+    numpy.ndarray
+        One float64 for each tensor.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tensorstats as ts
+    >>> ts.norms([np.array([3.0, 4.0]), np.array([1e200, 1e200])])
+    array([5.00000000e+000, 1.41421356e+200])
+    """
+    order, rows = _order(ord), _as_list(tensors)
+    try:
+        values = _core.norms(rows, order, threads)
+    except DeviceError:
+        values = [_core.norm_from(_core.summaries_from([row]), order) for row in host_rows(rows)]
+    return np.array(values, dtype=np.float64)

@@ -1,0 +1,302 @@
+//! Owns the door from Python: any array-like object becomes a tensor view, or one clear error. Knows nothing of statistics.
+//!
+//! Three ways in, fastest first: torch's exchange functions, `__dlpack__` of a plain numpy array, and for everything else
+//! `tensorstats._arrays.export`, which knows the quirks of each library.
+
+use core::ffi::c_void;
+
+use pyo3::exceptions::{PyBufferError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+use tensorstats_core::{Dtype, TensorView};
+
+use crate::dlpack::{DataType, Exchange, Managed, Tensor};
+
+/// Host memory: plain, pinned by CUDA or ROCm, or managed.
+const HOST_DEVICES: [i32; 4] = [1, 3, 11, 13];
+
+/// Below this many bytes a tensor is counted without letting other threads run: the work is shorter than the hand-over.
+const BORROW_BYTES: u64 = 64 << 10;
+
+/// Dimensions described without an allocation.
+const INLINE_DIMS: usize = 8;
+
+/// A tensor's shape and strides, copied out of the producer's hands, and what keeps its memory alive.
+pub(crate) struct Buffer {
+    data: *const c_void,
+    dtype: Dtype,
+    ndim: usize,
+    inline: [[i64; INLINE_DIMS]; 2],
+    heap: Vec<i64>,
+    dense: bool,
+    /// Keeps the memory alive; `None` for a borrow that ends before Python code runs again.
+    owner: Option<Managed>,
+}
+
+// SAFETY: the memory is kept alive by `owner` and only read; DLPack lets a deleter run on any thread (producers that need the GIL
+// take it).
+unsafe impl Send for Buffer {}
+// SAFETY: as above; a buffer has no interior mutability.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// Reads any array-like object. Small torch tensors are borrowed: see [`Buffer::is_borrowed`].
+    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Some(buffer) = Self::of_torch(object)? {
+            return Ok(buffer);
+        }
+        if is_plain_numpy(object)
+            && let Ok(capsule) = export_versioned(object)
+        {
+            let managed = Managed::from_capsule(&capsule)?;
+            let tensor = managed.tensor();
+            // The longer way knows what to say about a dtype that we do not read.
+            if Format::of(tensor.dtype).is_some() {
+                return Self::new(tensor, Some(managed), None);
+            }
+        }
+        Self::of_other(object)
+    }
+
+    /// A plain torch tensor or parameter through its class's C functions; `None` when it is neither, or needs the longer way.
+    fn of_torch(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        let Some(exchange) = torch_exchange(object) else { return Ok(None) };
+        // DLPack does not see the lazy negation that views of conjugated tensors carry.
+        if object.call_method0(intern!(object.py(), "is_neg"))?.is_truthy()? {
+            return Ok(None);
+        }
+        let Ok(tensor) = exchange.borrow(object) else { return Ok(None) };
+        if !HOST_DEVICES.contains(&tensor.device.kind) || Format::of(tensor.dtype).is_none() {
+            return Ok(None);
+        }
+        let borrowed = Self::new(tensor, None, None)?;
+        if borrowed.view().count() * borrowed.dtype.size() as u64 <= BORROW_BYTES {
+            return Ok(Some(borrowed));
+        }
+        let managed = exchange.manage(object)?;
+        Self::new(managed.tensor(), Some(managed), None).map(Some)
+    }
+
+    /// Through the Python side: detach, resolve, reinterpret, or refuse with a reason.
+    fn of_other(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        static EXPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let export = EXPORT.import(object.py(), "tensorstats._arrays", "export")?;
+        let (exporter, name): (Bound<'_, PyAny>, Option<String>) = export.call1((object,))?.extract()?;
+        let capsule = match export_versioned(&exporter) {
+            // Exporters from before DLPack 1.0 know no `max_version`.
+            Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => {
+                exporter.call_method0(intern!(object.py(), "__dlpack__"))?
+            }
+            other => other?,
+        };
+        let managed = Managed::from_capsule(&capsule)?;
+        let dtype = name.as_deref().map(Dtype::from_name).transpose().map_err(crate::errors::to_py)?;
+        Self::new(managed.tensor(), Some(managed), dtype)
+    }
+
+    /// Checks a description and copies shape and strides out of it. `named` overrides the dtype by one of the same width.
+    fn new(tensor: Tensor, owner: Option<Managed>, named: Option<Dtype>) -> PyResult<Self> {
+        if !HOST_DEVICES.contains(&tensor.device.kind) {
+            return Err(PyTypeError::new_err(format!(
+                "the core reads host memory only, got DLPack device: ({}, {})",
+                tensor.device.kind, tensor.device.index
+            )));
+        }
+        let dtype = match (Format::of(tensor.dtype), named) {
+            (_, Some(named)) if usize::from(tensor.dtype.bits) == 8 * named.size() && tensor.dtype.lanes == 1 => named,
+            (_, Some(named)) => {
+                return Err(PyTypeError::new_err(format!(
+                    "{}-bit memory cannot hold dtype: {}",
+                    tensor.dtype.bits,
+                    named.name()
+                )));
+            }
+            (Some(Format(dtype)), None) => dtype,
+            (None, None) => return Err(refused_format(tensor.dtype)),
+        };
+        let ndim = usize::try_from(tensor.ndim).map_err(|_| {
+            PyBufferError::new_err(format!("a tensor's rank must not be negative, got: {}", tensor.ndim))
+        })?;
+        let mut buffer = Self {
+            data: tensor.data.cast_const().wrapping_byte_add(tensor.byte_offset as usize),
+            dtype,
+            ndim,
+            inline: [[0; INLINE_DIMS]; 2],
+            heap: Vec::new(),
+            dense: tensor.strides.is_null(),
+            owner,
+        };
+        if ndim > INLINE_DIMS {
+            buffer.heap = vec![0; 2 * ndim];
+        }
+        let (shape, strides) = buffer.dims_mut();
+        if ndim > 0 {
+            // SAFETY: the producer describes `ndim` dimensions; strides may be null, which means dense in C order.
+            unsafe {
+                shape.copy_from_slice(core::slice::from_raw_parts(tensor.shape, ndim));
+                if !tensor.strides.is_null() {
+                    strides.copy_from_slice(core::slice::from_raw_parts(tensor.strides, ndim));
+                }
+            }
+        }
+        check_extent(buffer.shape(), tensor.data.is_null())?;
+        buffer.dense = buffer.dense || is_dense(buffer.shape(), buffer.strides());
+        Ok(buffer)
+    }
+
+    fn dims_mut(&mut self) -> (&mut [i64], &mut [i64]) {
+        let ndim = self.ndim;
+        if ndim > INLINE_DIMS {
+            self.heap.split_at_mut(ndim)
+        } else {
+            let [shape, strides] = &mut self.inline;
+            (&mut shape[..ndim], &mut strides[..ndim])
+        }
+    }
+
+    /// Length of each dimension.
+    pub(crate) fn shape(&self) -> &[i64] {
+        if self.ndim > INLINE_DIMS { &self.heap[..self.ndim] } else { &self.inline[0][..self.ndim] }
+    }
+
+    fn strides(&self) -> &[i64] {
+        if self.ndim > INLINE_DIMS { &self.heap[self.ndim..] } else { &self.inline[1][..self.ndim] }
+    }
+
+    /// Whether the view ends as soon as Python code may run again, so that it must be used without detaching.
+    pub(crate) fn is_borrowed(&self) -> bool {
+        self.owner.is_none()
+    }
+
+    /// The tensor.
+    pub(crate) fn view(&self) -> TensorView<'_> {
+        let strides = if self.dense { None } else { Some(self.strides()) };
+        // SAFETY: the producer vouches for its description; `owner`, or the caller of a borrow, keeps the memory alive for `'_`.
+        unsafe { TensorView::new(self.data.cast(), self.dtype, self.shape(), strides) }
+    }
+}
+
+/// Refuses a shape that no memory can have.
+fn check_extent(shape: &[i64], null: bool) -> PyResult<()> {
+    if shape.iter().any(|&n| n < 0) {
+        return Err(PyBufferError::new_err(format!("a tensor's shape must not be negative, got: {shape:?}")));
+    }
+    let count = shape.iter().try_fold(1_i64, |product, &n| product.checked_mul(n));
+    match count {
+        _ if shape.contains(&0) => Ok(()),
+        None => {
+            Err(PyBufferError::new_err(format!("a tensor must have fewer than 2^63 elements, got shape: {shape:?}")))
+        }
+        Some(_) if null => {
+            Err(PyBufferError::new_err(format!("a tensor of shape {shape:?} must have memory, got a null pointer")))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Whether strides are those of C order, dimensions of length one and empty tensors aside.
+fn is_dense(shape: &[i64], strides: &[i64]) -> bool {
+    let mut expected = 1;
+    if shape.contains(&0) {
+        return true;
+    }
+    shape.iter().zip(strides).rev().all(|(&n, &stride)| {
+        let fits = n == 1 || stride == expected;
+        expected *= n;
+        fits
+    })
+}
+
+/// A dtype that came as DLPack codes.
+struct Format(Dtype);
+
+impl Format {
+    /// Codes of the DLPack specification.
+    fn of(dtype: DataType) -> Option<Self> {
+        if dtype.lanes != 1 {
+            return None;
+        }
+        Some(Self(match (dtype.code, dtype.bits) {
+            (0, 8) => Dtype::I8,
+            (0, 16) => Dtype::I16,
+            (0, 32) => Dtype::I32,
+            (0, 64) => Dtype::I64,
+            (1, 8) => Dtype::U8,
+            (1, 16) => Dtype::U16,
+            (1, 32) => Dtype::U32,
+            (1, 64) => Dtype::U64,
+            (2, 16) => Dtype::F16,
+            (2, 32) => Dtype::F32,
+            (2, 64) => Dtype::F64,
+            (4, 16) => Dtype::Bf16,
+            (6, 8) => Dtype::Bool,
+            (10, 8) => Dtype::F8E4M3FN,
+            (12, 8) => Dtype::F8E5M2,
+            _ => return None,
+        }))
+    }
+}
+
+fn refused_format(dtype: DataType) -> PyErr {
+    let kind = match dtype.code {
+        5 => "complex",
+        7..=16 => "8-bit float",
+        17.. => "sub-byte float",
+        _ => "vector or unknown",
+    };
+    PyTypeError::new_err(format!(
+        "unsupported dtype: {kind} (DLPack code {}, {} bits, {} lanes); accepted: {}",
+        dtype.code,
+        dtype.bits,
+        dtype.lanes,
+        Dtype::names().join(", ")
+    ))
+}
+
+/// `object.__dlpack__(max_version=(1, 1))`: the form that also hands out read-only memory.
+fn export_versioned<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    static ARGUMENTS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let py = object.py();
+    let arguments = ARGUMENTS.get_or_try_init(py, || {
+        let arguments = PyDict::new(py);
+        arguments.set_item("max_version", (1, 1))?;
+        Ok::<_, PyErr>(arguments.unbind())
+    })?;
+    object.call_method(intern!(py, "__dlpack__"), (), Some(arguments.bind(py)))
+}
+
+fn is_plain_numpy(object: &Bound<'_, PyAny>) -> bool {
+    static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    NDARRAY.import(object.py(), "numpy", "ndarray").is_ok_and(|class| object.get_type().is(class))
+}
+
+/// torch's classes whose instances are plain strided memory, and their exchange functions.
+struct Torch {
+    tensor: Py<PyType>,
+    parameter: Py<PyType>,
+    exchange: Exchange,
+}
+
+/// The exchange functions for exactly `torch.Tensor` and `torch.nn.Parameter`. Subclasses may wrap other memory and go the longer way.
+fn torch_exchange(object: &Bound<'_, PyAny>) -> Option<Exchange> {
+    static TORCH: PyOnceLock<Option<Torch>> = PyOnceLock::new();
+    let py = object.py();
+    if TORCH.get(py).is_none() {
+        // torch is never imported for this: no tensor can arrive before somebody else imported it.
+        let modules = py.import("sys").ok()?.getattr("modules").ok()?;
+        let torch = modules.get_item("torch").ok()?;
+        let tensor = torch.getattr("Tensor").ok()?.cast_into::<PyType>().ok()?;
+        let parameter = torch.getattr("nn").ok()?.getattr("Parameter").ok()?.cast_into::<PyType>().ok()?;
+        let found = Exchange::of_type(tensor.as_any()).map(|exchange| Torch {
+            tensor: tensor.unbind(),
+            parameter: parameter.unbind(),
+            exchange,
+        });
+        let _ = TORCH.set(py, found);
+    }
+    let torch = TORCH.get(py)?.as_ref()?;
+    let class = object.get_type();
+    (class.is(&torch.tensor) || class.is(&torch.parameter)).then_some(torch.exchange)
+}

@@ -1,0 +1,336 @@
+//! Owns the Python class `Histogram`. Arithmetic is the core's; this file only hands numbers over.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+use tensorstats_core::histogram::Bins;
+use tensorstats_core::kernel::bins::Specials;
+use tensorstats_core::{Axis, Histogram};
+
+use crate::buffer::Buffer;
+use crate::dicts::{check_kind, field};
+use crate::errors::to_py;
+use crate::{arrays, axis, run};
+
+const WHAT: &str = "Histogram";
+
+/// Exact counts of values in the bins of an axis; mergeable.
+///
+/// Parameters
+/// ----------
+/// axis
+///     `axis.Regular`, `axis.Variable` or `axis.LogLinear`.
+///
+/// Notes
+/// -----
+/// A value falls into bin `i` when `edges[i] <= x < edges[i + 1]`; the last bin is closed, as numpy has it. Values are compared with the
+/// float64 edges exactly, whatever their dtype. -inf and +inf are in `underflow` and `overflow`, NaN in no bin; all three have counts of
+/// their own. The state is an unweighted histogram of the UHI protocol, so mplhep, hist and histoprint draw it.
+///
+/// Examples
+/// --------
+/// >>> import numpy as np
+/// >>> import tensorstats as ts
+/// >>> h = ts.Histogram(ts.axis.Regular(4, 0.0, 1.0))
+/// >>> h.update(np.array([0.0, 0.1, 0.5, 1.0, 2.0, np.nan])).values()
+/// array([2, 0, 1, 1])
+/// >>> h.overflow, h.nan_count, h.count
+/// (1, 1, 6)
+#[pyclass(frozen, name = "Histogram", module = "tensorstats._core")]
+pub(crate) struct PyHistogram(Mutex<Histogram>);
+
+impl PyHistogram {
+    fn wrap(histogram: Histogram) -> Self {
+        Self(Mutex::new(histogram))
+    }
+
+    /// Held only for short copies and merges, never while Python code runs.
+    fn lock(&self) -> MutexGuard<'_, Histogram> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(py: Python<'_>, x: &Bound<'_, PyAny>, axis: &Axis, threads: usize) -> PyResult<Histogram> {
+        let buffer = Buffer::of(x)?;
+        run::count(py, &buffer, threads, |view, options| Histogram::of(view, axis, options))
+    }
+}
+
+#[pymethods]
+impl PyHistogram {
+    #[new]
+    #[pyo3(signature = (axis, /))]
+    fn new(axis: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self::wrap(Histogram::new(axis::of(axis)?)))
+    }
+
+    /// Counts the values of a tensor in; returns the state itself.
+    #[pyo3(signature = (x, /, *, threads = None))]
+    fn update<'py>(slf: Bound<'py, Self>, x: &Bound<'py, PyAny>, threads: Option<usize>) -> PyResult<Bound<'py, Self>> {
+        let axis = slf.get().lock().axis.clone();
+        let part = Self::of(slf.py(), x, &axis, run::threads(threads)?)?;
+        slf.get().lock().merge(&part).map_err(to_py)?;
+        Ok(slf)
+    }
+
+    /// Takes in another histogram of the same axis; returns the state itself.
+    #[pyo3(signature = (other, /))]
+    fn merge<'py>(slf: Bound<'py, Self>, other: &Self) -> PyResult<Bound<'py, Self>> {
+        let part = other.lock().clone();
+        slf.get().lock().merge(&part).map_err(to_py)?;
+        Ok(slf)
+    }
+
+    fn __add__<'py>(&self, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = other.py();
+        let Ok(other) = other.cast::<Self>() else { return Ok(py.NotImplemented().into_bound(py)) };
+        let part = other.get().lock().clone();
+        let mut state = self.lock().clone();
+        state.merge(&part).map_err(to_py)?;
+        Ok(Bound::new(py, Self::wrap(state))?.into_any())
+    }
+
+    /// Forgets all counts.
+    fn reset(&self) {
+        let mut state = self.lock();
+        *state = Histogram::new(state.axis.clone());
+    }
+
+    /// An independent copy.
+    fn copy(&self) -> Self {
+        Self::wrap(self.lock().clone())
+    }
+
+    fn __copy__(&self) -> Self {
+        self.copy()
+    }
+
+    fn __deepcopy__(&self, _memo: &Bound<'_, PyAny>) -> Self {
+        self.copy()
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        let Ok(other) = other.cast::<Self>() else { return false };
+        let other = other.get().lock().to_bytes();
+        let mine = self.lock().to_bytes();
+        mine == other
+    }
+
+    /// How values are put into bins.
+    #[getter]
+    fn axis<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let axis = self.lock().axis.clone();
+        axis::shown(py, axis)
+    }
+
+    /// The bins as a sequence of `(low, high)`, as UHI wants them. For `LogLinear` those from the smallest to the largest value counted.
+    #[getter]
+    fn axes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let edges = self.edges(py)?;
+        let bins = py.import("tensorstats.axis")?.getattr("Bins")?.call1((edges,))?;
+        PyTuple::new(py, [bins])
+    }
+
+    /// `"COUNT"`: UHI's word for a histogram without weights.
+    #[classattr]
+    fn kind() -> &'static str {
+        "COUNT"
+    }
+
+    /// Edges of the bins, float64, one more than there are bins. For `LogLinear` those from the smallest to the largest value counted
+    /// (empty when nothing was); values below zero belong to the bin whose *upper* edge they touch.
+    #[getter]
+    fn edges<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let edges = self.lock().dense().0;
+        arrays::floats(py, &edges)
+    }
+
+    /// Counts of the bins, int64; with `flow`, underflow before and overflow after them.
+    #[pyo3(signature = (flow = false))]
+    fn values<'py>(&self, py: Python<'py>, flow: bool) -> PyResult<Bound<'py, PyAny>> {
+        let (counts, underflow, overflow) = {
+            let state = self.lock();
+            (state.dense().1, state.underflow(), state.overflow())
+        };
+        let (before, after) = (flow.then_some(underflow), flow.then_some(overflow));
+        arrays::counts(py, before.into_iter().chain(counts).chain(after))
+    }
+
+    /// As `values`, with the flow bins unless told otherwise.
+    #[pyo3(signature = (flow = true))]
+    fn view<'py>(&self, py: Python<'py>, flow: bool) -> PyResult<Bound<'py, PyAny>> {
+        self.values(py, flow)
+    }
+
+    /// The same as `values`: a UHI histogram of kind `"COUNT"` has as many entries as its value says.
+    #[pyo3(signature = (flow = false))]
+    fn counts<'py>(&self, py: Python<'py>, flow: bool) -> PyResult<Bound<'py, PyAny>> {
+        self.values(py, flow)
+    }
+
+    /// The same as `values`: the variance of a count is estimated by the count.
+    #[pyo3(signature = (flow = false))]
+    fn variances<'py>(&self, py: Python<'py>, flow: bool) -> PyResult<Bound<'py, PyAny>> {
+        self.values(py, flow)
+    }
+
+    /// The pair that `numpy.histogram` returns: counts and edges.
+    fn to_numpy<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let (edges, counts) = self.lock().dense();
+        Ok((arrays::counts(py, counts)?, arrays::floats(py, &edges)?))
+    }
+
+    /// All values, NaN included.
+    #[getter]
+    fn count(&self) -> u64 {
+        self.lock().count_all()
+    }
+
+    /// Values below the first edge, -inf included.
+    #[getter]
+    fn underflow(&self) -> u64 {
+        self.lock().underflow()
+    }
+
+    /// Values beyond the last edge, +inf included.
+    #[getter]
+    fn overflow(&self) -> u64 {
+        self.lock().overflow()
+    }
+
+    /// NaN.
+    #[getter]
+    fn nan_count(&self) -> u64 {
+        self.lock().specials.nan
+    }
+
+    /// +inf.
+    #[getter]
+    fn posinf_count(&self) -> u64 {
+        self.lock().specials.posinf
+    }
+
+    /// -inf.
+    #[getter]
+    fn neginf_count(&self) -> u64 {
+        self.lock().specials.neginf
+    }
+
+    /// +0 and -0, of a `LogLinear` axis; None where zeros share a bin.
+    #[getter]
+    fn zero_count(&self) -> Option<u64> {
+        if let Bins::Log(counts) = &self.lock().bins { Some(counts.zeros) } else { None }
+    }
+
+    /// The value below which a share `q` of all values but NaN lies.
+    ///
+    /// `LogLinear`: what `numpy.quantile(x, q, method="inverted_cdf")` gives, up to a relative error of `2**-(precision + 1)`, and exact
+    /// when the precision holds every bit of the dtypes counted (2 for `float8_e5m2`, 3 for `float8_e4m3fn`, 7 for bfloat16 and the 8-bit
+    /// integers, 10 for float16). Edge tables: linear inside the bin, off by at most its width; -inf or +inf where it lies below the first or
+    /// beyond the last edge. NaN when there are no values.
+    #[pyo3(signature = (q, /))]
+    fn quantile<'py>(&self, py: Python<'py>, q: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let state = self.lock().clone();
+        if let Ok(q) = q.extract::<f64>() {
+            return Ok(state.quantile(q).map_err(to_py)?.into_pyobject(py)?.into_any());
+        }
+        let quantiles: Result<Vec<f64>, _> = arrays::to_floats(q)?.into_iter().map(|q| state.quantile(q)).collect();
+        arrays::floats(py, &quantiles.map_err(to_py)?)
+    }
+
+    /// The same values counted with fewer mantissa bits: exactly what a `LogLinear` axis of that precision would have counted.
+    #[pyo3(signature = (precision, /))]
+    fn lower_precision(&self, precision: i64) -> PyResult<Self> {
+        self.lock().lower_precision(precision).map(Self::wrap).map_err(to_py)
+    }
+
+    fn __repr__(&self) -> String {
+        self.lock().to_string()
+    }
+
+    /// The versioned byte form.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let bytes = self.lock().to_bytes();
+        PyBytes::new(py, &bytes)
+    }
+
+    /// Reads `to_bytes` back.
+    #[staticmethod]
+    #[pyo3(signature = (data, /))]
+    fn from_bytes(data: &[u8]) -> PyResult<Self> {
+        Histogram::from_bytes(data).map(Self::wrap).map_err(to_py)
+    }
+
+    /// Everything as plain Python values.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let state = self.lock().clone();
+        let dict = PyDict::new(py);
+        dict.set_item("kind", "histogram")?;
+        dict.set_item("version", tensorstats_core::bytes::VERSION)?;
+        let (name, precision) = match state.axis {
+            Axis::Regular { .. } => ("regular", None),
+            Axis::Variable { .. } => ("variable", None),
+            Axis::LogLinear { precision } => ("log_linear", Some(precision)),
+        };
+        dict.set_item("axis", name)?;
+        dict.set_item("precision", precision)?;
+        dict.set_item("edges", state.axis.edges().map(|e| e.values().to_vec()))?;
+        dict.set_item("value_bits", u32::from(state.value_bits))?;
+        dict.set_item("nan_count", state.specials.nan)?;
+        dict.set_item("posinf_count", state.specials.posinf)?;
+        dict.set_item("neginf_count", state.specials.neginf)?;
+        let (places, counts): (Vec<i64>, Vec<u64>) = state.entries().into_iter().unzip();
+        dict.set_item("places", places)?;
+        dict.set_item("counts", counts)?;
+        Ok(dict)
+    }
+
+    /// Reads `to_dict` back.
+    #[staticmethod]
+    #[pyo3(signature = (data, /))]
+    fn from_dict(data: &Bound<'_, PyDict>) -> PyResult<Self> {
+        check_kind(data, WHAT, "histogram")?;
+        let axis = match field::<String>(data, WHAT, "axis")?.as_str() {
+            "log_linear" => Axis::log_linear(field(data, WHAT, "precision")?),
+            kind => {
+                let edges: Vec<f64> = field(data, WHAT, "edges")?;
+                let ends = edges.first().copied().zip(edges.last().copied()).unwrap_or((0.0, 0.0));
+                if kind == "regular" { Axis::regular(ends.0, ends.1, edges) } else { Axis::variable(edges) }
+            }
+        };
+        let specials = Specials {
+            nan: field(data, WHAT, "nan_count")?,
+            posinf: field(data, WHAT, "posinf_count")?,
+            neginf: field(data, WHAT, "neginf_count")?,
+        };
+        let (places, counts): (Vec<i64>, Vec<u64>) = (field(data, WHAT, "places")?, field(data, WHAT, "counts")?);
+        if places.len() != counts.len() {
+            return Err(PyTypeError::new_err(format!(
+                "a {WHAT}'s dict has {} places and {} counts",
+                places.len(),
+                counts.len()
+            )));
+        }
+        let entries: Vec<(i64, u64)> = places.into_iter().zip(counts).collect();
+        let value_bits = field(data, WHAT, "value_bits")?;
+        Histogram::from_entries(axis.map_err(to_py)?, value_bits, specials, &entries).map(Self::wrap).map_err(to_py)
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
+        let rebuild = py.get_type::<Self>().getattr("from_bytes")?;
+        Ok((rebuild, (self.to_bytes(py),)))
+    }
+}
+
+/// Counts one tensor.
+#[pyfunction]
+#[pyo3(signature = (x, axis, /, threads = None))]
+pub(crate) fn histogram(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    axis: &Bound<'_, PyAny>,
+    threads: Option<usize>,
+) -> PyResult<PyHistogram> {
+    PyHistogram::of(py, x, &axis::of(axis)?, run::threads(threads)?).map(PyHistogram::wrap)
+}

@@ -1,0 +1,45 @@
+//! The native module `tensorstats._core`: the list of what Python sees. Glue only; every number comes from `tensorstats-core`.
+
+mod arrays;
+mod axis;
+mod buffer;
+mod dicts;
+mod dlpack;
+mod errors;
+mod histogram;
+mod many;
+mod range;
+mod run;
+mod settings;
+mod summary;
+mod summary_dict;
+mod summary_repr;
+mod units;
+
+/// Statistics over host memory.
+#[pyo3::pymodule(gil_used = false)]
+mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::axis::PyAxis;
+    #[pymodule_export]
+    use crate::histogram::{PyHistogram, histogram};
+    #[pymodule_export]
+    use crate::many::{PySummaries, norm, norm_from, norms, summaries, summaries_from};
+    #[pymodule_export]
+    use crate::range::{check_range, first_nonfinite};
+    #[pymodule_export]
+    use crate::settings::{set_simd_level, set_thread_count, simd_level, simd_levels, thread_count};
+    #[pymodule_export]
+    use crate::summary::{PySummary, summary};
+    #[pymodule_export]
+    use crate::units::{PyUnitActivity, unit_activity};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("build_profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
+        crate::settings::from_environment()
+    }
+}

@@ -1,0 +1,70 @@
+//! Owns how a count is run from Python: options, letting other threads work, and Ctrl-C. Knows nothing of what is counted.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use tensorstats_core::scan::{Options, thread_count};
+use tensorstats_core::{Error, Level, TensorView};
+
+use crate::buffer::Buffer;
+use crate::errors::to_py;
+
+/// How long a count may run before Ctrl-C is looked for again.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The number of threads a call may use.
+pub(crate) fn threads(requested: Option<usize>) -> PyResult<usize> {
+    match requested {
+        None => Ok(thread_count()),
+        Some(0) => Err(to_py(Error::Argument("threads must be at least 1, got: 0".to_owned()))),
+        Some(n) => Ok(n),
+    }
+}
+
+/// Runs `count` on a buffer, detached from Python unless the buffer is borrowed (and thus small). A signal handler's exception wins over
+/// the result.
+pub(crate) fn count<R: Send>(
+    py: Python<'_>,
+    buffer: &Buffer,
+    threads: usize,
+    count: impl FnOnce(&TensorView<'_>, &Options<'_>) -> R + Send,
+) -> PyResult<R> {
+    if buffer.is_borrowed() {
+        let options = Options { threads: 1, level: Level::current(), interrupted: &|| false };
+        return Ok(count(&buffer.view(), &options));
+    }
+    detached(py, threads, |options| count(&buffer.view(), options))
+}
+
+/// Runs `work` detached from Python, looking for signals now and then.
+pub(crate) fn detached<R: Send>(
+    py: Python<'_>,
+    threads: usize,
+    work: impl FnOnce(&Options<'_>) -> R + Send,
+) -> PyResult<R> {
+    let (result, signal) = py.detach(|| {
+        let last = Cell::new(Instant::now());
+        let signal = Cell::new(None);
+        let interrupted = || {
+            if last.get().elapsed() < SIGNAL_INTERVAL {
+                return false;
+            }
+            last.set(Instant::now());
+            #[allow(
+                clippy::redundant_closure_for_method_calls,
+                reason = "the bare method is not general enough in its lifetime"
+            )]
+            match Python::attach(|py| py.check_signals()) {
+                Ok(()) => false,
+                Err(error) => {
+                    signal.set(Some(error));
+                    true
+                }
+            }
+        };
+        let result = work(&Options { threads, level: Level::current(), interrupted: &interrupted });
+        (result, signal.into_inner())
+    });
+    signal.map_or(Ok(result), Err)
+}
