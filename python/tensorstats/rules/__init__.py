@@ -1,0 +1,36 @@
+"""The rules of the watcher: statistic, limit and verdict apart; knows summaries and unit activities, never torch."""
+
+from __future__ import annotations
+
+from tensorstats.rules.base import Measurement, Rule
+from tensorstats.rules.finding import Finding, Status
+from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
+from tensorstats.rules.judge import Judge, default_rules
+from tensorstats.rules.nonfinite import NonFinite
+from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
+from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
+from tensorstats.rules.view import Offender, OutputView, ParameterView, StepView
+
+__all__ = [
+    "AllZeroOutput",
+    "DeadUnits",
+    "ExplodingGradient",
+    "Finding",
+    "Frozen",
+    "GradientsKept",
+    "Judge",
+    "Measurement",
+    "NoGradient",
+    "NonFinite",
+    "Offender",
+    "OutputView",
+    "ParameterView",
+    "Rule",
+    "SaturatedActivation",
+    "Status",
+    "StepView",
+    "Unchanged",
+    "UpdateRatio",
+    "VanishingGradient",
+    "default_rules",
+]

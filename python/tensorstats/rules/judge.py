@@ -1,0 +1,172 @@
+"""Turns measurements into findings: patience, one finding per rule and place, warning or failure; knows no torch."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from tensorstats.rules import limits
+from tensorstats.rules.base import Measurement, Rule
+from tensorstats.rules.finding import Finding
+from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
+from tensorstats.rules.nonfinite import NonFinite
+from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
+from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
+from tensorstats.rules.view import Offender, StepView
+
+__all__ = ["Judge", "LossTrend", "default_rules"]
+
+
+def default_rules() -> list[Rule]:
+    """The rules of ``ts.watch``, causes before what follows from them: findings of one step are told in this order.
+
+    Examples
+    --------
+    >>> [rule.id for rule in default_rules()][:3]
+    ['non-finite', 'gradients-not-reset', 'frozen']
+    """
+    return [
+        NonFinite(),
+        GradientsKept(),
+        Frozen(),
+        NoGradient(),
+        DeadUnits(),
+        AllZeroOutput(),
+        SaturatedActivation(),
+        ExplodingGradient(),
+        VanishingGradient(),
+        UpdateRatio(),
+        Unchanged(),
+    ]
+
+
+class LossTrend:
+    """Says from logged losses whether a run learns: the first tenth against the last tenth of them."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.values: list[float] = []
+
+    def log(self, step: int, value: float) -> None:
+        """Add one loss."""
+        self.steps.append(step)
+        self.values.append(float(value))
+
+    def offender(self) -> Offender | None:
+        """The last loss, if it is not finite."""
+        if not self.values or math.isfinite(self.values[-1]):
+            return None
+        origin = "Every watched output of the step is finite."
+        return Offender("loss", "loss", 1, 1, None, str(self.values[-1]), origin)
+
+    @property
+    def learning(self) -> bool | None:
+        """True or False once there is enough to tell; a loss that is not finite says False at once."""
+        if self.values and not math.isfinite(self.values[-1]):
+            return False
+        if len(self.values) < limits.NOT_LEARNING_LOSSES:
+            return None
+        tenth = len(self.values) // 10
+        first = sum(self.values[:tenth]) / tenth
+        last = sum(self.values[-tenth:]) / tenth
+        # A loss may be negative (log densities): a fall is measured against the size of the start.
+        return last <= first - (1.0 - limits.NOT_LEARNING_FRACTION) * abs(first)
+
+
+@dataclass(slots=True)
+class _Streak:
+    """How long a place has broken a rule."""
+
+    begin: int
+    length: int = 0
+
+
+class Judge:
+    """Applies rules to recorded steps and keeps what they found.
+
+    Each judge works on its own copies of the rules, since rules keep what they saw.
+    """
+
+    def __init__(self, rules: Iterable[Rule] | None = None) -> None:
+        self.rules: list[Rule] = [copy.deepcopy(rule) for rule in (default_rules() if rules is None else rules)]
+        self.losses = LossTrend()
+        self._streaks: dict[tuple[str, str, str], _Streak] = {}
+        self._found: dict[tuple[str, str], Finding] = {}
+        self._symptoms: set[tuple[str, str]] = set()
+        self._silenced: set[tuple[str, str, str]] = set()
+        self._poisoned = False
+
+    def judge(self, view: StepView) -> list[Finding]:
+        """The findings that are new with this step."""
+        if self._poisoned:
+            return []  # once the weights are NaN every later number is an echo of the same fault
+        view.learning = self.losses.learning
+        new: list[Finding] = []
+        for rule in self.rules:
+            if rule.reads_nonfinite or not view.parameters_nonfinite:
+                new.extend(self._apply(rule, view))
+        self._poisoned = view.parameters_nonfinite
+        return new
+
+    def _apply(self, rule: Rule, view: StepView) -> list[Finding]:
+        broken: list[tuple[Measurement, int]] = []
+        seen: set[tuple[str, str, str]] = set()
+        for measurement in rule.statistic(view):
+            key = (rule.id, measurement.where, measurement.key)
+            seen.add(key)
+            if not rule.verdict(measurement):
+                self._streaks.pop(key, None)
+                continue
+            streak = self._streaks.setdefault(key, _Streak(view.step))
+            streak.length += 1
+            patience = rule.patience if measurement.patience is None else measurement.patience
+            if streak.length >= patience and key not in self._silenced:
+                begin = streak.begin if measurement.step is None else measurement.step
+                broken.append((measurement, begin))
+                self._silenced.add(key)
+        return self._report(rule, broken, view)
+
+    def _report(self, rule: Rule, broken: Sequence[tuple[Measurement, int]], view: StepView) -> list[Finding]:
+        if not broken or (rule.once and any(found == rule.id for found, _ in self._found)):
+            return []
+        begin = min(step for _, step in broken)
+        new = []
+        for measurement in rule.gather([measurement for measurement, _ in broken], view):
+            place = (rule.id, measurement.where)
+            if place in self._found:
+                continue
+            advise = getattr(rule, "advise", None)
+            self._found[place] = finding = Finding(
+                rule=rule.id,
+                status=measurement.status or rule.status,
+                where=measurement.where,
+                step=begin,
+                value=measurement.value,
+                limit=rule.limit if measurement.limit is None else measurement.limit,
+                why=measurement.note or rule.why,
+                advice=advise(view) if advise is not None else rule.advice,
+            )
+            if rule.symptom:
+                self._symptoms.add(place)
+            new.append(finding)
+        return new
+
+    @property
+    def findings(self) -> list[Finding]:
+        """All findings, earliest first and causes first; a symptom in a run that does not learn is a failure."""
+        order = {rule.id: place for place, rule in enumerate(self.rules)}
+        does_not_learn = self._does_not_learn()
+        findings = [
+            replace(finding, status="failure") if does_not_learn and place in self._symptoms else finding
+            for place, finding in self._found.items()
+        ]
+        return sorted(findings, key=lambda finding: (finding.step, order.get(finding.rule, len(order))))
+
+    def _does_not_learn(self) -> bool:
+        """What the losses say; without them, whether some parameter provably stands still."""
+        learning = self.losses.learning
+        if learning is not None:
+            return not learning
+        return any(rule == Unchanged.id and finding.status == "failure" for (rule, _), finding in self._found.items())

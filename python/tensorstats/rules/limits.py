@@ -1,0 +1,101 @@
+"""Every limit of the default rules, with its source; knows no rule.
+
+The sources are rule catalogues that published their numbers. A number of ours says so and says what it was checked on:
+the healthy small trainings of tests/test_watch_rules.py (MLPs and a CNN, Adam, SGD with momentum, dropout, batch norm,
+tanh, sigmoid). "Recorded steps" are the steps the schedule selects, so patience scales with ``every``.
+"""
+
+from __future__ import annotations
+
+# --- units ------------------------------------------------------------------------------------------------------------
+
+# Share of the units of one layer that must be dead. SageMaker Debugger DeadRelu.threshold_layer = 50 (%);
+# TheDeepChecker uses the same half. More than half of a layer was dead in 2 of 34 healthy programs, so alone it is a
+# warning.
+DEAD_LAYER_FRACTION = 0.5
+
+# A unit counts as dead when it was never active in this many recorded steps in a row. Ours: one batch says nothing (a
+# class may be missing from it), and a unit that woke up within ten batches is alive.
+DEAD_WINDOW_STEPS = 10
+
+# ... and when the window holds at least this many values of the unit, so that small batches lengthen the window. Ours:
+# a unit that fires on 1 % of the samples (SageMaker Debugger DeadRelu.threshold_inactivity) stays silent in 500 with
+# probability 0.99 ** 500 = 0.7 %.
+DEAD_WINDOW_VALUES = 500
+
+# Share of the values of one layer that must sit in the flat part. DeepDiagnosis: more than 50 % beyond |z| = 5, no
+# alarm on 34 healthy programs.
+SATURATED_LAYER_FRACTION = 0.5
+
+# Beyond |z| = 5 the slope of tanh is below 2e-4 and that of the sigmoid below 7e-3 (DeepDiagnosis' bound). Outputs are
+# judged, so the bounds are tanh(5) and sigmoid(+-5).
+TANH_SATURATION = 0.9999092042625951
+SIGMOID_SATURATION_LOW = 0.0066928509242848554
+SIGMOID_SATURATION_HIGH = 0.9933071490757153
+SATURATED_PATIENCE = 5
+
+# Share of exact zeros in an output. SageMaker Debugger AllZero.threshold = 100 (%).
+ALL_ZERO_FRACTION = 1.0
+ALL_ZERO_PATIENCE = 5
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+# First layer against last layer. AUTOTRAINER's beta1 and beta2: both must hold; no alarm on 34 healthy programs.
+VANISHING_RATIO = 1e-3
+VANISHING_FIRST_NORM = 1e-4
+# mean |gradient| of one layer. SageMaker Debugger VanishingGradient.threshold. Gradients of a converged model fall
+# below it too, so it only counts for a layer that never had a larger one since watching began.
+VANISHING_MEAN_ABS = 1e-7
+VANISHING_PATIENCE = 5
+
+# Norm of one layer's gradient. torchmortem's limit of 1000 for the norm, no alarm on 34 healthy programs.
+EXPLODING_NORM = 1000.0
+# First layer against last layer. AUTOTRAINER's beta3 = 70, counted only above a norm of 10 so that small, well-behaved
+# gradients of unequal layers stay silent (ours).
+EXPLODING_RATIO = 70.0
+EXPLODING_RATIO_NORM = 10.0
+EXPLODING_RATIO_PATIENCE = 3
+# Against the layer's own past: 100 times the norm of its first recorded step, again only above a norm of 10 (ours,
+# after TheDeepChecker's rule on doubling gradients, which takes longer to see the same).
+EXPLODING_GROWTH = 100.0
+# One such step is enough: an explosion throws the weights to where units are dead and gradients are 0, so that there is
+# no second one to wait for.
+EXPLODING_PATIENCE = 1
+
+# Backward passes add into gradients that were not reset since the last optimizer step. Nothing legitimate does that
+# three times in a row (accumulation resets once per optimizer step). Ours.
+GRADIENTS_KEPT_PATIENCE = 3
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+# SageMaker Debugger UnchangedTensor asks for 3 saved steps with allclose. We see the exact update, so exactly 0; and 5
+# steps because learning rates are warmed up from exactly 0.
+UNCHANGED_PATIENCE = 5
+NO_GRADIENT_PATIENCE = 5
+FROZEN_PATIENCE = 5
+
+# Norm of one update over the norm of the weight. TheDeepChecker: log10 of the ratio above -1 is too much; a ratio near
+# 1e-3 is healthy. Adam with a large rate starts above it for a few steps, hence the patience (ours).
+UPDATE_RATIO_HIGH = 0.1
+UPDATE_RATIO_HIGH_PATIENCE = 20
+# Measured against the weight after the step, a ratio near one half means that the weight is replaced rather than
+# adjusted: no need to wait that long. Ours: healthy runs stayed below 0.26, and a weight that starts at zero shows 1,
+# 1/2, 1/3 under Adam, so that its third step is below. SageMaker Debugger's limit is 10 times the weight before the
+# step.
+UPDATE_RATIO_REPLACED = 0.4
+UPDATE_RATIO_REPLACED_PATIENCE = 3
+# The very first step against the weight before it. SageMaker Debugger WeightUpdateRatio.large_threshold. A rate that is
+# far too large makes the weights so large that later ratios look ordinary.
+UPDATE_RATIO_FIRST = 10.0
+# torchmortem's lower end of the band. Ratios of a converged or annealed run fall below it too, so it only counts for a
+# weight whose ratio never reached it since watching began, and is not still rising (warm-up).
+UPDATE_RATIO_LOW = 1e-5
+UPDATE_RATIO_LOW_PATIENCE = 10
+UPDATE_RATIO_RISING = 2.0
+
+# --- learning ---------------------------------------------------------------------------------------------------------
+
+# "Does not learn": the smoothed loss ends above 0.9 of its start (21 of 50 buggy programs, none of 34 healthy ones
+# after 300 steps). We compare the first and the last tenth of the logged losses once there are enough of them.
+NOT_LEARNING_FRACTION = 0.9
+NOT_LEARNING_LOSSES = 50

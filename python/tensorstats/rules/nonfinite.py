@@ -1,0 +1,77 @@
+"""The rule on NaN and infinities: the first offender of a step; knows no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tensorstats.rules.base import Measurement, Rule
+from tensorstats.rules.view import Offender, StepView
+
+__all__ = ["NonFinite"]
+
+_ADVICE = {
+    "input": (
+        "Look at the sample at that index: print it before the model sees it, and check the data once with ts.check(x, "
+        "finite=True). Missing values, a division by a zero standard deviation and log(0) are the usual sources."
+    ),
+    "output": (
+        "Look at the operation in this module: log or sqrt of zero, a division by zero, exp of a large number, or a "
+        "value beyond the range of a 16-bit dtype (float16 ends at 65504). Clamp its argument, add a small epsilon, or "
+        "run it in float32."
+    ),
+    "gradient": (
+        "The forward pass was finite, so the derivative is at fault: sqrt, norm or pow at zero, torch.where over a "
+        "branch that is not finite, or a loss scale that is too large. Lower the learning rate or clip the gradients "
+        "if they grew before."
+    ),
+    "parameter": (
+        "The update itself was not finite: lower the learning rate, clip the gradients "
+        "(torch.nn.utils.clip_grad_norm_), and check the optimizer's epsilon in 16-bit dtypes. Restart from a "
+        "checkpoint before this step."
+    ),
+    "loss": (
+        "Every watched tensor was finite, so the loss is at fault: log of zero, a division by the number of valid "
+        "samples when there are none, or a target outside its range."
+    ),
+}
+
+
+class NonFinite(Rule):
+    """A NaN or an infinity, named by the first tensor of the step that holds one."""
+
+    id = "non-finite"
+    default_limit = 0.0
+    status = "failure"
+    symptom = False
+    reads_nonfinite = True
+    why = (
+        "One NaN spreads: it turns the loss, then every gradient, then every weight into NaN, and nothing is learned "
+        "after that."
+    )
+
+    def statistic(self, view: StepView) -> Iterable[Measurement]:
+        """Count the non-finite values of the step's first offender."""
+        offender = view.offender
+        if offender is None:
+            return
+        yield Measurement(offender.where, float(offender.nonfinite_count), note=self._sentence(offender))
+
+    def _sentence(self, offender: Offender) -> str:
+        place = f"the first at index {list(offender.index)}" if offender.index is not None else "position unknown"
+        call = f" in call {offender.call}" if offender.call else ""
+        noun = {"input": "model input", "output": "output of", "gradient": "gradient of", "parameter": "values of"}
+        subject = f"{noun.get(offender.signal, '')} {offender.where}".strip()
+        if offender.signal == "input":
+            subject = "The data given to the model"
+        elif offender.signal == "loss":
+            subject = "The loss"
+        else:
+            subject = f"The {subject}{call}"
+        return (
+            f"{subject}: {offender.nonfinite_count} of {offender.count} values are not finite, {place} "
+            f"({offender.value}). {offender.origin} {self.why}"
+        )
+
+    def advise(self, view: StepView) -> str:
+        """The advice depends on the kind of tensor."""
+        return _ADVICE[view.offender.signal] if view.offender is not None else ""

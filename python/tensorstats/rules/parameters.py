@@ -1,0 +1,256 @@
+"""The rules on parameters: frozen by mistake, without gradient, never changing, updates out of band; knows no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from tensorstats.rules import limits
+from tensorstats.rules.base import Measurement, Rule, describe, group_by_module
+from tensorstats.rules.finding import Status
+from tensorstats.rules.view import ParameterView, StepView
+
+__all__ = ["Frozen", "NoGradient", "Unchanged", "UpdateRatio"]
+
+
+def _fold(broken: Sequence[Measurement], view: StepView) -> list[Measurement]:
+    """One measurement per module all of whose parameters are concerned; the note lists them."""
+    folded = []
+    for key in dict.fromkeys(measurement.key for measurement in broken):
+        by_name = {measurement.where: measurement for measurement in broken if measurement.key == key}
+        groups = group_by_module(by_name, (parameter.name for parameter in view.parameters))
+        for where, names in groups.items():
+            first = by_name[names[0]]
+            listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            folded.append(replace(first, where=where, note=f"{listed}: {first.note}"))
+    return folded
+
+
+class _ParameterRule(Rule):
+    """A rule that measures parameters one by one and reports them by module."""
+
+    def gather(self, broken: Sequence[Measurement], view: StepView, /) -> Sequence[Measurement]:
+        """Fold parameters into the modules that hold them."""
+        return _fold(broken, view)
+
+
+class Frozen(_ParameterRule):
+    """Parameters that ask for gradients but are in no optimizer, or that an optimizer holds though they are frozen.
+
+    ``requires_grad=False`` outside the optimizer is a decision and no finding.
+    """
+
+    id = "frozen"
+    default_patience = limits.FROZEN_PATIENCE
+    symptom = False
+    why = "These weights stay as they are, whatever the data says."
+    advice = (
+        "If they should learn, set requires_grad_(True) and hand them to the optimizer (after replacing a layer, build "
+        "the optimizer anew). If they should not, set requires_grad_(False) and leave them out of the optimizer: that "
+        "also saves the time and memory of their gradients."
+    )
+
+    def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
+        super().__init__(limit=limit, patience=patience)
+        self._last: dict[str, tuple[float, float, float]] = {}
+
+    def statistic(self, view: StepView) -> Iterable[Measurement]:
+        """Yield every parameter that stands still outside the optimizer, or is frozen inside it."""
+        if not view.has_optimizer:
+            return
+        for parameter in view.parameters:
+            if parameter.requires_grad and not parameter.in_optimizer and self._stands_still(parameter):
+                note = (
+                    f"requires_grad is True, but no parameter group of the optimizer holds it and it does not change. "
+                    f"{self.why}"
+                )
+                yield Measurement(parameter.name, 1.0, note=note, status="failure", key="outside")
+            elif parameter.in_optimizer and not parameter.requires_grad:
+                note = f"handed to the optimizer, but requires_grad is False, so there is never a gradient. {self.why}"
+                yield Measurement(parameter.name, 1.0, note=note, status="warning", key="inside")
+
+    def _stands_still(self, parameter: ParameterView) -> bool:
+        """Whether it is as it was at the last recorded step; another optimizer may hold it."""
+        value = parameter.value
+        if value is None:
+            return True
+        now = (float(value.sum), float(value.l2), float(value.absmax))
+        before = self._last.get(parameter.name, now)
+        self._last[parameter.name] = now
+        return now == before
+
+
+class NoGradient(_ParameterRule):
+    """Parameters in the optimizer that have received no gradient at all since watching began."""
+
+    id = "no-gradient"
+    default_patience = limits.NO_GRADIENT_PATIENCE
+    status = "failure"
+    symptom = False
+    why = "The loss does not depend on it, or the path was cut, so it can never learn."
+    advice = (
+        "Is the module called in forward, and does its result reach the loss? Look for .detach(), .data, .item(), "
+        "numpy(), torch.no_grad() or a re-created tensor between it and the loss. Remove the module if it is not "
+        "needed."
+    )
+
+    def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
+        super().__init__(limit=limit, patience=patience)
+        self._had_gradient: set[str] = set()
+
+    def statistic(self, view: StepView) -> Iterable[Measurement]:
+        """Yield 1 for every parameter that never had a gradient, 0 for the others."""
+        for parameter in view.parameters:
+            if parameter.has_gradient:
+                self._had_gradient.add(parameter.name)
+            if (parameter.in_optimizer or not view.has_optimizer) and parameter.requires_grad:
+                missing = parameter.name not in self._had_gradient
+                yield Measurement(
+                    parameter.name, float(missing), note=f"the gradient is None at every optimizer step. {self.why}"
+                )
+
+
+class Unchanged(_ParameterRule):
+    """Parameters that get a gradient and are in the optimizer, and still never change."""
+
+    id = "unchanged"
+    default_patience = limits.UNCHANGED_PATIENCE
+    status = "failure"
+    symptom = False
+    why = "It has exactly the values it started with."
+    advice = (
+        "A gradient of exact zeros comes from a dead or cut layer after this one: look there first. Otherwise look at "
+        "the learning rate of its parameter group and, in bfloat16 or float16, at updates smaller than the distance to "
+        "the next number: keep float32 master weights."
+    )
+
+    def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
+        super().__init__(limit=limit, patience=patience)
+        self._changed: set[str] = set()
+
+    def statistic(self, view: StepView) -> Iterable[Measurement]:
+        """Yield 1 for every parameter that has a gradient and never changed, 0 for the others."""
+        for parameter in view.parameters:
+            update, gradient = parameter.update, parameter.gradient
+            if update is None or gradient is None or update.count == 0:
+                continue
+            if update.zero_count < update.count:
+                self._changed.add(parameter.name)
+            if not parameter.in_optimizer or not parameter.requires_grad:
+                continue
+            note, status, key = self._cause(parameter)
+            still = parameter.name not in self._changed
+            if key == "lost update" and not _worth_an_update(parameter):
+                continue
+            yield Measurement(parameter.name, float(still), note=f"{note} {self.why}", status=status, key=key)
+
+    def _cause(self, parameter: ParameterView) -> tuple[str, Status, str]:
+        gradient = parameter.gradient
+        assert gradient is not None
+        if gradient.zero_count == gradient.count:
+            return "every gradient is exactly 0.", "failure", "zero gradient"
+        if parameter.learning_rate == 0:
+            return "the learning rate of its group is 0.", "warning", "zero rate"
+        return (
+            f"the gradient is not zero (norm {gradient.l2:.2e}), yet every update is ({parameter.dtype}).",
+            "failure",
+            "lost update",
+        )
+
+
+def _worth_an_update(parameter: ParameterView) -> bool:
+    """Whether a gradient is more than rounding noise.
+
+    The bias before a batch norm has a gradient of exactly 0 in theory and of 1e-8 in practice, and rightly never moves.
+    """
+    gradient = parameter.gradient
+    if gradient is None or parameter.dimensions < 2 or gradient.finite_count == 0:
+        return False
+    return float(gradient.l1) / gradient.finite_count > limits.VANISHING_MEAN_ABS
+
+
+class UpdateRatio(Rule):
+    """Updates too large or too small for the weights they change: norm of the update over norm of the weight."""
+
+    id = "update-ratio"
+    default_limit = limits.UPDATE_RATIO_HIGH
+    default_patience = limits.UPDATE_RATIO_HIGH_PATIENCE
+    once = True
+    why = "About 0.001 per step is usual."
+    advice = (
+        "Change the learning rate of this parameter's group; check the initial scale of the weights and of the loss."
+    )
+
+    def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
+        super().__init__(limit=limit, patience=patience)
+        self._first: dict[str, float] = {}
+        self._largest: dict[str, float] = {}
+
+    def statistic(self, view: StepView) -> Iterable[Measurement]:
+        """Measure both ends of the band for every weight."""
+        for parameter in view.parameters:
+            ratio = parameter.update_ratio
+            if parameter.dimensions < 2 or math.isnan(ratio) or not parameter.in_optimizer:
+                continue
+            place = describe(parameter.module, view)
+            note = (
+                f"One step changes {parameter.name}, in {place}, by {ratio:.2g} of its own size: the steps overshoot. "
+                f"{self.why}"
+            )
+            yield Measurement(parameter.module, ratio, note=note, key=parameter.name + "+high")
+            yield Measurement(
+                parameter.module,
+                ratio,
+                note=note,
+                limit=limits.UPDATE_RATIO_REPLACED,
+                patience=limits.UPDATE_RATIO_REPLACED_PATIENCE,
+                key=parameter.name + "+replaced",
+            )
+            if parameter.norm_before > 0 and parameter.update is not None:
+                yield self._first_step(parameter, parameter.update.l2 / parameter.norm_before, place)
+            if ratio > 0:  # exactly 0 is the rule on unchanged parameters
+                yield self._low(parameter, ratio, place)
+
+    def _first_step(self, parameter: ParameterView, ratio: float, place: str) -> Measurement:
+        note = (
+            f"The first recorded step changes {parameter.name}, in {place}, by {ratio:.2g} times its size before the "
+            f"step: nothing of the initial weights is left and the steps overshoot. {self.why}"
+        )
+        return Measurement(
+            parameter.module,
+            ratio,
+            note=note,
+            limit=limits.UPDATE_RATIO_FIRST,
+            patience=1,
+            key=parameter.name + "+first",
+        )
+
+    def _low(self, parameter: ParameterView, ratio: float, place: str) -> Measurement:
+        first = self._first.setdefault(parameter.name, ratio)
+        largest = max(ratio, self._largest.get(parameter.name, 0.0))
+        self._largest[parameter.name] = largest
+        rising = ratio > limits.UPDATE_RATIO_RISING * first
+        note = (
+            f"One step changes {parameter.name}, in {place}, by {ratio:.1e} of its own size, and never by more than "
+            f"{largest:.1e}: it hardly moves. {self.why}"
+        )
+        # A ratio that is still rising (warm-up) is not judged yet.
+        return Measurement(
+            parameter.module,
+            math.inf if rising else largest,
+            note=note,
+            limit=limits.UPDATE_RATIO_LOW,
+            patience=limits.UPDATE_RATIO_LOW_PATIENCE,
+            key=parameter.name + "+low",
+        )
+
+    def verdict(self, measurement: Measurement) -> bool:
+        """Above the upper limits, below the lower one."""
+        if measurement.key.endswith("+low"):
+            return measurement.value < limits.UPDATE_RATIO_LOW
+        return super().verdict(measurement)
+
+    def gather(self, broken: Sequence[Measurement], _view: StepView, /) -> Sequence[Measurement]:
+        """The weight furthest out of the band stands for all."""
+        return [max(broken, key=lambda measurement: abs(math.log(measurement.value / limits.UPDATE_RATIO_LOW)))]

@@ -1,0 +1,154 @@
+"""The rules on units: dead, saturated, and outputs that are zero throughout; knows no torch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from tensorstats.rules import limits
+from tensorstats.rules.base import Measurement, Rule, describe
+from tensorstats.rules.view import OutputView, StepView
+
+__all__ = ["AllZeroOutput", "DeadUnits", "SaturatedActivation"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """The accumulated state as it was before one recorded step."""
+
+    step: int
+    updates: int
+    values: int  # finite ones, of the unit that has the fewest
+
+
+@dataclass(slots=True)
+class _Window:
+    """The recorded steps that are looked back on, and the values per unit seen until now."""
+
+    marks: deque[_Mark] = field(default_factory=deque)
+    values: int = 0
+
+
+class DeadUnits(Rule):
+    """Units of a ReLU that were never active during a window of recorded steps.
+
+    Parameters
+    ----------
+    limit : float, default 0.5
+        The share of dead units a layer may have.
+    patience : int, default 1
+        Recorded steps in a row for which the share must be above the limit.
+    window : int, default 10
+        Recorded steps in which a dead unit was silent; more of them when they hold fewer than 500 values per unit.
+    """
+
+    id = "dead-units"
+    default_limit = limits.DEAD_LAYER_FRACTION
+    why = (
+        "A unit whose output is always 0 passes no gradient back, so its weights never change: that part of the layer "
+        "is lost, and when a whole layer is dead everything before it stops learning too."
+    )
+    advice = (
+        "Lower the learning rate, look for a large negative bias or unscaled inputs, initialise with "
+        "torch.nn.init.kaiming_normal_, put a normalisation layer before the ReLU, or use LeakyReLU or GELU."
+    )
+
+    def __init__(
+        self, *, limit: float | None = None, patience: int | None = None, window: int = limits.DEAD_WINDOW_STEPS
+    ) -> None:
+        super().__init__(limit=limit, patience=patience)
+        self.window = window
+        self._windows: dict[str, _Window] = {}
+
+    def statistic(self, view: StepView) -> Iterable[Measurement]:
+        """Measure the share of dead units of every ReLU once its window is full."""
+        for output in view.outputs:
+            if output.kind == "relu" and output.units is not None and output.units.units > 0:
+                measurement = self._measure(output, view)
+                if measurement is not None:
+                    yield measurement
+
+    def _measure(self, output: OutputView, view: StepView) -> Measurement | None:
+        assert output.units is not None
+        window = self._windows.setdefault(output.name, _Window())
+        marks = window.marks
+        marks.append(_Mark(view.step, output.updates_before, window.values))
+        finite: npt.NDArray[np.int64] = np.asarray(output.units.count) - np.asarray(output.units.nonfinite_count)
+        window.values = int(finite.min())
+        while len(marks) > self.window and window.values - marks[1].values >= limits.DEAD_WINDOW_VALUES:
+            marks.popleft()
+        values = window.values - marks[0].values
+        if len(marks) < self.window or values < limits.DEAD_WINDOW_VALUES:
+            return None
+        last_active: npt.NDArray[np.int64] = np.asarray(output.units.last_active)
+        dead = int((last_active <= marks[0].updates).sum())
+        note = (
+            f"{dead} of {len(last_active)} units of {describe(output.module, view)} were 0 for every one of {values} "
+            f"values in {len(marks)} recorded steps. {self.why}"
+        )
+        return Measurement(output.name, dead / len(last_active), note=note, step=marks[0].step)
+
+
+class SaturatedActivation(Rule):
+    """A sigmoid or tanh layer most of whose values sit in the flat ends of the curve.
+
+    The activation of the output layer is left out unless the logged losses say that the run does not learn: a
+    classifier that is sure of itself saturates there, and that is no fault.
+    """
+
+    id = "saturated"
+    default_limit = limits.SATURATED_LAYER_FRACTION
+    default_patience = limits.SATURATED_PATIENCE
+    why = "There the slope is nearly 0, so almost no gradient passes to the layers before it."
+    advice = (
+        "Scale the inputs to mean 0 and standard deviation 1, initialise with torch.nn.init.xavier_uniform_, lower the "
+        "learning rate, put a normalisation layer before the activation, or use ReLU or GELU inside the network."
+    )
+
+    def statistic(self, view: StepView) -> Iterable[Measurement]:
+        """Measure the saturated share of every sigmoid and tanh but the output layer's."""
+        for output in view.outputs:
+            if output.kind not in ("sigmoid", "tanh") or np.isnan(output.saturated_fraction):
+                continue
+            if output.is_last and view.learning is not False:
+                continue
+            note = (
+                f"{output.saturated_fraction:.0%} of the outputs of {describe(output.module, view)} belong to "
+                f"arguments beyond -5 .. 5. {self.why}"
+            )
+            yield Measurement(output.name, output.saturated_fraction, note=note)
+
+
+class AllZeroOutput(Rule):
+    """A module whose output is exactly zero everywhere; only the first one, since zeros are passed on."""
+
+    id = "all-zero"
+    default_limit = limits.ALL_ZERO_FRACTION
+    default_patience = limits.ALL_ZERO_PATIENCE
+    why = "Nothing of the input gets past this point, and no gradient gets back."
+    advice = (
+        "Look at the module's weights (all zero? a mask that removes everything?) and at the activation before it; a "
+        "layer that is meant to start at zero must leave it within the first steps."
+    )
+
+    def statistic(self, view: StepView) -> Iterable[Measurement]:
+        """Look for the first output of the step that is zero throughout."""
+        for output in view.outputs:
+            summary = output.summary
+            if summary.count == 0 or summary.zero_count < summary.count:
+                continue
+            if output.kind == "relu":
+                return  # the rule on dead units names it
+            note = (
+                f"All {summary.count} values of the output of {describe(output.module, view)} are exactly 0. {self.why}"
+            )
+            yield Measurement(output.name, 1.0, note=note)
+            return
+
+    def verdict(self, measurement: Measurement) -> bool:
+        """Reached, not exceeded: the limit is a share of 100 %."""
+        return measurement.value >= self.limit

@@ -1,0 +1,230 @@
+"""Finishes on the host what the device kernels began: one copy per device, rows merged; knows no state of the core."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tensorstats.torch.device_kernels import (
+    COUNTS,
+    FLOAT_ROW,
+    FLOAT_SUMS,
+    FLOATS,
+    INT64_MAX,
+    INTEGER_ROW,
+    INTEGERS,
+    FloatFormat,
+    PendingSummary,
+)
+from tensorstats.torch.device_units import UNIT_COUNTS, PendingUnits
+
+__all__ = ["RawSummary", "RawUnits", "resolve"]
+
+
+@dataclass(slots=True)
+class RawSummary:
+    """The numbers behind a Summary, on the host. Extremes are None when nothing finite (or nothing but zeros) was seen.
+
+    `m2` .. `m4` are sums of powers of the deviations from the mean. `sum`, `l1`, `squares` and the powers are those of
+    the values divided by ``2 ** exponent``, so that float64 data neither overflows nor underflows.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    count: int = 0
+    nan: int = 0
+    posinf: int = 0
+    neginf: int = 0
+    zero: int = 0
+    negative: int = 0
+    subnormal: int = 0
+    min: float | int | None = None
+    max: float | int | None = None
+    absmin: float | int | None = None
+    absmax: float | int | None = None
+    exponent: int = 0
+    sum: float | int = 0.0
+    l1: float | int = 0.0
+    squares: float = 0.0
+    mean: float = 0.0
+    m2: float = 0.0
+    m3: float = 0.0
+    m4: float = 0.0
+    first_nonfinite: int | None = None  # position in row-major order; None also when it is not known
+
+    @property
+    def finite(self) -> int:
+        """How many values are finite."""
+        return self.count - self.nan - self.posinf - self.neginf
+
+
+@dataclass(slots=True)
+class RawUnits:
+    """The numbers behind a UnitActivity after one update, on the host: one entry per unit."""
+
+    dim: int
+    saturation: tuple[float, float] | None
+    count: npt.NDArray[np.int64]
+    zero: npt.NDArray[np.int64]
+    active: npt.NDArray[np.int64]
+    nonfinite: npt.NDArray[np.int64]
+    low: npt.NDArray[np.int64]
+    high: npt.NDArray[np.int64]
+    mean: npt.NDArray[np.float64]
+    m2: npt.NDArray[np.float64]
+    min: npt.NDArray[np.float64]
+    max: npt.NDArray[np.float64]
+
+
+def resolve(pending: Sequence[PendingSummary | PendingUnits]) -> list[RawSummary | RawUnits]:
+    """Bring all rows to the host, one copy per device, and finish them there."""
+    hosts: list[npt.NDArray[np.int64] | None] = [None] * len(pending)
+    devices: dict[torch.device, list[int]] = {}
+    for place, item in enumerate(pending):
+        devices.setdefault(item.rows.device, []).append(place)
+    for places in devices.values():
+        packed = torch.cat([pending[place].rows.reshape(-1) for place in places]).cpu().numpy()
+        start = 0
+        for place in places:
+            rows = pending[place].rows
+            hosts[place] = packed[start : start + rows.numel()].reshape(tuple(rows.shape))
+            start += rows.numel()
+    finished: list[RawSummary | RawUnits] = []
+    for item, host in zip(pending, hosts, strict=True):
+        assert host is not None
+        if isinstance(item, PendingUnits):
+            finished.append(_finish_units(item, host))
+        elif item.dtype in FLOATS:
+            finished.append(_finish_floats(item, host))
+        else:
+            finished.append(_finish_integers(item, host))
+    return finished
+
+
+def _decode(pattern: int, form: FloatFormat) -> float:
+    """The float with that magnitude pattern."""
+    integer = {torch.int64: torch.int64, torch.int32: torch.int32, torch.int16: torch.int16}.get(
+        form.integer, torch.uint8
+    )
+    dtype = next(dtype for dtype, candidate in FLOATS.items() if candidate is form)
+    value = torch.tensor([pattern], dtype=integer).view(dtype)
+    return float(value.to(torch.float32).item()) if integer is torch.uint8 else float(value.item())
+
+
+def _column(host: npt.NDArray[np.int64], names: Sequence[str], name: str) -> npt.NDArray[np.int64]:
+    column: npt.NDArray[np.int64] = host[:, names.index(name)]
+    return column
+
+
+def _merge_moments(
+    counts: Sequence[int], means: Sequence[float], powers: Sequence[tuple[float, float, float]]
+) -> tuple[float, float, float, float]:
+    """Mean and sums of powers of all blocks from those of each, by the pairwise formulas of Chan et al. and Pebay."""
+    n, mean, m2, m3, m4 = 0, 0.0, 0.0, 0.0, 0.0
+    for count, block_mean, (b2, b3, b4) in zip(counts, means, powers, strict=True):
+        if count == 0:
+            continue
+        total = n + count
+        delta = block_mean - mean
+        step = delta / total
+        m4 += b4 + delta * step**3 * n * count * (n * n - n * count + count * count)
+        m4 += 6.0 * step * step * (n * n * b2 + count * count * m2) + 4.0 * step * (n * b3 - count * m3)
+        m3 += b3 + delta * step * step * n * count * (n - count) + 3.0 * step * (n * b2 - count * m2)
+        m2 += b2 + delta * step * n * count
+        mean += step * count
+        n = total
+    return mean, m2, m3, m4
+
+
+def _finish_floats(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawSummary:
+    form = FLOATS[pending.dtype]
+    raw = RawSummary(form.name, pending.shape, count=math.prod(pending.shape))
+    if not len(host):
+        return raw
+    for name in COUNTS:
+        setattr(raw, name, int(_column(host, FLOAT_ROW, name).sum()))
+    counts = [int(count) for count in _column(host, FLOAT_ROW, "count")]
+    first = [int(place) for place in _column(host, FLOAT_ROW, "first") if place >= 0]
+    raw.first_nonfinite = min(first) if first else None
+    if sum(counts) == 0:
+        return raw
+    low = int(_column(host, FLOAT_ROW, "min_key").min())
+    high = int(_column(host, FLOAT_ROW, "max_key").max())
+    # Adding 0.0 turns -0.0 into 0.0: a zero has no sign in a summary.
+    raw.min = (-_decode(-low - 1, form) if low < 0 else _decode(low, form)) + 0.0
+    raw.max = (-_decode(-high - 1, form) if high < 0 else _decode(high, form)) + 0.0
+    raw.absmax = _decode(int(_column(host, FLOAT_ROW, "absmax_key").max()), form)
+    smallest = int(_column(host, FLOAT_ROW, "absmin_key").min())
+    raw.absmin = _decode(smallest, form) if smallest != INT64_MAX else None
+
+    sums = host[:, -len(FLOAT_SUMS) :].copy().view(np.float64)
+    exponents = _column(host, FLOAT_ROW, "exponent")
+    raw.exponent = int(max(exponent for exponent, count in zip(exponents, counts, strict=True) if count))
+    shrink = np.ldexp(1.0, np.minimum(exponents - raw.exponent, 0).astype(np.int64))
+    raw.sum = math.fsum(sums[:, 0] * shrink)
+    raw.l1 = math.fsum(sums[:, 1] * shrink)
+    raw.squares = math.fsum(sums[:, 2] * shrink**2)
+    means = [float(total) / max(count, 1) for total, count in zip(sums[:, 0] * shrink, counts, strict=True)]
+    powers = [
+        (float(a * s**2), float(b * s**3), float(c * s**4)) for (a, b, c), s in zip(sums[:, 3:], shrink, strict=True)
+    ]
+    raw.mean, raw.m2, raw.m3, raw.m4 = _merge_moments(counts, means, powers)
+    return raw
+
+
+def _finish_integers(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawSummary:
+    raw = RawSummary(INTEGERS[pending.dtype], pending.shape, count=math.prod(pending.shape), sum=0, l1=0)
+    if not len(host):
+        return raw
+    columns = {name: [int(value) for value in _column(host, INTEGER_ROW, name)] for name in INTEGER_ROW[:11]}
+    raw.zero, raw.negative = sum(columns["zero"]), sum(columns["negative"])
+    raw.sum = (sum(columns["high"]) << 32) + sum(columns["low"])
+    negative_sum = (sum(columns["negative_high"]) << 32) + sum(columns["negative_low"])
+    raw.l1 = raw.sum - 2 * negative_sum
+    low, high = min(columns["min_key"]), max(columns["max_key"])
+    small, large = max(columns["absmin_key"]), min(columns["absmax_key"])
+    if pending.dtype is torch.uint64:
+        raw.min, raw.max = low + (1 << 63), high + (1 << 63)
+        raw.absmax = (large ^ INT64_MAX) & ((1 << 64) - 1)
+        raw.absmin = (small ^ INT64_MAX) & ((1 << 64) - 1) if raw.zero < raw.count else None
+    else:
+        raw.min, raw.max, raw.absmax = low, high, -large
+        raw.absmin = -small if raw.zero < raw.count else None
+    tail = host[:, 11:].copy().view(np.float64)
+    raw.squares = math.fsum(tail[:, 1])
+    powers = [(float(a), float(b), float(c)) for a, b, c in tail[:, 2:]]
+    _, raw.m2, raw.m3, raw.m4 = _merge_moments(columns["count"], [float(centre) for centre in tail[:, 0]], powers)
+    raw.mean = raw.sum / raw.count
+    return raw
+
+
+def _finish_units(pending: PendingUnits, host: npt.NDArray[np.int64]) -> RawUnits:
+    units = host.shape[2]
+    counts = {name: host[:, place].sum(0, dtype=np.int64) for place, name in enumerate(UNIT_COUNTS)}
+    floats = host[:, len(UNIT_COUNTS) :].copy().view(np.float64)
+    n = np.zeros(units)
+    mean, m2 = np.zeros(units), np.zeros(units)
+    low, high = np.full(units, np.inf), np.full(units, -np.inf)
+    for block, row in enumerate(floats):
+        count = (pending.values_per_block[block] - host[block, UNIT_COUNTS.index("nonfinite")]).astype(np.float64)
+        total = np.maximum(n + count, 1.0)
+        delta = row[0] - mean
+        m2 += np.where(count > 0, row[1] + delta * delta * n * count / total, 0.0)
+        mean += np.where(count > 0, delta * count / total, 0.0)
+        n += count
+        low, high = np.minimum(low, row[2]), np.maximum(high, row[3])
+    return RawUnits(
+        dim=pending.dim,
+        saturation=pending.saturation,
+        count=np.full(units, sum(pending.values_per_block), dtype=np.int64),
+        mean=mean,
+        m2=m2,
+        min=low,
+        max=high,
+        **counts,
+    )

@@ -1,0 +1,243 @@
+"""Summaries as torch operations, one row of 64-bit integers per block, left on the device; knows no model and no state.
+
+Counts and extremes are taken from the bit patterns: exact whatever the device does with subnormal numbers. Sums are
+float64 within blocks of bounded size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["FLOATS", "INTEGERS", "FloatFormat", "PendingSummary", "block_size", "blocks", "float_bits", "start_summary"]
+
+# Elements per block: bounds the temporaries (about ten of 8 bytes per element). Larger where launches cost more than
+# memory.
+CPU_BLOCK = 1 << 18
+DEVICE_BLOCK = 1 << 22
+
+INT64_MIN = -(1 << 63)
+INT64_MAX = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class FloatFormat:
+    """Bit patterns of the magnitude of a float format."""
+
+    name: str
+    integer: torch.dtype  # of the same width
+    magnitude: int  # mask of everything but the sign
+    smallest_normal: int
+    infinity: int  # pattern of infinity; beyond it NaN. For e4m3fn, which has none, the largest finite pattern.
+    has_infinity: bool = True
+
+
+FLOATS = {
+    torch.float64: FloatFormat("float64", torch.int64, INT64_MAX, 1 << 52, 0x7FF << 52),
+    torch.float32: FloatFormat("float32", torch.int32, 0x7FFFFFFF, 1 << 23, 0xFF << 23),
+    torch.float16: FloatFormat("float16", torch.int16, 0x7FFF, 1 << 10, 0x1F << 10),
+    torch.bfloat16: FloatFormat("bfloat16", torch.int16, 0x7FFF, 1 << 7, 0xFF << 7),
+    torch.float8_e5m2: FloatFormat("float8_e5m2", torch.uint8, 0x7F, 1 << 2, 0x1F << 2),
+    torch.float8_e4m3fn: FloatFormat("float8_e4m3fn", torch.uint8, 0x7F, 1 << 3, 0x7E, has_infinity=False),
+}
+INTEGERS = {
+    torch.bool: "bool",
+    torch.uint8: "uint8",
+    torch.uint16: "uint16",
+    torch.uint32: "uint32",
+    torch.uint64: "uint64",
+    torch.int8: "int8",
+    torch.int16: "int16",
+    torch.int32: "int32",
+    torch.int64: "int64",
+}
+
+# Columns of one row. Integers as they are; float64 values by their bit patterns.
+COUNTS = ("nan", "posinf", "neginf", "zero", "negative", "subnormal")
+EXTREMES = ("min_key", "max_key", "absmin_key", "absmax_key")
+FLOAT_SUMS = ("sum", "l1", "squares", "m2", "m3", "m4")
+FLOAT_ROW = (*COUNTS, *EXTREMES, "count", "exponent", "first", *FLOAT_SUMS)
+INTEGER_ROW = (
+    "zero",
+    "negative",
+    *EXTREMES,
+    "count",
+    "high",
+    "low",
+    "negative_high",
+    "negative_low",
+    "centre",
+    "squares",
+    "m2",
+    "m3",
+    "m4",
+)
+
+
+@dataclass(slots=True)
+class PendingSummary:
+    """A summary whose rows are still on the device."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    rows: torch.Tensor  # int64 [blocks, columns]
+
+
+def start_summary(x: torch.Tensor, *, moments: int = 2) -> PendingSummary:
+    """Begin the summary of a real, dense tensor on its device; nothing is copied to the host.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        Floating point (64 to 8 bits), integer or bool, any layout, any device.
+    moments : {2, 4}
+        With 2 the third and fourth powers are left at 0.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is not one of the supported ones.
+    """
+    x = x.detach()
+    if x.dtype not in FLOATS and x.dtype not in INTEGERS:
+        accepted = ", ".join([form.name for form in FLOATS.values()] + list(INTEGERS.values()))
+        raise TypeError(f"a tensor of dtype {x.dtype} has no summary; accepted are {accepted}")
+    columns = len(FLOAT_ROW) if x.dtype in FLOATS else len(INTEGER_ROW)
+    rows = []
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        contiguous = x.is_contiguous()
+        start = 0
+        for block in blocks(x, block_size(x)):
+            if x.dtype in FLOATS:
+                rows.append(_float_row(block, FLOATS[x.dtype], start if contiguous else None, moments))
+            else:
+                rows.append(_integer_row(block, moments))
+            start += block.numel()
+        stacked = torch.stack(rows) if rows else torch.empty((0, columns), dtype=torch.int64, device=x.device)
+    return PendingSummary(x.dtype, tuple(x.shape), stacked)
+
+
+def block_size(x: torch.Tensor) -> int:
+    """Elements per block on the device of `x`."""
+    return CPU_BLOCK if x.device.type == "cpu" else DEVICE_BLOCK
+
+
+def blocks(x: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
+    """Flat blocks of at most `size` elements, in row-major order when `x` is contiguous; never a copy of all of `x`."""
+    if x.numel() == 0:
+        return
+    if x.numel() <= size:
+        yield x.reshape(-1)
+    elif x.is_contiguous():
+        yield from x.view(-1).split(size)
+    else:
+        widest = max(range(x.dim()), key=lambda dim: x.shape[dim])
+        step = max(1, x.shape[widest] * size // x.numel())
+        for part in x.split(step, dim=widest):
+            yield from blocks(part, size)
+
+
+def float_bits(block: torch.Tensor, form: FloatFormat) -> tuple[torch.Tensor, torch.Tensor]:
+    """The magnitude pattern and the sign of every value; 8 and 16 bits are widened, since few operations know them."""
+    bits = block.view(form.integer)
+    if form.integer is torch.uint8:
+        bits = bits.to(torch.int32)
+        return bits & form.magnitude, bits > form.magnitude
+    if form.integer is torch.int16:
+        bits = bits.to(torch.int32)
+    return bits & form.magnitude, bits < 0
+
+
+def _float_row(block: torch.Tensor, form: FloatFormat, start: int | None, moments: int) -> torch.Tensor:
+    """The row of one flat block of floats. Non-negative magnitudes are ordered as their patterns are."""
+    magnitude, sign = float_bits(block, form)
+    nan = magnitude > form.infinity
+    infinite = magnitude == form.infinity if form.has_infinity else torch.zeros_like(nan)
+    finite = ~(nan | infinite)
+    nonzero = finite & (magnitude != 0)
+    subnormal = nonzero & (magnitude < form.smallest_normal)
+    wide = magnitude.to(torch.int64)
+    # Orders negative before positive values: -1 stands for -0, -2 for the smallest negative one, and so on.
+    key = torch.where(sign, -wide - 1, wide)
+    wide_nonzero = torch.where(nonzero, wide, INT64_MAX)
+    absmax = torch.where(finite, wide, -1).max()
+
+    values = block.to(torch.float64) if form.integer is not torch.uint8 else block.to(torch.float32).to(torch.float64)
+    values = torch.where(finite, values, 0.0)
+    exponent = torch.zeros((), dtype=torch.int64, device=block.device)
+    if form.integer is torch.int64:
+        exponent = torch.frexp(absmax.clamp(min=0).view(torch.float64)).exponent.to(torch.int64)
+        # In two factors, since 2 ** -1024 alone is already below the normal range.
+        half = torch.div(exponent, 2, rounding_mode="floor")
+        values = values * torch.exp2(-half.to(torch.float64)) * torch.exp2((half - exponent).to(torch.float64))
+    count = finite.sum()
+    total = values.sum()
+    deviation = torch.where(finite, values - total / count.clamp(min=1), 0.0)
+    if start is None:
+        first = torch.full((), -1, dtype=torch.int64, device=block.device)
+    else:
+        # argmax of a 0/1 tensor is its first 1; the count tells whether there is one.
+        first = torch.where(count < block.numel(), (~finite).to(torch.uint8).argmax() + start, -1)
+    integers = [
+        nan.sum(),
+        (infinite & ~sign).sum(),
+        (infinite & sign).sum(),
+        (finite & (magnitude == 0)).sum(),
+        (nonzero & sign).sum(),
+        subnormal.sum(),
+        torch.where(finite, key, INT64_MAX).min(),
+        torch.where(finite, key, INT64_MIN).max(),
+        wide_nonzero.min(),
+        absmax,
+        count,
+        exponent,
+        first,
+    ]
+    floats = [total, values.abs().sum(), (values * values).sum(), *_powers(deviation, count, moments)]
+    return torch.cat([torch.stack(integers), torch.stack(floats).view(torch.int64)])
+
+
+def _powers(deviation: torch.Tensor, count: torch.Tensor, moments: int) -> list[torch.Tensor]:
+    """Sums of the second to fourth powers of deviations; the second corrected for a mean that was rounded."""
+    squared = deviation * deviation
+    drift = deviation.sum()
+    m2 = squared.sum() - drift * drift / count.clamp(min=1)
+    if moments == 2:
+        return [m2, torch.zeros_like(m2), torch.zeros_like(m2)]
+    return [m2, (squared * deviation).sum(), (squared * squared).sum()]
+
+
+def _integer_row(block: torch.Tensor, moments: int) -> torch.Tensor:
+    """The row of one flat block of integers; sums in two halves of 32 bits, which 2**31 elements cannot overflow."""
+    unsigned = block.dtype is torch.uint64
+    values = block.view(torch.int64) if unsigned else block.to(torch.int64)
+    high = (values >> 32) & 0xFFFFFFFF if unsigned else values >> 32
+    low = values & 0xFFFFFFFF
+    nonzero = values != 0
+    negative = torch.zeros_like(nonzero) if unsigned else values < 0
+    # Magnitudes are kept as their negatives: the smallest int64 has no positive counterpart. Unsigned 64-bit values are
+    # ordered by flipping the top bit.
+    order = values ^ INT64_MIN if unsigned else values
+    size = values ^ INT64_MAX if unsigned else torch.where(values > 0, -values, values)
+    smallest_size = torch.where(nonzero, size, INT64_MIN).max()
+    floats = high.to(torch.float64) * 4294967296.0 + low.to(torch.float64)
+    count = torch.full((), block.numel(), dtype=torch.int64, device=block.device)
+    centre = floats.sum() / block.numel()
+    deviation = floats - centre
+    integers = [
+        (~nonzero).sum(),
+        negative.sum(),
+        order.min(),
+        order.max(),
+        smallest_size,
+        size.min(),
+        count,
+        high.sum(),
+        low.sum(),
+        torch.where(negative, high, 0).sum(),
+        torch.where(negative, low, 0).sum(),
+    ]
+    tail = [centre, (floats * floats).sum(), *_powers(deviation, count, moments)]
+    return torch.cat([torch.stack(integers), torch.stack(tail).view(torch.int64)])

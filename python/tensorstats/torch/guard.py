@@ -1,0 +1,86 @@
+"""Keeps the watcher's own errors out of training, and its hooks out of copies of the model; knows no statistics."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Guard", "GuardedHook", "WatchWarning"]
+
+# Errors are kept as text, and only so many: one that repeats at every step must not fill the memory.
+MAX_ERRORS = 50
+
+
+class WatchWarning(RuntimeWarning):
+    """The watcher met an error of its own; training went on undisturbed."""
+
+
+class Guard:
+    """Collects the watcher's own errors.
+
+    An error is appended to `errors` and warned about once per place. Nothing that is an `Exception` gets out; even the
+    warning stays inside when warnings are turned into errors.
+    """
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self._warned: set[str] = set()
+
+    def report(self, place: str, error: Exception) -> None:
+        """Keep an error as text; the traceback would keep tensors alive."""
+        self.note(place, f"{type(error).__name__}: {error}")
+
+    def note(self, place: str, message: str) -> None:
+        """Keep a message, once per place."""
+        if place in self._warned:
+            return
+        self._warned.add(place)
+        text = f"{place}: {message}"
+        if len(self.errors) < MAX_ERRORS:
+            self.errors.append(text)
+        with contextlib.suppress(Exception):
+            warnings.warn(
+                f"tensorstats could not watch {text} (training goes on; told once)", WatchWarning, stacklevel=2
+            )
+
+    def hook(self, place: str, body: Callable[..., None]) -> GuardedHook:
+        """Wrap a hook."""
+        return GuardedHook(self, place, body)
+
+
+class GuardedHook:
+    """A hook that never raises, always returns None, and turns into nothing in a copy of the module that holds it."""
+
+    __slots__ = ("_body", "_guard", "_place")
+
+    # Says to torch.save that leaving the hook out is intended.
+    __torch_unserializable__ = True
+
+    def __init__(self, guard: Guard, place: str, body: Callable[..., None]) -> None:
+        self._guard = guard
+        self._place = place
+        self._body = body
+
+    def __call__(self, *arguments: Any) -> None:
+        """Run the hook; keep what it raises."""
+        try:
+            self._body(*arguments)
+        except Exception as error:
+            self._guard.report(self._place, error)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
+        """A copy of a watched model is not watched, and does not drag the monitor along."""
+        return _INERT
+
+    def __copy__(self) -> Callable[..., None]:
+        """As for a deep copy."""
+        return _INERT
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as a standard-library callable that does nothing, so that the file loads without this package."""
+        return getattr, (contextlib.nullcontext(), "__exit__")
+
+
+_INERT: Callable[..., None] = contextlib.nullcontext().__exit__

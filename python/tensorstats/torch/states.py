@@ -1,0 +1,129 @@
+"""One door to the statistics of a tensor: the core for CPU memory, torch operations otherwise; knows no module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import torch
+
+from tensorstats import _core
+from tensorstats._core import Histogram, Summary, UnitActivity
+from tensorstats.axis import LogLinear
+from tensorstats.torch.device import (
+    PendingSummary,
+    PendingUnits,
+    RawUnits,
+    resolve,
+    start_summary,
+    start_units,
+    summary_of,
+    units_of,
+)
+from tensorstats.torch.device_histogram import LogTable
+
+__all__ = ["Backend", "Statistics", "finished", "first_nonfinite", "is_countable", "unravel"]
+
+Backend: TypeAlias = Literal["auto", "core", "torch"]
+
+
+def is_countable(x: torch.Tensor) -> bool:
+    """Whether `x` is an ordinary tensor of real numbers: dense, not quantised, not complex, with values of its own."""
+    return (
+        x.layout is torch.strided
+        and not x.is_quantized
+        and not x.is_complex()
+        and x.device.type != "meta"
+        and type(x) in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+    )
+
+
+class Statistics:
+    """Computes states by the path that fits the tensor.
+
+    Parameters
+    ----------
+    backend : {"auto", "core", "torch"}
+        ``"auto"`` uses the core for tensors in CPU memory and torch operations for all others; ``"core"`` and
+        ``"torch"`` force one path.
+    """
+
+    def __init__(self, backend: Backend = "auto") -> None:
+        if backend not in ("auto", "core", "torch"):
+            raise ValueError(f"backend must be 'auto', 'core' or 'torch', got {backend!r}")
+        self.backend = backend
+        self._axis = LogLinear()
+
+    def uses_core(self, x: torch.Tensor) -> bool:
+        """Whether `x` is counted by the core."""
+        return self.backend == "core" or (self.backend == "auto" and x.device.type == "cpu")
+
+    def summary(self, x: torch.Tensor) -> Summary | PendingSummary:
+        """The summary of `x`, or the beginning of one that `settle` completes."""
+        if self.uses_core(x):
+            return _core.summary(x, 2, None)
+        return start_summary(x)
+
+    def add_units(self, total: UnitActivity, x: torch.Tensor) -> PendingUnits | None:
+        """Count the units of `x` into `total`, now or (when something is returned) in `settle`."""
+        if self.uses_core(x):
+            total.update(x)
+            return None
+        return start_units(x, total.dim, total.saturation)
+
+    def histogram(self, x: torch.Tensor) -> Histogram | LogTable:
+        """The LogLinear histogram of `x`, or a table on its device that `finished` completes."""
+        if self.uses_core(x):
+            return Histogram(self._axis).update(x)
+        table = LogTable(self._axis, x)
+        table.update(x)
+        return table
+
+    def settle(
+        self, pending: Sequence[PendingSummary | PendingUnits]
+    ) -> list[tuple[Summary | UnitActivity, int | None]]:
+        """Complete what was begun on devices, with one copy per device.
+
+        Returns the states in the order given, each with the row-major position of its first non-finite value where
+        known.
+        """
+        settled: list[tuple[Summary | UnitActivity, int | None]] = []
+        for raw in resolve(pending):
+            settled.append(
+                (units_of(raw), None) if isinstance(raw, RawUnits) else (summary_of(raw), raw.first_nonfinite)
+            )
+        return settled
+
+
+def finished(histogram: Histogram | LogTable) -> Histogram:
+    """A histogram whose counts are on the host."""
+    return histogram.histogram() if isinstance(histogram, LogTable) else histogram
+
+
+def first_nonfinite(x: torch.Tensor) -> tuple[int, tuple[int, ...], str] | None:
+    """Count, index of the first and its name (``"nan"``, ``"inf"``, ``"-inf"``) of non-finite values; None without any.
+
+    Only called once something is wrong, so it may take time and memory.
+    """
+    if not x.is_floating_point() or not is_countable(x) or x.numel() == 0:
+        return None
+    with torch.no_grad():
+        values = x.detach()
+        if values.element_size() == 1:
+            values = values.to(torch.float32)
+        bad = ~torch.isfinite(values)
+        count = int(bad.sum())
+        if count == 0:
+            return None
+        place = int(bad.reshape(-1).to(torch.uint8).argmax())
+        value = float(values.reshape(-1)[place])
+    return count, unravel(place, tuple(x.shape)), str(value)
+
+
+def unravel(place: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The index of the element at a row-major position."""
+    index: list[int] = []
+    for size in reversed(shape):
+        place, rest = divmod(place, size)
+        index.append(rest)
+    return tuple(reversed(index))
