@@ -1,0 +1,83 @@
+"""Owns the fixtures that run a test at every SIMD level and thread count, and the header line of a run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import TYPE_CHECKING
+
+import hypothesis
+import numpy as np
+import pytest
+
+try:
+    from tensorstats import _core
+except ImportError as error:
+    error.add_note("The native module is missing or out of date. Did you run `make develop`?")
+    raise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# The same examples in every run by default, so that a failure can be looked at; HYPOTHESIS_PROFILE=thorough explores.
+hypothesis.settings.register_profile("fast", max_examples=60, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("thorough", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+THREADS = tuple(range(1, 8))
+
+
+def _available_levels() -> tuple[str, ...]:
+    """The SIMD levels of this machine, weakest first: those that the native module agrees to use."""
+    found = []
+    for name in ("portable", "neon", "avx2", "avx512"):
+        try:
+            _core.set_simd_level(name)
+        except ValueError:
+            continue
+        found.append(name)
+    _core.set_simd_level(None)
+    return tuple(found)
+
+
+LEVELS = _available_levels()
+
+
+def pytest_report_header() -> list[str]:
+    level, reason = _core.simd_level()
+    threads, thread_reason = _core.thread_count()
+    free_threaded = not getattr(sys, "_is_gil_enabled", lambda: True)()
+    return [
+        f"tensorstats {_core.__version__} ({_core.build_profile} build), numpy {np.__version__}, {platform.machine()}, "
+        f"{'no GIL' if free_threaded else 'GIL'}",
+        f"SIMD levels tested: {', '.join(LEVELS)}; default {level} ({reason}); threads {threads} ({thread_reason})",
+    ]
+
+
+@pytest.fixture(params=LEVELS)
+def simd_level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test once per SIMD level of the machine."""
+    _core.set_simd_level(request.param)
+    yield request.param
+    _core.set_simd_level(None)
+
+
+@pytest.fixture
+def restore_simd_level() -> Iterator[None]:
+    """For tests that walk over `LEVELS` themselves."""
+    yield
+    _core.set_simd_level(None)
+
+
+@pytest.fixture
+def restore_thread_count() -> Iterator[None]:
+    """For tests that call `set_thread_count`."""
+    yield
+    _core.set_thread_count(None)
+
+
+@pytest.fixture
+def levels() -> tuple[str, ...]:
+    """The SIMD levels of this machine, weakest first."""
+    return LEVELS

@@ -1,0 +1,61 @@
+"""`import tensorstats` is light: no torch, no matplotlib, and no change to the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "matplotlib", "ml_dtypes", "sklearn", "scipy", "pandas", "uhi", "hypothesis", "pytest")
+
+
+def run_python(code: str) -> str:
+    """Runs code in a fresh process with warnings as errors and returns what it printed."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import tensorstats",
+        "import tensorstats; dir(tensorstats); tensorstats.__version__",
+        "import numpy as np, tensorstats as ts; ts.summary(np.ones(5)).mean; repr(ts.summary(np.ones(5)))",
+        "import numpy as np, tensorstats as ts; ts.histogram(np.ones(5)); ts.norm([np.ones(5)]); ts.check(np.ones(5))",
+        "from tensorstats import *",
+    ],
+    ids=["import", "dir", "summary", "others", "star"],
+)
+def test_nothing_heavy_is_imported(code: str):
+    out = run_python(f"{code}\nimport sys; print([name for name in {HEAVY!r} if name in sys.modules])")
+    assert out.strip() == "[]"
+
+
+def test_import_starts_no_thread_and_no_signal_handler():
+    out = run_python(
+        "import pathlib, signal, threading, numpy\n"
+        "tasks_folder = pathlib.Path('/proc/self/task')\n"
+        "def tasks(): return len(list(tasks_folder.iterdir())) if tasks_folder.exists() else 0\n"
+        "before = tasks(), signal.getsignal(signal.SIGINT), threading.active_count()\n"
+        "import tensorstats\n"
+        "print(before == (tasks(), signal.getsignal(signal.SIGINT), threading.active_count()))"
+    )
+    assert out.strip() == "True"
+
+
+def test_public_names_exist_and_are_what_dir_shows():
+    import tensorstats as ts
+
+    for name in ts.__all__:
+        assert getattr(ts, name) is not None
+    assert set(ts.__all__) <= set(dir(ts))
+
+
+def test_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    import tensorstats as ts
+
+    assert ts.__version__ == version("tensorstats")

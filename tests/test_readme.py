@@ -1,0 +1,59 @@
+"""Owns the test that the README's code prints what the README says, and that every docstring's example does."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import importlib
+import io
+import pkgutil
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tensorstats as ts
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCK = re.compile(r"```(?P<language>\w*)\n(?P<text>.*?)```", re.DOTALL)
+
+
+def test_the_code_prints_what_stands_below_it():
+    blocks = [(match["language"], match["text"]) for match in BLOCK.finditer(README.read_text(encoding="utf-8"))]
+    names: dict[str, object] = {}
+    compared = 0
+    for (language, code), (following, shown) in zip(blocks, blocks[1:], strict=False):
+        if language != "python":
+            continue
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, str(README), "exec"), names)
+        assert following == "text", "every block of Python is followed by its output"
+        assert printed.getvalue() == shown
+        compared += 1
+    assert compared == 2
+
+
+def test_the_picture_and_the_links_exist():
+    for target in re.findall(r"\]\(([^)]+)\)", README.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (README.parent / target).exists(), target
+
+
+def modules() -> list[str]:
+    found = [module.name for module in pkgutil.walk_packages(ts.__path__, "tensorstats.")]
+    return [name for name in found if not name.endswith(("__main__", "_core"))]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_docstring_examples(name: str):
+    module = importlib.import_module(name)
+    with np.printoptions(legacy=False):
+        failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert failed == 0
+
+
+def test_some_docstrings_have_examples():
+    counted = [doctest.DocTestFinder().find(importlib.import_module(name)) for name in modules()]
+    assert sum(bool(example.examples) for examples in counted for example in examples) > 10
