@@ -6,6 +6,7 @@ import contextlib
 import doctest
 import importlib
 import io
+import itertools
 import pkgutil
 import re
 from pathlib import Path
@@ -23,7 +24,7 @@ def test_the_code_prints_what_stands_below_it():
     blocks = [(match["language"], match["text"]) for match in BLOCK.finditer(README.read_text(encoding="utf-8"))]
     names: dict[str, object] = {}
     compared = 0
-    for (language, code), (following, shown) in zip(blocks, blocks[1:], strict=False):
+    for (language, code), (following, shown) in itertools.pairwise(blocks):
         if language != "python":
             continue
         printed = io.StringIO()

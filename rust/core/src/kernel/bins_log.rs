@@ -5,7 +5,7 @@
 
 use super::bins::Specials;
 use super::lanes::{LANES, Lanes};
-use super::prefetch::{LINE, prefetch};
+use super::prefetch::{AHEAD, LINE, prefetch};
 use super::wide::Wide;
 use crate::histogram_log::LogCounts;
 use crate::level::{Kernel, Level};
@@ -48,8 +48,8 @@ impl LogCounter {
             precision: u32::from(precision),
             first: 0,
             octaves: 0,
-            table: Vec::new(),
-            copies: COPIES,
+            table: vec![0; LANES],
+            copies: 1,
             pending: 0,
             counts: LogCounts::new(precision),
             specials: Specials::default(),
@@ -61,20 +61,20 @@ impl LogCounter {
     /// # Safety
     /// `p` must be readable for `len` elements; it need not be aligned.
     pub unsafe fn block<W: Wide>(&mut self, level: Level, p: *const W, len: usize) {
-        let look = level.run(LookKernel { p, len });
-        self.counts.zeros += u64::from(look.zero);
-        if look.normal > 0 {
-            let octave = |x: W| ((x.magnitude() >> W::MANTISSA) as i64 + i64::from(W::OCTAVE_BIAS)) as u32;
-            self.cover(octave(look.min), octave(look.max), len);
-            if self.copies == COPIES {
-                level.run(CountKernel::<W, COPIES> { p, len, counter: self });
-            } else {
-                level.run(CountKernel::<W, 1> { p, len, counter: self });
-            }
-            self.pending += len as u64;
+        if self.octaves == 0 {
+            self.cover::<W>(level.run(RangeKernel { p, len, window: Window::EMPTY }), len);
         }
-        if look.normal + look.zero < len as u32 {
-            level.run(UnusualKernel { p, len, counter: self });
+        let apart = if self.copies == COPIES {
+            level.run(CountKernel::<W, COPIES> { p, len, counter: self })
+        } else {
+            level.run(CountKernel::<W, 1> { p, len, counter: self })
+        };
+        self.pending += len as u64;
+        self.counts.zeros += u64::from(apart.zeros);
+        if apart.all > apart.zeros {
+            let window = self.window::<W>();
+            level.run(RestKernel { p, len, window, counter: self });
+            self.cover::<W>(level.run(RangeKernel { p, len, window }), len);
         }
         if self.pending > FLUSH {
             self.flush();
@@ -94,17 +94,19 @@ impl LogCounter {
         }
     }
 
-    /// Makes the table hold these octaves, both included, for a block of `len` values.
-    fn cover(&mut self, low: u32, high: u32, len: usize) {
+    /// Makes the table hold a range of magnitudes found in a block of `len` values.
+    fn cover<W: Wide>(&mut self, range: Option<(W, W)>, len: usize) {
+        let Some((smallest, largest)) = range else { return };
+        let octave = |magnitude: u64| ((magnitude >> W::MANTISSA) as i64 + i64::from(W::OCTAVE_BIAS)) as u32;
+        let (low, high) = (octave(smallest.magnitude()), octave(largest.magnitude()));
         let end = self.first + self.octaves;
-        if self.octaves > 0 && low >= self.first && high < end {
-            return;
-        }
         self.flush();
         if self.octaves == 0 {
             (self.first, self.octaves) = (low, high + 1 - low);
         } else {
-            let first = if low < self.first { low.saturating_sub(SPARE_OCTAVES) } else { self.first };
+            // Never below the octaves of normal numbers: subnormals have fewer leading bits there and are counted apart.
+            let spare = low.saturating_sub(SPARE_OCTAVES).max(octave(W::MIN_NORMAL));
+            let first = if low < self.first { spare } else { self.first };
             self.octaves = end.max(high + 1) - first;
             self.first = first;
         }
@@ -112,6 +114,15 @@ impl LogCounter {
         self.copies = if bins <= MANY_COPIES_BINS && len >= FEW_VALUES { COPIES } else { 1 };
         self.table.clear();
         self.table.resize((bins + LANES) * self.copies, 0);
+    }
+
+    /// Which values the table holds.
+    fn window<W: Wide>(&self) -> Window {
+        Window {
+            shift: W::MANTISSA - self.precision,
+            base: self.first.wrapping_sub(W::OCTAVE_BIAS as u32) << self.precision,
+            half: self.octaves << self.precision,
+        }
     }
 
     fn flush(&mut self) {
@@ -142,54 +153,53 @@ impl LogCounter {
     }
 }
 
-/// What a first look at a block finds.
-struct Look<W> {
-    min: W,
-    max: W,
-    zero: u32,
-    normal: u32,
+/// The leading bits that a table holds, of either sign.
+#[derive(Clone, Copy)]
+struct Window {
+    shift: u32,
+    base: u32,
+    half: u32,
 }
 
-struct LookKernel<W> {
+impl Window {
+    const EMPTY: Self = Self { shift: 0, base: 0, half: 0 };
+
+    /// The place of a magnitude in the table; at least `half` when it is outside.
+    #[inline(always)]
+    fn place<W: Wide>(self, x: W) -> u32 {
+        x.leading(self.shift, self.base)
+    }
+}
+
+/// Smallest and largest normal magnitude of a block outside a window.
+struct RangeKernel<W> {
     p: *const W,
     len: usize,
+    window: Window,
 }
 
-impl<W: Wide> Kernel for LookKernel<W> {
-    type Output = Look<W>;
+impl<W: Wide> Kernel for RangeKernel<W> {
+    type Output = Option<(W, W)>;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, _lanes: L) -> Look<W> {
-        let (mut min, mut max) = ([W::INF; LANES], [W::ZERO; LANES]);
-        let (mut zero, mut normal) = ([0_u32; LANES], [0_u32; LANES]);
-        let mut add = |lane: usize, x: W| {
-            let (size, usual) = (x.abs(), x.is_normal());
-            let (low, high) = if usual { (size, size) } else { (W::INF, W::ZERO) };
-            min[lane] = if low < min[lane] { low } else { min[lane] };
-            max[lane] = if high > max[lane] { high } else { max[lane] };
-            zero[lane] += u32::from(x == W::ZERO);
-            normal[lane] += u32::from(usual);
-        };
-        let whole = self.len - self.len % LANES;
-        let mut i = 0;
-        while i < whole {
-            for lane in 0..LANES {
-                // SAFETY: `LogCounter::block` vouches for `len` elements.
-                add(lane, unsafe { self.p.add(i + lane).read_unaligned() });
-            }
-            i += LANES;
+    fn run<L: Lanes>(self, _lanes: L) -> Option<(W, W)> {
+        let (mut min, mut max) = (W::INF, W::ZERO);
+        for i in 0..self.len {
+            // SAFETY: `LogCounter::block` vouches for `len` elements.
+            let x = unsafe { self.p.add(i).read_unaligned() };
+            let outside = x.is_normal() & (self.window.place(x) >= self.window.half);
+            let (low, high) = if outside { (x.abs(), x.abs()) } else { (W::INF, W::ZERO) };
+            min = if low < min { low } else { min };
+            max = if high > max { high } else { max };
         }
-        for i in whole..self.len {
-            // SAFETY: as above.
-            add(i - whole, unsafe { self.p.add(i).read_unaligned() });
-        }
-        Look {
-            min: min.into_iter().fold(W::INF, |a, b| if b < a { b } else { a }),
-            max: max.into_iter().fold(W::ZERO, |a, b| if b > a { b } else { a }),
-            zero: zero.iter().sum(),
-            normal: normal.iter().sum(),
-        }
+        (max > W::ZERO).then_some((min, max))
     }
+}
+
+/// How many values of a block are not in the table.
+struct Apart {
+    zeros: u32,
+    all: u32,
 }
 
 struct CountKernel<'a, W, const COPIES: usize> {
@@ -199,38 +209,45 @@ struct CountKernel<'a, W, const COPIES: usize> {
 }
 
 impl<W: Wide, const COPIES: usize> Kernel for CountKernel<'_, W, COPIES> {
-    type Output = ();
+    type Output = Apart;
 
+    /// The slot of a value is checked against the table with the value itself, in the same read: memory that others write to while it
+    /// is counted gives wrong counts, never an access outside the table.
     #[inline(always)]
-    fn run<L: Lanes>(self, _lanes: L) {
-        const GROUP: usize = 4 * LANES;
-        let counter = self.counter;
-        let shift = W::MANTISSA - counter.precision;
-        // Leading bits of the table's first bin; below the format's own octaves it wraps around, and so does the difference.
-        let base = (counter.first.wrapping_sub(W::OCTAVE_BIAS as u32)) << counter.precision;
-        let half = counter.octaves << counter.precision;
-        let table = counter.table.as_mut_slice();
+    fn run<L: Lanes>(self, _lanes: L) -> Apart {
+        const GROUP: usize = 8 * LANES;
+        let window = self.counter.window::<W>();
+        let half = window.half;
+        let table = self.counter.table.as_mut_slice();
         let slot = |lane: usize, x: W| {
-            let bin = x.leading(shift, base).wrapping_add(if x.is_negative() { half } else { 0 });
-            let slot = if x.is_normal() { bin } else { 2 * half + (lane % LANES) as u32 };
+            let place = window.place(x);
+            let bin = place.wrapping_add(if x.is_negative() { half } else { 0 });
+            let slot = if place < half { bin } else { 2 * half + lane as u32 };
             slot * COPIES as u32
         };
         let mut increment = |slot: u32, copy: usize| {
-            // SAFETY: `cover` made room for every normal value of the block, for both signs, and for LANES slots more.
+            // SAFETY: a slot is below `2 * half + LANES`, and the table has `COPIES` counters for each.
             unsafe { *table.get_unchecked_mut(slot as usize + copy % COPIES) += 1 };
         };
+        let mut apart = Apart { zeros: 0, all: 0 };
         let whole = self.len - self.len % GROUP;
-        let mut slots = [0_u32; GROUP];
         let mut start = 0;
         while start < whole {
-            // The next block is looked at from its start as soon as this one is counted.
+            // Counting leaves the memory idle for so long that the hardware does not read ahead by itself.
             for line in 0..GROUP * size_of::<W>() / LINE {
-                prefetch(self.p.wrapping_add(self.len + start + line * LINE / size_of::<W>()));
+                prefetch(self.p.wrapping_add(start + (AHEAD + line * LINE) / size_of::<W>()));
             }
+            let mut slots = [0_u32; GROUP];
+            let (mut zero, mut outside) = (0_u32, 0_u32);
             for (i, s) in slots.iter_mut().enumerate() {
                 // SAFETY: `LogCounter::block` vouches for `len` elements.
-                *s = slot(i, unsafe { self.p.add(start + i).read_unaligned() });
+                let x = unsafe { self.p.add(start + i).read_unaligned() };
+                *s = slot(i % LANES, x);
+                zero += u32::from(x == W::ZERO);
+                outside += u32::from(window.place(x) >= half);
             }
+            apart.zeros += zero;
+            apart.all += outside;
             let (eights, _) = slots.as_chunks::<8>();
             for eight in eights {
                 for (i, &slot) in eight.iter().enumerate() {
@@ -239,21 +256,26 @@ impl<W: Wide, const COPIES: usize> Kernel for CountKernel<'_, W, COPIES> {
             }
             start += GROUP;
         }
-        for i in 0..self.len - whole {
+        for i in whole..self.len {
             // SAFETY: as above.
-            increment(slot(i, unsafe { self.p.add(whole + i).read_unaligned() }), i);
+            let x = unsafe { self.p.add(i).read_unaligned() };
+            increment(slot(i % LANES, x), i);
+            apart.zeros += u32::from(x == W::ZERO);
+            apart.all += u32::from(window.place(x) >= half);
         }
+        apart
     }
 }
 
-/// NaN, infinities and subnormals of a block, one by one.
-struct UnusualKernel<'a, W> {
+/// The values of a block that are neither zero nor in the table, one by one.
+struct RestKernel<'a, W> {
     p: *const W,
     len: usize,
+    window: Window,
     counter: &'a mut LogCounter,
 }
 
-impl<W: Wide> Kernel for UnusualKernel<'_, W> {
+impl<W: Wide> Kernel for RestKernel<'_, W> {
     type Output = ();
 
     #[inline(always)]
@@ -261,7 +283,7 @@ impl<W: Wide> Kernel for UnusualKernel<'_, W> {
         for i in 0..self.len {
             // SAFETY: `LogCounter::block` vouches for `len` elements.
             let x = unsafe { self.p.add(i).read_unaligned() };
-            if !x.is_normal() && x != W::ZERO {
+            if self.window.place(x) >= self.window.half && x != W::ZERO {
                 self.counter.add(x.to_f64(), 1);
             }
         }
