@@ -1,17 +1,17 @@
 //! Owns the counting of a block of wide floats into the bins of an edge table. Knows nothing of tensors, dtypes or threads.
 //!
-//! Per group of 64 values the bins are computed without a branch and then counted one by one, each into its own copy of the counters:
+//! Per group of 128 values the bins are computed without a branch and then counted one by one, each into its own copy of the counters:
 //! on equal neighbours a single counter would make every increment wait for the one before it.
 
 use super::bins::RankCounter;
 use super::lanes::Lanes;
-use super::prefetch::{LINE, prefetch};
+use super::prefetch::{AHEAD, LINE, prefetch};
 use super::wide::Wide;
 use crate::histogram_edges::{Edges, Method, Soft};
 use crate::level::Kernel;
 
 /// Values whose bins are computed together.
-const GROUP: usize = 64;
+const GROUP: usize = 128;
 
 /// Counts of one block that are taken from comparisons rather than from bins.
 #[derive(Clone, Copy, Default)]
@@ -39,38 +39,26 @@ impl<W: Wide, const COPIES: usize> Kernel for BlockKernel<'_, '_, W, COPIES> {
         let edges = counter.edges;
         let last = edges.values().len();
         let soft = if let Method::Guess { soft, .. } = method { soft } else { None };
-        // SAFETY: `RankCounter::block` vouches for `len` elements.
-        let apart = unsafe { look(p, len, edges, soft) };
-        let (nan_rank, below_from) = match method {
-            Method::Guess { scale, .. } => {
-                let bin = GuessBin::new(edges, scale);
-                // SAFETY: as above; a guess is clamped to the slots.
-                unsafe {
-                    each_group::<W, COPIES>(p, len, &mut counter.table, |_, x| (bin.of(x) as u32, false), |_, _| 0)
-                };
-                (1, 1)
-            }
-            Method::Compare { scale, doubt } => {
-                let bin = GuessBin::new(edges, scale);
-                let lower = edges.lower();
-                let guess = |_: usize, x: W| bin.doubted(x, doubt);
-                // SAFETY: as above; a corrected guess is a bin whose bounds hold the value, so it stays in the slots.
-                unsafe { each_group::<W, COPIES>(p, len, &mut counter.table, guess, |i, x| corrected(lower, i, x)) };
-                (1, 1)
-            }
-            Method::Search => {
-                let guide = edges.guide();
-                // SAFETY: as above; a rank is at most the number of edges.
-                unsafe {
-                    each_group::<W, COPIES>(
-                        p,
-                        len,
-                        &mut counter.table,
-                        |_, x| (guide.rank(x.to_f64()) as u32, false),
-                        |_, _| 0,
-                    )
-                };
-                (last, 0)
+        let watch = Watch::new(edges, soft);
+        let table = counter.table.as_mut_slice();
+        // SAFETY: `RankCounter::block` vouches for `len` elements. A guess is clamped to the slots, a corrected guess is a bin whose bounds
+        // hold the value, and a searched rank is at most the number of edges.
+        let (apart, nan_rank, below_from) = unsafe {
+            match method {
+                Method::Guess { scale, .. } => {
+                    let bin = GuessBin::new(edges, scale);
+                    (each_group::<W, COPIES>(p, len, table, watch, |x| (bin.of(x) as u32, false), |_, _| 0), 1, 1)
+                }
+                Method::Compare { scale, doubt } => {
+                    let (bin, lower) = (GuessBin::new(edges, scale), edges.lower());
+                    let check = |i, x| corrected(lower, i, x);
+                    (each_group::<W, COPIES>(p, len, table, watch, |x| bin.doubted(x, doubt), check), 1, 1)
+                }
+                Method::Search => {
+                    let guide = edges.guide();
+                    let rank = |x: W| (guide.rank(x.to_f64()) as u32, false);
+                    (each_group::<W, COPIES>(p, len, table, watch, rank, |_, _| 0), last, 0)
+                }
             }
         };
         counter.move_counts(below_from, 0, if below_from == 0 { 0 } else { apart.below });
@@ -90,25 +78,43 @@ impl<W: Wide, const COPIES: usize> Kernel for BlockKernel<'_, '_, W, COPIES> {
     }
 }
 
-/// # Safety
-/// `p` must be readable for `len` elements.
-#[inline(always)]
-unsafe fn look<W: Wide>(p: *const W, len: usize, edges: &Edges, soft: Option<Soft>) -> Apart {
-    let start = W::at_least(edges.start());
-    let nearest = W::at_least(edges.stop());
-    // A last edge that the type cannot hold is never hit.
-    let stop = if nearest.to_f64() == edges.stop() { nearest } else { W::NAN };
-    let (from, to) = soft.map_or((W::NAN, W::NAN), |s| (W::at_least(s.from), W::at_least(s.to)));
-    let mut apart = Apart::default();
-    for i in 0..len {
-        // SAFETY: inside.
-        let x = unsafe { p.add(i).read_unaligned() };
-        apart.below += u32::from(x < start);
-        apart.at_stop += u32::from(x == stop);
-        apart.soft += u32::from((x >= from) & (x < to));
-        apart.nonfinite += u32::from(x.magnitude() >= W::INFINITY);
+/// What is compared beside the search for a bin.
+#[derive(Clone, Copy)]
+struct Watch<W> {
+    start: W,
+    stop: W,
+    from: W,
+    to: W,
+}
+
+impl<W: Wide> Watch<W> {
+    #[inline(always)]
+    fn new(edges: &Edges, soft: Option<Soft>) -> Self {
+        let nearest = W::at_least(edges.stop());
+        // A last edge that the type cannot hold is never hit.
+        let stop = if nearest.to_f64() == edges.stop() { nearest } else { W::NAN };
+        let (from, to) = soft.map_or((W::NAN, W::NAN), |s| (W::at_least(s.from), W::at_least(s.to)));
+        Self { start: W::at_least(edges.start()), stop, from, to }
     }
-    apart
+
+    /// # Safety
+    /// `p` must be readable for `count` elements.
+    #[inline(always)]
+    unsafe fn look(self, p: *const W, count: usize, apart: &mut Apart) {
+        let (mut below, mut at_stop, mut soft, mut nonfinite) = (0_u32, 0_u32, 0_u32, 0_u32);
+        for i in 0..count {
+            // SAFETY: inside.
+            let x = unsafe { p.add(i).read_unaligned() };
+            below += u32::from(x < self.start);
+            at_stop += u32::from(x == self.stop);
+            soft += u32::from((x >= self.from) & (x < self.to));
+            nonfinite += u32::from(x.magnitude() >= W::INFINITY);
+        }
+        apart.below += below;
+        apart.at_stop += at_stop;
+        apart.soft += soft;
+        apart.nonfinite += nonfinite;
+    }
 }
 
 /// The first guess of a bin.
@@ -175,32 +181,36 @@ unsafe fn each_group<W: Wide, const COPIES: usize>(
     p: *const W,
     len: usize,
     table: &mut [u32],
-    rank: impl Fn(usize, W) -> (u32, bool),
+    watch: Watch<W>,
+    rank: impl Fn(W) -> (u32, bool),
     check: impl Fn(u32, W) -> u32,
-) {
+) -> Apart {
+    let mut apart = Apart::default();
     let mut start = 0;
     while start < len {
         let count = GROUP.min(len - start);
         let mut ranks = [0_u32; GROUP];
         let mut doubts = 0_u32;
+        let group = p.wrapping_add(start);
         // SAFETY: the group lies inside the block.
-        let at = |i: usize| unsafe { p.add(start + i).read_unaligned() };
+        let at = |i: usize| unsafe { group.add(i).read_unaligned() };
+        let mut find = |(i, slot): (usize, &mut u32)| {
+            let (found, doubted) = rank(at(i));
+            *slot = found;
+            doubts |= u32::from(doubted);
+        };
         if count == GROUP {
-            // The next block is looked at from its start as soon as this one is counted.
+            // Counting leaves the memory idle for so long that the hardware does not read ahead by itself.
             for line in 0..GROUP * size_of::<W>() / LINE {
-                prefetch(p.wrapping_add(len + start + line * LINE / size_of::<W>()));
+                prefetch(group.wrapping_add((AHEAD + line * LINE) / size_of::<W>()));
             }
-            for (i, slot) in ranks.iter_mut().enumerate() {
-                let (r, doubted) = rank(i, at(i));
-                *slot = r;
-                doubts |= u32::from(doubted);
-            }
+            // SAFETY: as above.
+            unsafe { watch.look(group, GROUP, &mut apart) };
+            ranks.iter_mut().enumerate().for_each(&mut find);
         } else {
-            for (i, slot) in ranks.iter_mut().enumerate().take(count) {
-                let (r, doubted) = rank(i, at(i));
-                *slot = r;
-                doubts |= u32::from(doubted);
-            }
+            // SAFETY: as above.
+            unsafe { watch.look(group, count, &mut apart) };
+            ranks.iter_mut().enumerate().take(count).for_each(&mut find);
         }
         if doubts != 0 {
             for (i, slot) in ranks.iter_mut().enumerate().take(count) {
@@ -211,6 +221,7 @@ unsafe fn each_group<W: Wide, const COPIES: usize>(
         unsafe { increment::<COPIES>(table, &ranks, count) };
         start += count;
     }
+    apart
 }
 
 /// # Safety

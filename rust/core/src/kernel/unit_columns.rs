@@ -1,6 +1,7 @@
 //! Owns the sums of units that are neighbours in memory, row after row. Knows nothing of tensors, dtypes or threads.
 
 use super::lanes::{LANES, Lanes};
+use super::prefetch::{LINE, prefetch};
 use super::unit_tile::{Run, Tile, factors};
 use super::wide::Wide;
 use crate::level::Kernel;
@@ -104,6 +105,11 @@ fn strip<W: Wide, const SCALED: bool, const BOUNDS: bool>(
     }
     for row in 0..rows {
         let p = p.wrapping_offset(row as isize * row_stride);
+        // The same columns of the next group: rows are too far apart for the hardware to read ahead in all of them.
+        let next = p.wrapping_offset(ROWS as isize * row_stride);
+        for line in 0..LANES * size_of::<W>() / LINE {
+            prefetch(next.wrapping_byte_add(line * LINE));
+        }
         // SAFETY: whoever made the kernel vouches for the columns of each row; an array is as readable as its elements.
         let x = unsafe { p.cast::<[W; LANES]>().read_unaligned() };
         run.add_all::<SCALED, BOUNDS>(x, shift, scales, bounds);

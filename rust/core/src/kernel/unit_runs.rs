@@ -50,10 +50,16 @@ impl<W: Wide> RunsKernel<'_, W> {
                 run.add_all::<SCALED, BOUNDS>(x, [shift; LANES], [factors; LANES], bounds);
                 j += LANES;
             }
-            for j in whole..self.len {
-                // SAFETY: as above.
-                let x = unsafe { p.add(j).read_unaligned() };
-                run.add::<SCALED, BOUNDS>(j - whole, x, shift, factors, bounds);
+            let rest = self.len - whole;
+            if rest > 0 {
+                // NaN adds to nothing but one count, which is taken off again.
+                let mut x = [W::NAN; LANES];
+                for (j, slot) in x.iter_mut().enumerate().take(rest) {
+                    // SAFETY: as above.
+                    *slot = unsafe { p.add(whole + j).read_unaligned() };
+                }
+                run.add_all::<SCALED, BOUNDS>(x, [shift; LANES], [factors; LANES], bounds);
+                self.tile.nonfinite[unit] = self.tile.nonfinite[unit].wrapping_sub((LANES - rest) as u32);
             }
             run.put(self.tile, unit);
         }

@@ -186,8 +186,9 @@ impl<W: Wide> Run<W> {
         }
     }
 
-    #[inline(always)]
-    pub(super) fn put(self, tile: &mut Tile<W>, unit: usize) {
+    /// Not inlined: what happens to the lanes after the loop would otherwise decide how they are kept in it.
+    #[inline(never)]
+    pub(super) fn put(&self, tile: &mut Tile<W>, unit: usize) {
         tile.recent[0][unit] += fold(self.sum);
         tile.recent[1][unit] += fold(self.squares);
         let min = self.min.into_iter().fold(W::INF, |a, b| if b < a { b } else { a });
@@ -195,7 +196,7 @@ impl<W: Wide> Run<W> {
         tile.min[unit] = if min < tile.min[unit] { min } else { tile.min[unit] };
         tile.max[unit] = if max > tile.max[unit] { max } else { tile.max[unit] };
         tile.zero[unit] += self.zero.iter().sum::<u32>();
-        tile.nonfinite[unit] += self.nonfinite.iter().sum::<u32>();
+        tile.nonfinite[unit] = tile.nonfinite[unit].wrapping_add(self.nonfinite.iter().sum::<u32>());
         tile.low[unit] += self.low.iter().sum::<u32>();
         tile.high[unit] += self.high.iter().sum::<u32>();
     }

@@ -2,6 +2,7 @@
 
 use super::BLOCK;
 use super::lanes::Lanes;
+use super::prefetch::{AHEAD, LINE, prefetch};
 use super::wide::{AsWide, Wide};
 use crate::level::{Kernel, Level};
 
@@ -61,6 +62,9 @@ impl<W: Wide> Default for WideBlock<W> {
     }
 }
 
+/// Elements converted between two hints to the memory.
+const PART: usize = 64;
+
 struct WidenKernel<'a, E: AsWide, F> {
     p: *const E,
     room: &'a mut [E::Wide],
@@ -72,9 +76,17 @@ impl<E: AsWide, F: Fn(E) -> E::Wide> Kernel for WidenKernel<'_, E, F> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, _lanes: L) {
-        for (i, slot) in self.room.iter_mut().enumerate() {
-            // SAFETY: `WideBlock::widen` cut the room to the readable elements.
-            *slot = (self.one)(unsafe { self.p.add(i).read_unaligned() });
+        let mut p = self.p;
+        for part in self.room.chunks_mut(PART) {
+            // What is done with a block leaves the memory idle for so long that the hardware does not read ahead by itself.
+            for line in 0..(PART * size_of::<E>()).div_ceil(LINE) {
+                prefetch(p.wrapping_byte_add(AHEAD + line * LINE));
+            }
+            for (i, slot) in part.iter_mut().enumerate() {
+                // SAFETY: `WideBlock::convert` cut the room to the readable elements.
+                *slot = (self.one)(unsafe { p.add(i).read_unaligned() });
+            }
+            p = p.wrapping_add(part.len());
         }
     }
 }
