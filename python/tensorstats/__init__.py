@@ -16,6 +16,7 @@ from tensorstats._settings import SimdLevel, ThreadCount, simd_level, thread_cou
 from tensorstats._summary import Summary, summary
 from tensorstats._table import SummaryTable, summaries
 from tensorstats._units import UnitActivity, unit_activity
+from tensorstats._verdicts import all_between, is_finite
 
 if TYPE_CHECKING:
     from tensorstats.torch import watch as watch
@@ -29,9 +30,11 @@ __all__ = [
     "ThreadCount",
     "UnitActivity",
     "__version__",
+    "all_between",
     "axis",
     "check",
     "histogram",
+    "is_finite",
     "norm",
     "norms",
     "simd_level",

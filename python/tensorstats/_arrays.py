@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DeviceError", "export", "host_rows", "is_torch_tensor"]
+__all__ = ["DeviceError", "as_list", "export", "host_rows", "is_torch_tensor"]
 
 ACCEPTED = (
     "bool, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float16, bfloat16, float32, float64, "
@@ -29,6 +29,13 @@ def is_torch_tensor(x: object) -> bool:
     """Whether `x` is a `torch.Tensor`, without importing torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
+
+
+def as_list(tensors: Any, /) -> list[Any]:
+    """The tensors of an iterable without those that are None; a single tensor counts as a list of one."""
+    if hasattr(tensors, "__dlpack__") or isinstance(tensors, np.ndarray | np.generic):
+        return [tensors]
+    return [tensor for tensor in tensors if tensor is not None]
 
 
 def host_rows(tensors: list[Any], /, *, moments: int = 2) -> list[Any]:

@@ -16,6 +16,7 @@ __all__ = [
     "Summary",
     "UnitActivity",
     "__version__",
+    "all_hold",
     "build_profile",
     "check_range",
     "first_nonfinite",
@@ -48,6 +49,7 @@ def unit_activity(
     x: Any, /, dim: int = 1, saturation: tuple[float, float] | None = None, threads: int | None = None
 ) -> UnitActivity: ...
 def first_nonfinite(x: Any, /, *, threads: int | None = None) -> tuple[int, tuple[int, ...], float] | None: ...
+def all_hold(tensors: list[Any], /, bounds: tuple[float, float] | None = None, threads: int | None = None) -> bool: ...
 def check_range(
     x: Any,
     /,

@@ -73,12 +73,9 @@ def histogram(
     try:
         return _core.histogram(x, axis, threads)
     except DeviceError:
-        from tensorstats.torch import device
+        from tensorstats.torch.device import histogram as device_histogram
 
-        if not hasattr(device, "histogram"):
-            raise
-        counted: Histogram = device.histogram(x, axis)
-        return counted
+        return device_histogram(x, axis)
 
 
 def _regular(x: Any, bins: int, range: tuple[float, float] | None, threads: int | None) -> axis.Regular:

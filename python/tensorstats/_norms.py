@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorstats import _core
-from tensorstats._arrays import DeviceError, host_rows
+from tensorstats._arrays import DeviceError, as_list, host_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,13 +22,6 @@ def _order(ord: float) -> float:
     if ord not in (1, 2, math.inf):
         raise ValueError(f"ord must be 1, 2 or inf, got: {ord!r}")
     return float(ord)
-
-
-def _as_list(tensors: Any) -> list[Any]:
-    """A single tensor counts as a list of one."""
-    if hasattr(tensors, "__dlpack__") or isinstance(tensors, np.ndarray | np.generic):
-        return [tensors]
-    return [tensor for tensor in tensors if tensor is not None]
 
 
 def norm(tensors: Any, /, *, ord: float = 2, threads: int | None = None) -> float:
@@ -63,7 +56,7 @@ def norm(tensors: Any, /, *, ord: float = 2, threads: int | None = None) -> floa
     >>> ts.norm([np.full(3, 200, dtype=np.float16), np.zeros(0, dtype=np.float32)])
     346.41016151377545
     """
-    order, rows = _order(ord), _as_list(tensors)
+    order, rows = _order(ord), as_list(tensors)
     try:
         return _core.norm(rows, order, threads)
     except DeviceError:
@@ -87,7 +80,7 @@ def norms(tensors: Iterable[Any], /, *, ord: float = 2, threads: int | None = No
     >>> ts.norms([np.array([3.0, 4.0]), np.array([1e200, 1e200])])
     array([5.00000000e+000, 1.41421356e+200])
     """
-    order, rows = _order(ord), _as_list(tensors)
+    order, rows = _order(ord), as_list(tensors)
     try:
         values = _core.norms(rows, order, threads)
     except DeviceError:

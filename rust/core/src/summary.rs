@@ -1,5 +1,6 @@
 //! Owns the mergeable summary of any number of tensors: what it answers and its serialised form. Knows nothing of Python.
 
+use crate::chunks::{CHUNKS_PER_TASK, SINGLE_THREAD_BYTES};
 use crate::double::scalb;
 use crate::dtype::Dtype;
 use crate::environment::with_standard_floats;
@@ -12,12 +13,6 @@ use crate::scan::{Options, ordered};
 use crate::stats::Stats;
 use crate::view::{TensorView, Walk};
 use crate::with_element;
-
-/// Chunks per task of a thread: a million elements, some 100 µs, so that taking a task costs nothing beside it.
-pub const CHUNKS_PER_TASK: u64 = 16;
-
-/// Bytes below which a second thread costs more (some 30 µs to start and join) than it saves.
-pub const SINGLE_THREAD_BYTES: u64 = 2 << 20;
 
 /// Which dtypes a summary has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -229,38 +224,61 @@ impl Summary {
     }
 }
 
-/// One tensor of a batch: its walk, and how it is cut.
-struct Job {
+/// One tensor to count: its walk, and how it is cut.
+pub(crate) struct Job {
     walk: Walk,
     dtype: Dtype,
     chunks: u64,
-    /// Number of this tensor's first task in the batch.
-    first_task: usize,
 }
 
 impl Job {
-    fn tasks(&self) -> usize {
+    pub(crate) fn new(view: &TensorView<'_>) -> Self {
+        let walk = view.memory_order();
+        Self { chunks: walk.count().div_ceil(CHUNK as u64), walk, dtype: view.dtype() }
+    }
+
+    pub(crate) fn tasks(&self) -> usize {
         self.chunks.div_ceil(CHUNKS_PER_TASK) as usize
     }
 
-    /// Chunks `[16 * index, 16 * index + 16)`, merged in order.
-    fn task(&self, index: usize, moments: Moments, level: Level) -> Stats {
-        with_element!(self.dtype, E => self.task_of::<E>(index, moments, level))
+    pub(crate) fn chunks_of_task(&self, task: usize) -> core::ops::Range<u64> {
+        let first = task as u64 * CHUNKS_PER_TASK;
+        first..self.chunks.min(first + CHUNKS_PER_TASK)
     }
 
-    fn task_of<E: Count>(&self, index: usize, moments: Moments, level: Level) -> Stats {
-        let mut stage = Vec::new();
-        let first = index as u64 * CHUNKS_PER_TASK;
-        let mut stats = Stats::default();
-        for chunk in first..self.chunks.min(first + CHUNKS_PER_TASK) {
-            let from = chunk * CHUNK as u64;
-            let len = (self.walk.count() - from).min(CHUNK as u64) as usize;
-            // SAFETY: the walk belongs to a borrowed view that is alive and has this element type; the range ends at `count`.
-            let p = unsafe { self.walk.dense::<E>(from, len, &mut stage) };
-            stats.merge(&level.run(ChunkKernel { p, len, moments }));
-        }
-        stats
+    /// Statistics of one chunk.
+    pub(crate) fn chunk(&self, index: u64, moments: Moments, level: Level) -> Stats {
+        with_element!(self.dtype, E => self.chunk_of::<E>(index, &mut Vec::new(), moments, level))
     }
+
+    fn chunk_of<E: Count>(&self, index: u64, stage: &mut Vec<E>, moments: Moments, level: Level) -> Stats {
+        let from = index * CHUNK as u64;
+        let len = (self.walk.count() - from).min(CHUNK as u64) as usize;
+        // SAFETY: the walk belongs to a borrowed view that is alive and has this element type; the range ends at `count`.
+        let p = unsafe { self.walk.dense::<E>(from, len, stage) };
+        level.run(ChunkKernel { p, len, moments })
+    }
+
+    /// The chunks of one task, merged in order.
+    fn task(&self, task: usize, moments: Moments, level: Level) -> Stats {
+        with_element!(self.dtype, E => {
+            let mut stage = Vec::new();
+            let mut stats = Stats::default();
+            for chunk in self.chunks_of_task(task) {
+                stats.merge(&self.chunk_of::<E>(chunk, &mut stage, moments, level));
+            }
+            stats
+        })
+    }
+}
+
+/// How many threads a tensor is worth.
+pub(crate) fn threads_for(view: &TensorView<'_>, options: &Options<'_>) -> usize {
+    if bytes(view) <= SINGLE_THREAD_BYTES { 1 } else { options.threads }
+}
+
+fn bytes(view: &TensorView<'_>) -> u64 {
+    view.count().saturating_mul(view.dtype().size() as u64)
 }
 
 /// One chunk, as a kernel that any level can run.
@@ -275,40 +293,38 @@ impl<E: Count> Kernel for ChunkKernel<E> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> Stats {
-        // SAFETY: `Job::task_of` took pointer and length from the walk.
+        // SAFETY: `Job::chunk_of` took pointer and length from the walk.
         unsafe { E::chunk(lanes, self.p, self.len, self.moments) }
     }
 }
 
 /// Counts one tensor; a small one without any of the machinery.
 fn stats_of_one(view: &TensorView<'_>, moments: Moments, options: &Options<'_>) -> Stats {
-    if view.count() <= CHUNK as u64 {
-        let walk = view.memory_order();
-        let chunks = walk.count().min(1);
-        return Job { walk, dtype: view.dtype(), chunks, first_task: 0 }.task(0, moments, options.level);
+    match view.count() {
+        0 => Stats::default(),
+        n if n <= CHUNK as u64 => Job::new(view).chunk(0, moments, options.level),
+        _ => stats_of(core::slice::from_ref(view), moments, options).pop().unwrap_or_default(),
     }
-    stats_of(core::slice::from_ref(view), moments, options).pop().unwrap_or_default()
 }
 
 /// Counts whole tensors, work spread over tensors and their tasks.
 fn stats_of(views: &[TensorView<'_>], moments: Moments, options: &Options<'_>) -> Vec<Stats> {
-    let mut jobs = Vec::with_capacity(views.len());
-    let (mut tasks, mut bytes) = (0, 0);
-    for view in views {
-        let walk = view.memory_order();
-        let job = Job { chunks: walk.count().div_ceil(CHUNK as u64), walk, dtype: view.dtype(), first_task: tasks };
+    let jobs: Vec<Job> = views.iter().map(Job::new).collect();
+    // Number of each tensor's first task.
+    let mut first_tasks = Vec::with_capacity(jobs.len());
+    let mut tasks = 0;
+    for job in &jobs {
+        first_tasks.push(tasks);
         tasks += job.tasks();
-        bytes += view.count().saturating_mul(view.dtype().size() as u64);
-        jobs.push(job);
     }
     let mut totals = vec![Stats::default(); jobs.len()];
     let level = options.level;
-    let options = Options { threads: if bytes <= SINGLE_THREAD_BYTES { 1 } else { options.threads }, ..*options };
+    let small = views.iter().map(bytes).fold(0, u64::saturating_add) <= SINGLE_THREAD_BYTES;
+    let options = Options { threads: if small { 1 } else { options.threads }, ..*options };
     let task = |(): &mut (), index: usize| {
         // The last tensor that starts at or before this task; tensors without elements have no task and are never chosen.
-        let tensor = jobs.partition_point(|job| job.first_task <= index) - 1;
-        let job = &jobs[tensor];
-        (tensor, job.task(index - job.first_task, moments, level))
+        let tensor = first_tasks.partition_point(|&first| first <= index) - 1;
+        (tensor, jobs[tensor].task(index - first_tasks[tensor], moments, level))
     };
     ordered(tasks, &options, || (), task, |(tensor, stats)| totals[tensor].merge(&stats));
     totals

@@ -28,7 +28,7 @@ mod _core {
     #[pymodule_export]
     use crate::many::{PySummaries, norm, norm_from, norms, summaries, summaries_from};
     #[pymodule_export]
-    use crate::range::{check_range, first_nonfinite};
+    use crate::range::{all_hold, check_range, first_nonfinite};
     #[pymodule_export]
     use crate::settings::{set_simd_level, set_thread_count, simd_level, simd_levels, thread_count};
     #[pymodule_export]

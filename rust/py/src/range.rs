@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use tensorstats_core::Number;
 use tensorstats_core::range::{self, Bounds, Place, Rule};
+use tensorstats_core::verdict::Question;
 
 use crate::buffer::Buffer;
 use crate::errors::to_py;
@@ -74,4 +75,31 @@ pub(crate) fn check_range<'py>(
     let dtype = buffer.view().dtype().name();
     let shape = PyTuple::new(py, buffer.shape())?;
     Ok((dtype, shape, [s.nan, s.posinf, s.neginf, tally.below, tally.above], [nonfinite?, below?, above?]))
+}
+
+/// Whether every value of every tensor is a number, or lies within both bounds where they are given; stops at the first that is not.
+#[pyfunction]
+#[pyo3(signature = (tensors, /, bounds = None, threads = None))]
+pub(crate) fn all_hold(
+    py: Python<'_>,
+    tensors: Vec<Bound<'_, PyAny>>,
+    bounds: Option<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+    threads: Option<usize>,
+) -> PyResult<bool> {
+    let question = match &bounds {
+        None => Question::Finite,
+        Some((low, high)) => {
+            let infinite = Number::Float(f64::INFINITY);
+            Question::between(bound(Some(low))?.unwrap_or(infinite), bound(Some(high))?.unwrap_or(infinite))
+                .map_err(to_py)?
+        }
+    };
+    let threads = run::threads(threads)?;
+    for tensor in &tensors {
+        let buffer = Buffer::of(tensor)?;
+        if !run::count(py, &buffer, threads, |view, options| question.of(view, options))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

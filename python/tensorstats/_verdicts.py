@@ -1,0 +1,89 @@
+"""Owns yes-or-no questions about tensors, answered as early as possible; knows no array library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tensorstats import _core
+from tensorstats._arrays import DeviceError, as_list, host_rows
+
+__all__ = ["all_between", "is_finite"]
+
+
+def is_finite(tensors: Any, /, *, threads: int | None = None) -> bool:
+    """Whether there is neither a NaN nor an infinity in a tensor, or in any of several.
+
+    Parameters
+    ----------
+    tensors
+        One tensor, or any iterable of them (entries that are None are left out).
+    threads
+        Most threads to use; None leaves it to `thread_count()`.
+
+    Returns
+    -------
+    bool
+        Decided at the first 65,536 values that hold one. True of nothing.
+
+    Raises
+    ------
+    TypeError
+        A tensor is not supported.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tensorstats as ts
+    >>> ts.is_finite(np.array([1.0, 2.0])), ts.is_finite([np.ones(3), np.array([np.inf])])
+    (True, False)
+    """
+    rows = as_list(tensors)
+    try:
+        return _core.all_hold(rows, None, threads)
+    except DeviceError:
+        return all(row.nonfinite_count == 0 for row in host_rows(rows))
+
+
+def all_between(tensors: Any, low: float, high: float, /, *, threads: int | None = None) -> bool:
+    """Whether every value of a tensor, or of several, is at least `low` and at most `high`.
+
+    Parameters
+    ----------
+    tensors
+        One tensor, or any iterable of them (entries that are None are left out).
+    low, high
+        Bounds, compared exactly with every dtype; an infinite bound allows that infinity. NaN is never between.
+    threads
+        Most threads to use; None leaves it to `thread_count()`.
+
+    Returns
+    -------
+    bool
+        Decided at the first 65,536 values that hold one outside. True of nothing.
+
+    Raises
+    ------
+    TypeError
+        A tensor is not supported.
+    ValueError
+        A bound is NaN, or `low` is above `high`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tensorstats as ts
+    >>> ts.all_between(np.array([0, 255], dtype=np.uint8), 0, 255), ts.all_between(np.array([0.0, 1.5]), 0, 1)
+    (True, False)
+    """
+    rows = as_list(tensors)
+    try:
+        return _core.all_hold(rows, (low, high), threads)
+    except DeviceError:
+        _core.all_hold([], (low, high))
+        return all(_within(row, low, high) for row in host_rows(rows))
+
+
+def _within(row: _core.Summary, low: float, high: float) -> bool:
+    if row.nan_count or (row.posinf_count and high != float("inf")) or (row.neginf_count and low != float("-inf")):
+        return False
+    return row.finite_count == 0 or (low <= row.min and row.max <= high)

@@ -1,0 +1,75 @@
+//! Owns yes-or-no questions about tensors, answered as soon as one chunk says no. Knows nothing of Python.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::environment::with_standard_floats;
+use crate::error::{Error, Result};
+use crate::kernel::Moments;
+use crate::number::Number;
+use crate::scan::{Options, ordered};
+use crate::stats::Stats;
+use crate::summary::{Job, threads_for};
+use crate::view::TensorView;
+
+/// What every value must be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Question {
+    /// Neither NaN nor infinite.
+    Finite,
+    /// Not NaN and within the bounds, compared exactly; an infinite bound allows the infinity.
+    Between(Number, Number),
+}
+
+impl Question {
+    /// Within two bounds, which must be in order and not NaN.
+    pub fn between(low: Number, high: Number) -> Result<Self> {
+        let number = |n: Number| !matches!(n, Number::Float(x) if x.is_nan());
+        if number(low) && number(high) && low.compare(high) != core::cmp::Ordering::Greater {
+            Ok(Self::Between(low, high))
+        } else {
+            let shown = |n: Number| match n {
+                Number::Int(n) => n.to_string(),
+                Number::Float(x) => x.to_string(),
+            };
+            Err(Error::Argument(format!("bounds must be numbers in order, got: {} and {}", shown(low), shown(high))))
+        }
+    }
+
+    /// Whether it holds for all values counted.
+    fn holds(self, stats: &Stats) -> bool {
+        let counts = &stats.counts;
+        match self {
+            Self::Finite => counts.nan + counts.posinf + counts.neginf == 0,
+            Self::Between(low, high) => {
+                counts.nan == 0
+                    && (counts.neginf == 0 || low == Number::Float(f64::NEG_INFINITY))
+                    && (counts.posinf == 0 || high == Number::Float(f64::INFINITY))
+                    && stats.extremes.is_none_or(|e| {
+                        low.compare(e.min) != core::cmp::Ordering::Greater
+                            && high.compare(e.max) != core::cmp::Ordering::Less
+                    })
+            }
+        }
+    }
+
+    /// Whether it holds for every value of a tensor. Stops at the first chunk for which it does not.
+    pub fn of(self, view: &TensorView<'_>, options: &Options<'_>) -> bool {
+        let job = Job::new(view);
+        let broken = AtomicBool::new(false);
+        let (level, moments) = (options.level, Moments::Two);
+        let interrupted = || broken.load(Ordering::Relaxed) || (options.interrupted)();
+        let options = Options { threads: threads_for(view, options), level, interrupted: &interrupted };
+        let task = |(): &mut (), index: usize| {
+            for chunk in job.chunks_of_task(index) {
+                if broken.load(Ordering::Relaxed) {
+                    return;
+                }
+                if !self.holds(&job.chunk(chunk, moments, level)) {
+                    broken.store(true, Ordering::Relaxed);
+                }
+            }
+        };
+        with_standard_floats(|| ordered(job.tasks(), &options, || (), task, |()| ()));
+        !broken.into_inner()
+    }
+}
