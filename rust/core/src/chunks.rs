@@ -5,10 +5,10 @@ use crate::kernel::CHUNK;
 use crate::scan::{Options, ordered};
 use crate::view::Walk;
 
-/// Chunks per task of a thread: a million elements, some 100 µs, so that taking a task costs nothing beside it.
+/// Chunks per task of a thread: a million elements, so that taking a task costs nothing beside it.
 pub const CHUNKS_PER_TASK: u64 = 16;
 
-/// Bytes below which a second thread costs more (some 30 µs to start and join) than it saves.
+/// Bytes below which a second thread costs more to start and join than it saves.
 pub const SINGLE_THREAD_BYTES: u64 = 2 << 20;
 
 /// Hands every chunk of `walk` as dense memory to `count`, with one `local` value per thread; returns those.

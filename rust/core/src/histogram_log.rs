@@ -43,16 +43,17 @@ impl Side {
         }
     }
 
-    /// Adds whole octaves from `first` on.
-    fn add_octaves(&mut self, first: u32, counts: &[u64], precision: u8) {
-        let Some(from) = counts.iter().position(|&n| n > 0) else { return };
-        let to = counts.iter().rposition(|&n| n > 0).unwrap_or(from) + 1;
+    /// Adds `len` counts of whole octaves from `first` on.
+    fn add_octaves(&mut self, first: u32, len: usize, count: impl Fn(usize) -> u64, precision: u8) {
+        let Some(from) = (0..len).find(|&i| count(i) > 0) else { return };
+        let to = (from..len).rfind(|&i| count(i) > 0).unwrap_or(from) + 1;
         let (low, end) = (first + (from >> precision) as u32, first + ((to - 1) >> precision) as u32 + 1);
         self.cover(low, end, precision);
-        let mine = (((low - self.first) as usize) << precision) + (from - ((from >> precision) << precision));
-        let theirs = counts.get(from..to).unwrap_or_default();
-        for (count, n) in self.counts.iter_mut().skip(mine).zip(theirs) {
-            *count = count.wrapping_add(*n);
+        let skipped = ((self.first as usize) << precision).wrapping_sub((first as usize) << precision);
+        for (i, mine) in (from..to).map(|i| (i, i.wrapping_sub(skipped))) {
+            if let Some(total) = self.counts.get_mut(mine) {
+                *total = total.wrapping_add(count(i));
+            }
         }
     }
 
@@ -112,16 +113,18 @@ impl LogCounts {
         true
     }
 
-    /// Adds counts of whole octaves from `first` on.
-    pub fn add_octaves(&mut self, first: u32, negative: &[u64], positive: &[u64]) {
-        self.negative.add_octaves(first, negative, self.precision);
-        self.positive.add_octaves(first, positive, self.precision);
+    /// Adds `len` counts of whole octaves from `first` on; `count` gives them by sign (negative first) and place.
+    pub fn add_octaves(&mut self, first: u32, len: usize, count: impl Fn(bool, usize) -> u64) {
+        self.negative.add_octaves(first, len, |i| count(true, i), self.precision);
+        self.positive.add_octaves(first, len, |i| count(false, i), self.precision);
     }
 
     /// Adds counts of the same precision.
     pub fn merge(&mut self, other: &Self) {
-        self.negative.add_octaves(other.negative.first, &other.negative.counts, self.precision);
-        self.positive.add_octaves(other.positive.first, &other.positive.counts, self.precision);
+        for (mine, theirs) in [(&mut self.negative, &other.negative), (&mut self.positive, &other.positive)] {
+            let count = |i: usize| theirs.counts.get(i).copied().unwrap_or(0);
+            mine.add_octaves(theirs.first, theirs.counts.len(), count, self.precision);
+        }
         self.zeros = self.zeros.wrapping_add(other.zeros);
     }
 

@@ -130,17 +130,15 @@ impl LogCounter {
             return;
         }
         let half = (self.octaves as usize) << self.precision;
-        let sums = |part: &[u32]| -> Vec<u64> {
-            if self.copies == COPIES {
-                part.as_chunks::<COPIES>().0.iter().map(|c| c.iter().map(|&n| u64::from(n)).sum()).collect()
-            } else {
-                part.iter().map(|&n| u64::from(n)).collect()
-            }
-        };
-        if let Some((positive, rest)) = self.table.split_at_checked(half * self.copies)
-            && let Some(negative) = rest.get(..half * self.copies)
-        {
-            self.counts.add_octaves(self.first, &sums(negative), &sums(positive));
+        let table = &self.table;
+        let place = |negative: bool, i: usize| if negative { half + i } else { i };
+        if self.copies == COPIES {
+            let (table, _) = table.as_chunks::<COPIES>();
+            let sum = |copies: &[u32; COPIES]| copies.iter().map(|&n| u64::from(n)).sum();
+            self.counts.add_octaves(self.first, half, |sign, i| table.get(place(sign, i)).map_or(0, sum));
+        } else {
+            let count = |sign, i| table.get(place(sign, i)).map_or(0, |&n| u64::from(n));
+            self.counts.add_octaves(self.first, half, count);
         }
         self.table.fill(0);
         self.pending = 0;
