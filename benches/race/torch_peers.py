@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import TYPE_CHECKING, Any
 
 from race.adapter import Peer, UnsupportedError, torch_tensor
@@ -38,11 +39,12 @@ def fastest(x: Any) -> tuple[Any, ...]:
     )
 
 
-class _Report(Peer):
+class _Report(Peer, abc.ABC):
     package, ruler = "torch", True
 
+    @abc.abstractmethod
     def function(self) -> Callable[[Any], Any]:
-        raise NotImplementedError
+        """The function of one tensor that gives the report."""
 
     def prepare(self, case: Case, array: np.ndarray) -> Callable[[], Any]:
         x = torch_tensor(array)
