@@ -2,15 +2,10 @@
 
 use super::Moments;
 use super::byte_sums::{ByteSums, Code, element_of_code, is_finite, units};
+use super::bytes::count_codes;
 use super::lanes::Lanes;
 use crate::double::scalb;
 use crate::stats::Stats;
-
-/// Counter tables filled in turn, so that equal neighbours do not wait for each other's increment to be stored.
-const TABLES: usize = 8;
-
-/// Below this many elements one table is enough: clearing and adding up eight costs more.
-const SMALL: usize = 2048;
 
 /// # Safety
 /// `p` must be readable for `len` one-byte elements; `len` must be at most [`super::CHUNK`].
@@ -25,44 +20,6 @@ pub(super) unsafe fn chunk<L: Lanes, E: Code>(lanes: L, p: *const E, len: usize,
     // SAFETY: as above.
     let codes = unsafe { count_codes(p.cast(), len) };
     summarise::<E>(&codes, moments)
-}
-
-/// How often each byte value occurs.
-///
-/// # Safety
-/// `p` must be readable for `len` bytes.
-#[inline(always)]
-unsafe fn count_codes(p: *const u8, len: usize) -> [u32; 256] {
-    let mut codes = [0_u32; 256];
-    let mut i = 0;
-    if len >= SMALL {
-        let mut tables = [[0_u32; 256]; TABLES];
-        let whole = len - len % 8;
-        while i < whole {
-            // SAFETY: eight bytes before `whole` are inside.
-            let word = unsafe { p.add(i).cast::<u64>().read_unaligned() };
-            tables[0][(word & 0xff) as usize] += 1;
-            tables[1][((word >> 8) & 0xff) as usize] += 1;
-            tables[2][((word >> 16) & 0xff) as usize] += 1;
-            tables[3][((word >> 24) & 0xff) as usize] += 1;
-            tables[4][((word >> 32) & 0xff) as usize] += 1;
-            tables[5][((word >> 40) & 0xff) as usize] += 1;
-            tables[6][((word >> 48) & 0xff) as usize] += 1;
-            tables[7][(word >> 56) as usize] += 1;
-            i += 8;
-        }
-        for table in &tables {
-            for (code, count) in codes.iter_mut().zip(table) {
-                *code += count;
-            }
-        }
-    }
-    while i < len {
-        // SAFETY: inside.
-        codes[unsafe { *p.add(i) } as usize] += 1;
-        i += 1;
-    }
-    codes
 }
 
 /// Statistics of values given as counts of codes.
