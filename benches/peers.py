@@ -25,6 +25,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+# Found only through the path set above, hence not at the top.
 from race.check import wrong_fields  # noqa: E402
 from race.data import DTYPES, LOOKS, Case, exact  # noqa: E402
 from race.registry import PEERS, by_name  # noqa: E402

@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return demo.run(options.bug, steps=options.steps, seed=options.seed, out=options.out)
     except BrokenPipeError:
-        # The reader of our output (head, say) has gone: nothing is left to tell, not even at exit.
+        # The reader of our output (head, say) has gone: nothing is left to tell, not even at exit. The file
+        # stays open until then on purpose, and the null device is no path of ours.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         return 1
     except (demo.MissingDependencyError, OSError) as error:

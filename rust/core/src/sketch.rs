@@ -5,7 +5,7 @@ use crate::element::Element;
 use crate::view::TensorView;
 use crate::with_element;
 
-/// Values kept. Sixty-four strided reads cost some 50 ns; a ten-bar sparkline needs no more.
+/// Values kept: few enough to read for every call, enough for a sparkline of ten bars.
 pub const SAMPLES: usize = 64;
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];

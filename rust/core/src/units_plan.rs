@@ -5,7 +5,7 @@
 use crate::kernel::lanes::LANES;
 use crate::view::{Run, TensorView};
 
-/// Elements that a task reads at least, where there are as many: some 100 µs of work.
+/// Elements that a task reads at least, where there are as many, so that taking a task costs little beside it.
 const TASK_ELEMENTS: u64 = 1 << 19;
 
 /// Longest stretch of a unit's run in one item.

@@ -3,7 +3,7 @@
 /// Bytes that one hint fetches.
 pub(super) const LINE: usize = 64;
 
-/// Bytes ahead of the one in use: some 500 ns of counting, a few times what memory takes to answer.
+/// Bytes ahead of the one in use: enough counting for memory to answer in the meantime.
 pub(super) const AHEAD: usize = 8192;
 
 /// Asks for the line at `p`, which need not be readable.
