@@ -4,6 +4,7 @@ mod arrays;
 mod axis;
 mod buffer;
 mod dicts;
+mod dims;
 mod dlpack;
 mod errors;
 mod histogram;
