@@ -10,6 +10,7 @@ use crate::kernel::BLOCK;
 use crate::kernel::bins::{RankCounter, Specials};
 use crate::kernel::bins_log::LogCounter;
 use crate::kernel::bytes::{count_bytes, element_of_byte};
+use crate::kernel::prefetch::AHEAD;
 use crate::kernel::wide::{AsWide, in_standard_mode};
 use crate::kernel::wide_block::WideBlock;
 use crate::level::Level;
@@ -33,11 +34,18 @@ enum Table<'a> {
 impl<'a> Counter<'a> {
     /// All zero.
     pub(crate) fn new(axis: &'a Axis) -> Self {
+        Self::reading_ahead(axis, AHEAD)
+    }
+
+    /// The same; memory `ahead` bytes further on is asked for while values are counted.
+    pub(crate) fn reading_ahead(axis: &'a Axis, ahead: usize) -> Self {
         let table = match axis {
-            Axis::LogLinear { precision } => Table::Log(LogCounter::new(*precision)),
-            Axis::Regular { edges, .. } | Axis::Variable { edges } => Table::Edges(edges, RankCounter::new(edges)),
+            Axis::LogLinear { precision } => Table::Log(LogCounter::new(*precision, ahead)),
+            Axis::Regular { edges, .. } | Axis::Variable { edges } => {
+                Table::Edges(edges, RankCounter::new(edges, ahead))
+            }
         };
-        Self { table, room: WideBlock::new(), codes: [0; 256], coded: None }
+        Self { table, room: WideBlock::reading_ahead(ahead), codes: [0; 256], coded: None }
     }
 
     /// Counts a chunk. All chunks between two calls of [`Counter::move_into`] have one dtype.

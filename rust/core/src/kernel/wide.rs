@@ -39,6 +39,12 @@ pub trait Wide: Element + PartialOrd {
     fn at_least(x: f64) -> Self;
     /// The largest value of this type that is at most `x`.
     fn at_most(x: f64) -> Self;
+    /// The non-negative value of magnitude bits.
+    fn of_magnitude(bits: u64) -> Self;
+    /// The next value of this type.
+    fn next_up(self) -> Self;
+    /// The value with the other sign.
+    fn negate(self) -> Self;
 }
 
 /// An element and the float type it is looked at as.
@@ -110,6 +116,18 @@ impl Wide for f32 {
     fn at_most(x: f64) -> Self {
         -Self::at_least(-x)
     }
+
+    fn of_magnitude(bits: u64) -> Self {
+        f32::from_bits(bits as u32)
+    }
+
+    fn next_up(self) -> Self {
+        f32::next_up(self)
+    }
+
+    fn negate(self) -> Self {
+        -self
+    }
 }
 
 impl Wide for f64 {
@@ -155,6 +173,18 @@ impl Wide for f64 {
 
     fn at_most(x: f64) -> Self {
         x
+    }
+
+    fn of_magnitude(bits: u64) -> Self {
+        f64::from_bits(bits)
+    }
+
+    fn next_up(self) -> Self {
+        f64::next_up(self)
+    }
+
+    fn negate(self) -> Self {
+        -self
     }
 }
 
