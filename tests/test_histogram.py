@@ -122,7 +122,9 @@ def test_tensorboard_edges():
 
 
 @pytest.mark.parametrize(
-    "axis", [ts.axis.Regular(10, -3, 3), ts.axis.Variable([-3, -0.1, 0, 2]), ts.axis.LogLinear(5)], ids=repr
+    "axis",
+    [ts.axis.Regular(10, -3, 3), ts.axis.Variable([-3, -0.1, 0, 2]), ts.axis.LogLinear(5), ts.axis.Linear(50)],
+    ids=repr,
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_layouts_levels_and_threads_do_not_show(dtype: str, axis: ts.axis.Axis, restore_simd_level: None):
@@ -359,7 +361,12 @@ def test_quantiles_of_nothing_and_of_infinities():
 
 # --- the state --------------------------------------------------------------------------------------------------------
 
-AXES = [ts.axis.Regular(10, -3.0, 3.0), ts.axis.Variable([-3.0, -0.1, 0.0, 2.0]), ts.axis.LogLinear(5)]
+AXES = [
+    ts.axis.Regular(10, -3.0, 3.0),
+    ts.axis.Variable([-3.0, -0.1, 0.0, 2.0]),
+    ts.axis.LogLinear(5),
+    ts.axis.Linear(40),
+]
 axes = pytest.mark.parametrize("axis", AXES, ids=repr)
 
 
@@ -408,7 +415,7 @@ def test_axes_are_values(axis: ts.axis.Axis):
     assert hash(again) == hash(axis)
     assert repr(again) == repr(axis)
     assert (
-        eval(repr(axis), {"Regular": ts.axis.Regular, "Variable": ts.axis.Variable, "LogLinear": ts.axis.LogLinear})
+        eval(repr(axis), {name: getattr(ts.axis, name) for name in ("Regular", "Variable", "LogLinear", "Linear")})
         == axis
     )
     assert ts.Histogram(axis).axis == axis
@@ -439,11 +446,13 @@ def test_regular_edges_are_numpys(bins: int, start: float, stop: float):
         (lambda: ts.axis.Variable([1.0, np.nan]), ValueError, "edges must be finite, got: NaN"),
         (lambda: ts.axis.Variable([[1.0, 2.0]]), ValueError, r"edges must be one-dimensional, got shape: \(1, 2\)"),
         (lambda: ts.axis.LogLinear(11), ValueError, r"precision must be in \[0, 10\], got: 11"),
+        (lambda: ts.axis.Linear(1), ValueError, r"bins must be in \[2, 16777216\], got: 1"),
+        (lambda: ts.axis.Linear(2.5), TypeError, "bins must be a whole number, got: 2.5"),
         (lambda: ts.axis.LogLinear("6"), TypeError, "precision must be a whole number, got: '6'"),
         (
             lambda: ts.Histogram(10),
             TypeError,
-            "axis must be an axis.Regular, axis.Variable or axis.LogLinear, got: int",
+            "axis must be an axis.Regular, axis.Variable, axis.LogLinear or axis.Linear, got: int",
         ),
         (lambda: ts.histogram(np.ones(3), 10), TypeError, "got: int"),
         (lambda: ts.histogram(np.ones(3), bins=0), ValueError, "bins must be at least 1, got: 0"),

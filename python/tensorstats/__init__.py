@@ -13,6 +13,7 @@ from tensorstats._core import __version__
 from tensorstats._fused import summary_and_histogram
 from tensorstats._histogram import Histogram, histogram
 from tensorstats._norms import norm, norms
+from tensorstats._quantile import quantile
 from tensorstats._settings import SimdLevel, ThreadCount, simd_level, thread_count
 from tensorstats._summary import Summary, summary
 from tensorstats._table import SummaryTable, summaries
@@ -38,6 +39,7 @@ __all__ = [
     "is_finite",
     "norm",
     "norms",
+    "quantile",
     "simd_level",
     "summaries",
     "summary",

@@ -7,7 +7,7 @@ use crate::histogram_edges::{Edges, Grid, Method};
 use crate::level::Level;
 
 /// Counters that stay in the first-level cache allow eight copies; beyond that two have to do.
-const MANY_COPIES_SLOTS: usize = 1024;
+pub(super) const MANY_COPIES_SLOTS: usize = 1024;
 
 /// Values after which a bigger table of counters, which counts faster, is worth clearing and adding up.
 const MANY_VALUES: u64 = 1 << 17;

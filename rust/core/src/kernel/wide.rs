@@ -3,7 +3,9 @@
 //! Every dtype of at most 16 bits is exact in `f32`; the others are looked at as `f64`. Only 64-bit integers beyond 2^53 do not fit
 //! there: they are cut towards zero, which keeps their top 53 bits.
 
+use super::bins_linear::Scaled;
 use super::lanes::Lanes;
+use super::sift::FloatKeys;
 use crate::element::{Bf16, Bool, Element, F8E4M3FN, F8E5M2, F16};
 use crate::level::{Kernel, Level};
 
@@ -50,7 +52,7 @@ pub trait Wide: Element + PartialOrd {
 /// An element and the float type it is looked at as.
 pub trait AsWide: Element {
     /// `f32` where that is exact, else `f64`.
-    type Wide: Wide;
+    type Wide: Scaled + FloatKeys;
     /// The value; 64-bit integers beyond 2^53 are cut towards zero.
     fn wide(self) -> Self::Wide;
     /// The value; 64-bit integers beyond 2^53 are rounded to the nearest.
