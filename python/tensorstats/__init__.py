@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tensorstats import axis
 from tensorstats._checks import CheckError, check
 from tensorstats._core import __version__
+from tensorstats._distance import distance
 from tensorstats._fused import summary_and_histogram
 from tensorstats._histogram import Histogram, histogram
 from tensorstats._norms import norm, norms
@@ -35,6 +36,7 @@ __all__ = [
     "all_between",
     "axis",
     "check",
+    "distance",
     "histogram",
     "is_finite",
     "norm",
