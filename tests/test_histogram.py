@@ -401,8 +401,25 @@ def test_only_equal_axes_merge():
 
 def test_repr_is_one_line_and_loud():
     h = ts.histogram(np.array([-5.0, 0.5, 0.5, 1.5, 9.0, np.nan, np.inf]), bins=2, range=(0, 2))
-    assert repr(h) == "Histogram Regular(2, 0, 2) n=7 x∈[0 █▅ 2] underflow=1 overflow=1 nan=1 +inf=1"
+    assert repr(h) == "Histogram Regular(2) n=7 x∈[0 █▅ 2] underflow=1 overflow=1 NaN=1! +inf=1!"
     assert repr(ts.Histogram(ts.axis.LogLinear(6))) == "Histogram LogLinear(6) n=0"
+
+
+def test_repr_is_logarithmic_where_equal_widths_would_be_one_spike():
+    def bars_and_rest(values: np.ndarray) -> tuple[str, str]:
+        shown = repr(ts.histogram(values, ts.axis.LogLinear(6)))
+        low, bars, rest = shown[shown.index("[") + 1 :].split(" ", 2)
+        return bars, f"{low} {rest}"
+
+    bars, rest = bars_and_rest(np.linspace(-2, 2, 4096))
+    assert (set(bars), rest) == ({"▇", "█"}, "-2.031 2.031]")
+    wide = np.geomspace(1e-8, 1e8, 4096)
+    for values, ends in ((wide, "9.90e-9 1.01e8"), (-wide, "-1.01e8 -9.90e-9"), (np.r_[-wide, wide], "-1.01e8 1.01e8")):
+        bars, rest = bars_and_rest(values)
+        # Every decade holds as many values.
+        assert (len(bars), rest) == (16, f"{ends} log]")
+        assert set(bars) <= {"▇", "█"}
+    assert repr(ts.histogram(np.array([0.0, 0.0, 1.0]), ts.axis.LogLinear(6))).endswith(" zero=66.7%")
 
 
 # --- axes -------------------------------------------------------------------------------------------------------------

@@ -364,6 +364,77 @@ impl PyHistogram {
         let rebuild = py.get_type::<Self>().getattr("from_bytes")?;
         Ok((rebuild, (self.to_bytes(py),)))
     }
+
+    /// The dict of UHI's serialisation: what `uhi.io`, hist and boost-histogram read. See `tensorstats.export.to_uhi`.
+    fn _to_uhi_<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        in_python(&slf, "tensorstats.export", "to_uhi", &[])
+    }
+
+    /// TensorBoard's fields of a histogram; the summary is of the same values. See `tensorstats.export.to_tensorboard`.
+    #[pyo3(signature = (summary))]
+    fn to_tensorboard<'py>(slf: Bound<'py, Self>, summary: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        in_python(&slf, "tensorstats.export", "to_tensorboard", &[("summary", summary)])
+    }
+
+    /// A `wandb.Histogram` of at most 512 bins that hold every finite value. See `tensorstats.export.to_wandb`.
+    #[pyo3(signature = (summary = None))]
+    fn to_wandb<'py>(slf: Bound<'py, Self>, summary: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let summary = summary.into_pyobject(slf.py())?;
+        in_python(&slf, "tensorstats.export", "to_wandb", &[("summary", summary)])
+    }
+
+    /// OpenTelemetry's exponential histogram as OTLP/JSON. See `tensorstats.export.to_opentelemetry`.
+    #[pyo3(signature = (scale = 0, summary = None))]
+    fn to_opentelemetry<'py>(
+        slf: Bound<'py, Self>,
+        scale: i64,
+        summary: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (scale, summary) = (scale.into_pyobject(slf.py())?.into_any(), summary.into_pyobject(slf.py())?);
+        in_python(&slf, "tensorstats.export", "to_opentelemetry", &[("scale", scale), ("summary", summary)])
+    }
+
+    /// Prometheus' native histogram by the names of its protobuf fields. See `tensorstats.export.to_prometheus`.
+    #[pyo3(signature = (summary, schema = 0))]
+    fn to_prometheus<'py>(
+        slf: Bound<'py, Self>,
+        summary: Bound<'py, PyAny>,
+        schema: i64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let schema = schema.into_pyobject(slf.py())?.into_any();
+        in_python(&slf, "tensorstats.export", "to_prometheus", &[("summary", summary), ("schema", schema)])
+    }
+
+    /// Draws the histogram on matplotlib axes and returns them. See `tensorstats.plot.histogram`.
+    #[pyo3(signature = (ax = None, *, scale = "auto", label = None, color = None))]
+    fn plot<'py>(
+        slf: Bound<'py, Self>,
+        ax: Option<Bound<'py, PyAny>>,
+        scale: &str,
+        label: Option<&str>,
+        color: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let (ax, color) = (ax.into_pyobject(py)?, color.into_pyobject(py)?);
+        let (scale, label) = (scale.into_pyobject(py)?.into_any(), label.into_pyobject(py)?);
+        let arguments = [("ax", ax), ("scale", scale), ("label", label), ("color", color)];
+        in_python(&slf, "tensorstats.plot", "histogram", &arguments)
+    }
+}
+
+/// Calls a function of the Python package with a histogram: what other tools want is made there.
+fn in_python<'py>(
+    histogram: &Bound<'py, PyHistogram>,
+    module: &str,
+    function: &str,
+    arguments: &[(&str, Bound<'py, PyAny>)],
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = histogram.py();
+    let named = PyDict::new(py);
+    for (name, value) in arguments {
+        named.set_item(name, value)?;
+    }
+    py.import(module)?.getattr(function)?.call((histogram,), Some(&named))
 }
 
 /// Counts one tensor.
