@@ -366,7 +366,7 @@ impl PyHistogram {
     }
 
     /// The dict of UHI's serialisation: what `uhi.io`, hist and boost-histogram read. See `tensorstats.export.to_uhi`.
-    fn _to_uhi_<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+    fn _to_uhi_(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
         in_python(&slf, "tensorstats.export", "to_uhi", &[])
     }
 
