@@ -44,7 +44,7 @@ ts.plot.ridgeline(gradients, right)
 right.set_title("the same over the training")
 figure.savefig(folder / "gradients.png", dpi=110)
 
-figure, ax = plt.subplots(figsize=(6.4, 5.6), layout="constrained")
+figure, ax = plt.subplots(figsize=(7.4, 5.6), layout="constrained")
 ts.plot.units(units, ax)
 ax.set_title("hidden layer after 301 steps")
 figure.savefig(folder / "units.png", dpi=110)
