@@ -136,11 +136,15 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 @pytest.mark.parametrize(
     "example", sorted((Path(__file__).parent.parent / "examples").glob("*.py")), ids=lambda p: p.stem
 )
-def test_every_example_runs(example: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", example], capture_output=True, text=True, env=ENVIRONMENT, check=False
-    )
+def test_every_example_runs(example: Path, tmp_path: Path) -> None:
+    # Those that draw take the folder for it.
+    command = [sys.executable, "-W", "error", example, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    expected = {"watch_a_loop": "FAILURE  frozen at 2, since step 0", "count_an_array": "NaN: 1, mean: 0.001249"}
+    expected = {
+        "watch_a_loop": "FAILURE  frozen at 2, since step 0",
+        "count_an_array": "NaN: 1, mean: 0.001249",
+        "draw_pictures": "UnitActivity dim=1 units=256 updates=301",
+    }
     assert expected[example.stem] in done.stdout

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.typing import ColorType
 
 from tensorstats._core import Histogram
-from tensorstats.axis import LogLinear, Regular
+from tensorstats.axis import Linear, LogLinear, Regular
 from tensorstats.plot import _columns, _words
 from tensorstats.plot._columns import Bars, Scale
 
@@ -72,7 +72,7 @@ def histogram(
     bars = _columns.bars_of(h)
     first = not ax.has_data()
     if first:
-        chosen = _columns.choose([bars], scale, equal_bins=isinstance(h.axis, Regular))
+        chosen = _columns.choose([bars], scale, equal_bins=isinstance(h.axis, (Linear, Regular)))
         _words.set_scale(ax, chosen)
     else:
         chosen = _columns.scale_of(ax)
@@ -115,7 +115,7 @@ def _heights(
     h: Histogram, bars: Bars, scale: Scale, low: float, high: float
 ) -> tuple[_columns.Floats, _columns.Floats, str]:
     """Edges and heights of what is drawn, and the unit of the heights."""
-    if isinstance(h.axis, Regular) and scale.name == "linear":
+    if isinstance(h.axis, (Linear, Regular)) and scale.name == "linear":
         bars, together = _columns.grouped(bars, _MOST_BARS)
         return bars.edges, bars.counts, "values per bin" if together == 1 else f"values per {together} bins"
     if len(bars.counts) > _COLUMNS or isinstance(h.axis, LogLinear) or scale.name != "linear":

@@ -11,7 +11,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from tensorstats._core import Histogram
-from tensorstats.axis import Regular
+from tensorstats.axis import Linear, Regular
 from tensorstats.plot import _columns, _words
 from tensorstats.plot._columns import Bars
 
@@ -79,7 +79,7 @@ def ridgeline(
     ax = pyplot.gca() if ax is None else ax
 
     bars = [_columns.bars_of(h) for h in chosen]
-    axis_scale = _columns.choose(bars, scale, equal_bins=all(isinstance(h.axis, Regular) for h in chosen))
+    axis_scale = _columns.choose(bars, scale, equal_bins=all(isinstance(h.axis, (Linear, Regular)) for h in chosen))
     low, high = _columns.limits(bars, axis_scale)
     places = _columns.places_between(low, high, axis_scale, _COLUMNS)
     middles = axis_scale.value((places[:-1] + places[1:]) / 2)
