@@ -123,7 +123,7 @@ def test_first_offenders_in_every_layout(dtype: str, restore_simd_level: None):
         found = []
         for level in LEVELS:
             _core.set_simd_level(level)
-            found.append(_core.check_range(array, -1, 1.5))
+            found.append(_core.outside([array], -1, 1.5)[0])
         assert all(repr(other) == repr(found[0]) for other in found)
         name, shape, counts, places = found[0]
         assert (name, shape) == (dtype, array.shape)
@@ -152,7 +152,7 @@ def test_threads_do_not_show(threads: int):
     x = np.ones((1000, 3000), dtype=np.float32)
     x[700, 5], x[999, 2999], x[650, 2] = np.inf, np.nan, -7
     assert _core.first_nonfinite(x, threads=threads) == (700 * 3000 + 5, (700, 5), np.inf)
-    report = _core.check_range(x, 0, 1, False, threads)
+    report = _core.outside([x], 0, 1, False, threads)[0]
     assert report[2:] == ([1, 1, 0, 1, 0], [(700 * 3000 + 5, (700, 5), np.inf), (650 * 3000 + 2, (650, 2), -7.0), None])
 
 
@@ -194,9 +194,9 @@ def test_counts_against_numpy(seed: int, a: float, b: float, dtype: str):
     with np.errstate(invalid="ignore"):
         values = array.astype(np.float64)
     finite = np.isfinite(values)
-    counts = _core.check_range(array, low, high)[2]
+    counts = _core.outside([array], low, high)[0][2]
     assert counts[3:] == [(finite & (values < low)).sum(), (finite & (values > high)).sum()]
-    counts = _core.check_range(array, low, high, True)[2]
+    counts = _core.outside([array], low, high, True)[0][2]
     assert counts[3:] == [(values < low).sum(), (values > high).sum()]
 
 

@@ -34,7 +34,7 @@ def answers(array: np.ndarray, edges: list[float]) -> list[object]:
         ts.histogram(array, bins=10, range=(-3, 3)).values().tolist(),
         ts.unit_activity(rows, 0, saturation=(-1e-40, 1e-40)).to_bytes(),
         ts.unit_activity(rows, 1, saturation=(-1e-40, 1e-40)).to_bytes(),
-        repr(_core.check_range(array, -1e-40, 1e-40)),
+        repr(_core.outside([array], -1e-40, 1e-40)[0]),
     ]
 
 

@@ -12,9 +12,11 @@ from tensorstats import axis
 from tensorstats._checks import CheckError, check
 from tensorstats._core import __version__
 from tensorstats._distance import distance
+from tensorstats._formats import FormatFit
 from tensorstats._fused import summary_and_histogram
 from tensorstats._histogram import Histogram, histogram
 from tensorstats._norms import norm, norms
+from tensorstats._outside import Offender, RangeCounts, outside
 from tensorstats._quantile import quantile
 from tensorstats._settings import SimdLevel, ThreadCount, simd_level, thread_count
 from tensorstats._summary import Summary, summary
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckError",
+    "FormatFit",
     "Histogram",
+    "Offender",
+    "RangeCounts",
     "SimdLevel",
     "Summary",
     "SummaryTable",
@@ -44,6 +49,7 @@ __all__ = [
     "is_finite",
     "norm",
     "norms",
+    "outside",
     "quantile",
     "simd_level",
     "summaries",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DeviceError", "as_list", "export", "host_rows", "is_torch_tensor"]
+__all__ = ["DeviceError", "as_list", "dtype_name", "export", "host_rows", "is_torch_tensor"]
 
 ACCEPTED = (
     "bool, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float16, bfloat16, float32, float64, "
@@ -29,6 +29,18 @@ def is_torch_tensor(x: object) -> bool:
     """Whether `x` is a `torch.Tensor`, without importing torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
+
+
+def dtype_name(dtype: Any, /) -> str:
+    """The name that numpy, torch and ml_dtypes share."""
+    if isinstance(dtype, str):
+        return dtype.removeprefix("torch.")
+    if type(dtype).__module__ == "torch":
+        return str(dtype).removeprefix("torch.")
+    try:
+        return str(np.dtype(dtype).name)
+    except TypeError:
+        raise TypeError(f"dtype must be a name, a numpy dtype or a torch dtype, got: {dtype!r}") from None
 
 
 def as_list(tensors: Any, /) -> list[Any]:

@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from tensorstats import _core
+from tensorstats._arrays import dtype_name
 
 __all__ = ["CheckError", "check", "first_nonfinite"]
 
@@ -69,7 +68,8 @@ def check(
       1 of 4 values is not finite (1 NaN); first: nan at [0, 1]; allowed: finite values
       1 of 4 values is above the maximum; first: 2.0 at [1, 0]; allowed: at most 1
     """
-    found_dtype, found_shape, (nan, posinf, neginf, below, above), places = _core.check_range(x, min, max, not finite)
+    (report,) = _core.outside([x], min, max, not finite)
+    found_dtype, found_shape, (nan, posinf, neginf, below, above), places = report
     broken: list[str] = []
     if dtype is not None:
         broken += _broken_dtype(found_dtype, dtype)
@@ -109,20 +109,8 @@ def _line(broken: int, count: int, what: str, place: tuple[int, tuple[int, ...],
     return f"{broken} of {count} {values} {verb} {what}{first}; allowed: {allowed}"
 
 
-def _dtype_name(dtype: Any) -> str:
-    """The name that numpy, torch and ml_dtypes share."""
-    if isinstance(dtype, str):
-        return dtype.removeprefix("torch.")
-    if type(dtype).__module__ == "torch":
-        return str(dtype).removeprefix("torch.")
-    try:
-        return str(np.dtype(dtype).name)
-    except TypeError:
-        raise TypeError(f"dtype must be a name, a numpy dtype or a torch dtype, got: {dtype!r}") from None
-
-
 def _broken_dtype(found: str, wanted: Any) -> list[str]:
-    names = [_dtype_name(dtype) for dtype in (wanted if isinstance(wanted, (tuple, list)) else (wanted,))]
+    names = [dtype_name(dtype) for dtype in (wanted if isinstance(wanted, (tuple, list)) else (wanted,))]
     return [] if found in names else [f"dtype is {found}; allowed: {' or '.join(names)}"]
 
 

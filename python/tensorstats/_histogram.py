@@ -26,6 +26,7 @@ def histogram(
     bins: int = 64,
     range: tuple[float, float] | None = None,
     threads: int | None = None,
+    where: Any = None,
 ) -> Histogram:
     """Exact counts of a tensor's values in bins, in one pass over its memory.
 
@@ -43,6 +44,8 @@ def histogram(
         constant the range is one wide, as numpy has it, and around nothing it is (0, 1).
     threads
         Most threads to use; None leaves it to `thread_count()`.
+    where
+        A bool mask that broadcasts to the shape of `x`: only elements where it is true count, as for `summary`.
 
     Returns
     -------
@@ -67,23 +70,23 @@ def histogram(
     ((array([2, 2]), array([0. , 0.5, 1. ])), 1)
     """
     if axis is None:
-        axis = _regular(x, bins, range, threads)
+        axis = _regular(x, bins, range, threads, where)
     elif range is not None:
         raise ValueError(f"range is part of the axis, got both: {axis!r} and range={range!r}")
     try:
-        return _core.histogram(x, axis, threads)
+        return _core.histogram(x, axis, threads, where)
     except DeviceError:
         from tensorstats.torch.device import histogram as device_histogram
 
-        return device_histogram(x, axis)
+        return device_histogram(x, axis, where=where)
 
 
-def _regular(x: Any, bins: int, range: tuple[float, float] | None, threads: int | None) -> axis.Regular:
+def _regular(x: Any, bins: int, range: tuple[float, float] | None, threads: int | None, where: Any) -> axis.Regular:
     """Equal bins over a given range or over the finite values of `x`."""
     if range is not None:
         start, stop = range
         return axis.Regular(bins, start, stop)
-    s = summary(x, threads=threads)
+    s = summary(x, threads=threads, where=where)
     if s.finite_count == 0:
         return axis.Regular(bins, 0.0, 1.0)
     start, stop = _at_most(s.min), _at_least(s.max)

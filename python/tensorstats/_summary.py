@@ -7,11 +7,21 @@ from typing import Any
 from tensorstats import _core
 from tensorstats._arrays import DeviceError, is_torch_tensor
 from tensorstats._core import Summary
+from tensorstats._formats import format_names
 
 __all__ = ["Summary", "summary"]
 
 
-def summary(x: Any, /, *, moments: int = 2, threads: int | None = None) -> Summary:
+def summary(
+    x: Any,
+    /,
+    *,
+    moments: int = 2,
+    threads: int | None = None,
+    where: Any = None,
+    formats: Any = (),
+    scale: float = 1.0,
+) -> Summary:
     """Count, extremes, sums, norms, mean and spread of a tensor in one pass over its memory.
 
     Parameters
@@ -23,6 +33,15 @@ def summary(x: Any, /, *, moments: int = 2, threads: int | None = None) -> Summa
         2, or 4 to also get `skewness` and `kurtosis`.
     threads
         Most threads to use; None leaves it to `thread_count()`.
+    where
+        A bool mask, a numpy array or torch tensor that broadcasts to the shape of `x` as numpy has it: only elements
+        where it is true count. The result is that of `summary(x[mask])`, bit for bit, without the copy. The padding
+        mask of [B, T] for x of [B, T, C] is ``mask[..., None]``.
+    formats
+        Narrower formats to ask about with `Summary.fits`: any of float8_e4m3fn, float8_e5m2, float16 and bfloat16, as
+        names or dtypes.
+    scale
+        What values are multiplied by before they are looked at as `formats`; finite and above 0.
 
     Returns
     -------
@@ -33,9 +52,10 @@ def summary(x: Any, /, *, moments: int = 2, threads: int | None = None) -> Summa
     Raises
     ------
     TypeError
-        The object, its dtype or its layout is not supported; the message names it and what is accepted.
+        The object, its dtype or its layout is not supported, or the mask is not of bool; the message names it and what
+        is accepted.
     ValueError
-        `moments` is neither 2 nor 4, or `threads` is below 1.
+        `moments` is neither 2 nor 4, `threads` is below 1, the mask does not broadcast, or a format is unknown.
 
     Examples
     --------
@@ -44,12 +64,19 @@ def summary(x: Any, /, *, moments: int = 2, threads: int | None = None) -> Summa
     >>> s = ts.summary(np.array([1.0, 2.0, np.nan, 0.0], dtype=np.float32))
     >>> s.count, s.nan_count, s.zero_count, s.max, s.mean
     (4, 1, 1, 2.0, 1.0)
+    >>> s = ts.summary(np.array([1000.0, 1.0, 1e-3, 1e-9]), formats=("float8_e4m3fn", "float16"))
+    >>> s.fits("float8_e4m3fn")
+    float8_e4m3fn: 25% overflow, 25% subnormal, 25% flushed to zero of n=4
+    >>> ts.summary(np.array([[1.0, 2.0], [3.0, 4.0]]), where=np.array([[True], [False]])).sum
+    3.0
     """
     try:
-        return _core.summary(x, moments, threads)
+        if where is None and not formats:
+            return _core.summary(x, moments, threads)
+        return _core.summary_where(x, moments, threads, where, formats, scale)
     except DeviceError:
         if not is_torch_tensor(x):
             raise
         from tensorstats.torch.device import summary as device_summary
 
-        return device_summary(x, moments=moments)
+        return device_summary(x, moments=moments, where=where, formats=format_names(formats), scale=scale)

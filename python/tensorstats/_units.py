@@ -18,6 +18,7 @@ def unit_activity(
     *,
     saturation: tuple[float, float] | None = None,
     threads: int | None = None,
+    where: Any = None,
 ) -> UnitActivity:
     """How often each unit along a dimension is active, saturated or not finite, and its own mean, spread and extremes.
 
@@ -32,6 +33,8 @@ def unit_activity(
         `(low, high)`: finite values below the first or above the second count as saturated.
     threads
         Most threads to use; None leaves it to `thread_count()`.
+    where
+        A bool mask that broadcasts to the shape of `x`: each unit counts only its elements where it is true.
 
     Returns
     -------
@@ -57,8 +60,8 @@ def unit_activity(
     (array([0, 1, 2]), array([0]), array([0. , 0.5, 1. ]))
     """
     try:
-        return _core.unit_activity(x, dim, saturation, threads)
+        return _core.unit_activity(x, dim, saturation, threads, where)
     except DeviceError:
         from tensorstats.torch.device import unit_activity as device_unit_activity
 
-        return device_unit_activity(x, dim, saturation=saturation)
+        return device_unit_activity(x, dim, saturation=saturation, where=where)

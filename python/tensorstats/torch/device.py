@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from tensorstats._core import Summary, UnitActivity
+from tensorstats._core import Summary, UnitActivity, format_limits
 from tensorstats.torch.device_histogram import histogram
 from tensorstats.torch.device_host import RawSummary, RawUnits, resolve
-from tensorstats.torch.device_kernels import PendingSummary, start_summary
+from tensorstats.torch.device_kernels import PendingSummary, repeated_mask, start_summary
 from tensorstats.torch.device_units import PendingUnits, start_units
 
 __all__ = [
@@ -25,11 +27,19 @@ __all__ = [
     "units_of",
 ]
 
-# The version of the dict layouts that are written here.
+# The version of the dict layouts that are written here, and that of a summary that keeps formats.
 _VERSION = 1
+_VERSION_WITH_FORMATS = 2
 
 
-def summary(x: torch.Tensor, *, moments: int = 2) -> Summary:
+def summary(
+    x: torch.Tensor,
+    *,
+    moments: int = 2,
+    where: object = None,
+    formats: Sequence[str] = (),
+    scale: float = 1.0,
+) -> Summary:
     """The summary of a tensor on any device, by torch operations.
 
     Counts and extremes are exact; everything else has a relative error of at most 1e-6.
@@ -40,13 +50,19 @@ def summary(x: torch.Tensor, *, moments: int = 2) -> Summary:
         Dense, real, of any shape.
     moments : {2, 4}
         4 to get skewness and kurtosis as well.
+    where : torch.Tensor, optional
+        A bool mask on the same device that broadcasts to the shape of `x`: only elements where it is true count.
+    formats : sequence of str
+        Formats to ask about with `Summary.fits`; their counts are exact.
+    scale : float
+        What values are multiplied by before they are looked at as `formats`.
 
     Raises
     ------
     TypeError
-        If the dtype is not supported.
+        If the dtype is not supported, or the mask is not of bool or on another device.
     ValueError
-        If `moments` is neither 2 nor 4.
+        If `moments` is neither 2 nor 4, a format is unknown, or the mask does not broadcast.
 
     Examples
     --------
@@ -56,12 +72,22 @@ def summary(x: torch.Tensor, *, moments: int = 2) -> Summary:
     """
     if moments not in (2, 4):
         raise ValueError(f"moments must be 2 or 4, got {moments}")
-    (raw,) = resolve([start_summary(x, moments=moments)])
+    kept = Summary(formats=formats, scale=scale).formats
+    name = str(x.dtype).removeprefix("torch.")
+    limits = format_limits(name, list(kept), scale) if kept else []
+    mask = None if where is None else repeated_mask(where, x)
+    (raw,) = resolve([start_summary(x, moments=moments, where=mask, limits=limits)])
     assert isinstance(raw, RawSummary)
-    return summary_of(raw, moments=moments)
+    return summary_of(raw, moments=moments, formats=kept, scale=scale)
 
 
-def unit_activity(x: torch.Tensor, dim: int = 1, *, saturation: tuple[float, float] | None = None) -> UnitActivity:
+def unit_activity(
+    x: torch.Tensor,
+    dim: int = 1,
+    *,
+    saturation: tuple[float, float] | None = None,
+    where: object = None,
+) -> UnitActivity:
     """The unit activity of a tensor on any device, by torch operations.
 
     Parameters
@@ -72,20 +98,23 @@ def unit_activity(x: torch.Tensor, dim: int = 1, *, saturation: tuple[float, flo
         The dimension along which units lie.
     saturation : (float, float), optional
         Values below the first or above the second count as saturated.
+    where : torch.Tensor, optional
+        A bool mask on the same device that broadcasts to the shape of `x`: only elements where it is true count.
     """
-    (raw,) = resolve([start_units(x, dim, saturation)])
+    mask = None if where is None else repeated_mask(where, x)
+    (raw,) = resolve([start_units(x, dim, saturation, mask)])
     assert isinstance(raw, RawUnits)
     return units_of(raw)
 
 
-def summary_of(raw: RawSummary, *, moments: int = 2) -> Summary:
+def summary_of(raw: RawSummary, *, moments: int = 2, formats: Sequence[str] = (), scale: float = 1.0) -> Summary:
     """The state that one update with the same tensor would give."""
     whole = isinstance(raw.sum, int)
     finite = raw.finite > 0
     return Summary.from_dict(
         {
             "kind": "summary",
-            "version": _VERSION,
+            "version": _VERSION_WITH_FORMATS if formats else _VERSION,
             "dtype": raw.dtype,
             "moments": moments,
             "shape": list(raw.shape),
@@ -109,8 +138,18 @@ def summary_of(raw: RawSummary, *, moments: int = 2) -> Summary:
             "m4": raw.m4,
             "scale": raw.exponent,
             "sample": [],
+            "formats": {"scale": scale, "counts": _misfits(raw, formats)} if formats else None,
         }
     )
+
+
+def _misfits(raw: RawSummary, formats: Sequence[str]) -> dict[str, dict[str, int]]:
+    """From how many values are beyond the last magnitude that rounds to zero, to a subnormal, to a finite number."""
+    found = {}
+    for name, zero, subnormal, finite in zip(formats, raw.beyond[::3], raw.beyond[1::3], raw.beyond[2::3], strict=True):
+        flushed = raw.finite - raw.zero - zero
+        found[name] = {"overflow": finite, "subnormal": zero - subnormal, "flushed": flushed}
+    return found
 
 
 def units_of(raw: RawUnits) -> UnitActivity:

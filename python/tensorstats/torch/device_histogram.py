@@ -17,7 +17,9 @@ from tensorstats.torch.device_kernels import (
     FloatFormat,
     block_size,
     blocks,
+    chosen_blocks,
     float_bits,
+    repeated_mask,
     start_summary,
 )
 
@@ -44,7 +46,7 @@ _VALUE_BITS = {
 _NO_VALUE_BITS = 255
 
 
-def histogram(x: torch.Tensor, axis: Axis) -> Histogram:
+def histogram(x: torch.Tensor, axis: Axis, *, where: object = None) -> Histogram:
     """The histogram of a tensor on any device, by torch operations; every count is exact.
 
     Parameters
@@ -52,6 +54,8 @@ def histogram(x: torch.Tensor, axis: Axis) -> Histogram:
     x : torch.Tensor
         Dense, real, of any shape.
     axis : axis.Regular, axis.Variable, axis.LogLinear or axis.Linear
+    where : torch.Tensor, optional
+        A bool mask on the same device that broadcasts to the shape of `x`: only elements where it is true count.
 
     Examples
     --------
@@ -62,7 +66,7 @@ def histogram(x: torch.Tensor, axis: Axis) -> Histogram:
     if axis._native.bins is not None:
         return _linear(x, axis)
     table = LogTable(axis, x) if axis._native.precision is not None else EdgeTable(axis, x)
-    return table.update(x).histogram()
+    return table.update(x, None if where is None else repeated_mask(where, x)).histogram()
 
 
 def _linear(x: torch.Tensor, axis: Axis) -> Histogram:
@@ -114,13 +118,14 @@ class _Table:
         self._counts = torch.zeros(places + 1, dtype=torch.int64, device=like.device)
         self._specials = torch.zeros(3, dtype=torch.int64, device=like.device)  # NaN, +inf, -inf
 
-    def update(self, x: torch.Tensor) -> _Table:
-        """Count a tensor of the same dtype and device; nothing is copied to the host."""
+    def update(self, x: torch.Tensor, where: torch.Tensor | None = None) -> _Table:
+        """Count a tensor of the same dtype and device, where a mask of its shape is true; it stays there."""
         if (x.dtype, x.device) != (self.dtype, self.device):
             raise ValueError(f"expected {self.dtype} on {self.device}, got {x.dtype} on {x.device}")
-        self.seen += x.numel()
+        x, size = x.detach(), block_size(x)
         with torch.no_grad():
-            for block in blocks(x.detach(), block_size(x)):
+            for block in blocks(x, size) if where is None else chosen_blocks(x, where, size):
+                self.seen += block.numel()
                 place = self._place(block)
                 form = FLOATS.get(block.dtype)
                 if form is not None:

@@ -56,6 +56,7 @@ class RawSummary:
     m3: float = 0.0
     m4: float = 0.0
     first_nonfinite: int | None = None  # position in row-major order; None also when it is not known
+    beyond: tuple[int, ...] = ()  # how many finite values are beyond each limit that was asked about
 
     @property
     def finite(self) -> int:
@@ -143,11 +144,13 @@ def _merge_moments(
 
 def _finish_floats(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawSummary:
     form = FLOATS[pending.dtype]
-    raw = RawSummary(form.name, pending.shape, count=math.prod(pending.shape))
+    raw = RawSummary(form.name, pending.shape, count=pending.count)
+    raw.beyond = (0,) * (host.shape[1] - len(FLOAT_ROW))
     if not len(host):
         return raw
     for name in COUNTS:
         setattr(raw, name, int(_column(host, FLOAT_ROW, name).sum()))
+    raw.beyond = tuple(int(n) - raw.nan - raw.posinf - raw.neginf for n in host[:, len(FLOAT_ROW) :].sum(0))
     counts = [int(count) for count in _column(host, FLOAT_ROW, "count")]
     first = [int(place) for place in _column(host, FLOAT_ROW, "first") if place >= 0]
     raw.first_nonfinite = min(first) if first else None
@@ -162,7 +165,7 @@ def _finish_floats(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawS
     smallest = int(_column(host, FLOAT_ROW, "absmin_key").min())
     raw.absmin = _decode(smallest, form) if smallest != INT64_MAX else None
 
-    sums = host[:, -len(FLOAT_SUMS) :].copy().view(np.float64)
+    sums = host[:, len(FLOAT_ROW) - len(FLOAT_SUMS) : len(FLOAT_ROW)].copy().view(np.float64)
     exponents = _column(host, FLOAT_ROW, "exponent")
     raw.exponent = int(max(exponent for exponent, count in zip(exponents, counts, strict=True) if count))
     shrink = np.ldexp(1.0, np.minimum(exponents - raw.exponent, 0).astype(np.int64))
@@ -178,7 +181,8 @@ def _finish_floats(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawS
 
 
 def _finish_integers(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawSummary:
-    raw = RawSummary(INTEGERS[pending.dtype], pending.shape, count=math.prod(pending.shape), sum=0, l1=0)
+    raw = RawSummary(INTEGERS[pending.dtype], pending.shape, count=pending.count, sum=0, l1=0)
+    raw.beyond = tuple(int(n) for n in host[:, len(INTEGER_ROW) :].sum(0))
     if not len(host):
         return raw
     columns = {name: [int(value) for value in _column(host, INTEGER_ROW, name)] for name in INTEGER_ROW[:11]}
@@ -195,7 +199,7 @@ def _finish_integers(pending: PendingSummary, host: npt.NDArray[np.int64]) -> Ra
     else:
         raw.min, raw.max, raw.absmax = low, high, -large
         raw.absmin = -small if raw.zero < raw.count else None
-    tail = host[:, 11:].copy().view(np.float64)
+    tail = host[:, 11 : len(INTEGER_ROW)].copy().view(np.float64)
     raw.squares = math.fsum(tail[:, 1])
     powers = [(float(a), float(b), float(c)) for a, b, c in tail[:, 2:]]
     _, raw.m2, raw.m3, raw.m4 = _merge_moments(columns["count"], [float(centre) for centre in tail[:, 0]], powers)
@@ -211,7 +215,8 @@ def _finish_units(pending: PendingUnits, host: npt.NDArray[np.int64]) -> RawUnit
     mean, m2 = np.zeros(units), np.zeros(units)
     low, high = np.full(units, np.inf), np.full(units, -np.inf)
     for block, row in enumerate(floats):
-        count = (pending.values_per_block[block] - host[block, UNIT_COUNTS.index("nonfinite")]).astype(np.float64)
+        zero, active = (host[block, UNIT_COUNTS.index(name)] for name in ("zero", "active"))
+        count = (zero + active).astype(np.float64)
         total = np.maximum(n + count, 1.0)
         delta = row[0] - mean
         m2 += np.where(count > 0, row[1] + delta * delta * n * count / total, 0.0)
@@ -221,7 +226,7 @@ def _finish_units(pending: PendingUnits, host: npt.NDArray[np.int64]) -> RawUnit
     return RawUnits(
         dim=pending.dim,
         saturation=pending.saturation,
-        count=np.full(units, sum(pending.values_per_block), dtype=np.int64),
+        count=counts["zero"] + counts["active"] + counts["nonfinite"],
         mean=mean,
         m2=m2,
         min=low,

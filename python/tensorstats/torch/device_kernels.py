@@ -6,12 +6,23 @@ float64 within blocks of bounded size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-__all__ = ["FLOATS", "INTEGERS", "FloatFormat", "PendingSummary", "block_size", "blocks", "float_bits", "start_summary"]
+__all__ = [
+    "FLOATS",
+    "INTEGERS",
+    "FloatFormat",
+    "PendingSummary",
+    "block_size",
+    "blocks",
+    "chosen_blocks",
+    "float_bits",
+    "repeated_mask",
+    "start_summary",
+]
 
 # Elements per block: bounds the temporaries (about ten of 8 bytes per element). Larger where launches cost more than
 # memory.
@@ -54,6 +65,8 @@ INTEGERS = {
     torch.int64: "int64",
 }
 
+_PICKED_AS = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+
 # Columns of one row. Integers as they are; float64 values by their bit patterns.
 COUNTS = ("nan", "posinf", "neginf", "zero", "negative", "subnormal")
 EXTREMES = ("min_key", "max_key", "absmin_key", "absmax_key")
@@ -83,9 +96,12 @@ class PendingSummary:
     dtype: torch.dtype
     shape: tuple[int, ...]
     rows: torch.Tensor  # int64 [blocks, columns]
+    count: int  # of elements, chosen by a mask or all
 
 
-def start_summary(x: torch.Tensor, *, moments: int = 2) -> PendingSummary:
+def start_summary(
+    x: torch.Tensor, *, moments: int = 2, where: torch.Tensor | None = None, limits: Sequence[Sequence[int]] = ()
+) -> PendingSummary:
     """Begin the summary of a real, dense tensor on its device; nothing is copied to the host.
 
     Parameters
@@ -94,6 +110,10 @@ def start_summary(x: torch.Tensor, *, moments: int = 2) -> PendingSummary:
         Floating point (64 to 8 bits), integer or bool, any layout, any device.
     moments : {2, 4}
         With 2 the third and fourth powers are left at 0.
+    where : torch.Tensor, optional
+        A mask of the same shape and device; finding out how many elements it chooses waits for the device.
+    limits : sequence of sequences of int
+        Magnitudes, as `_core.format_limits` gives them: how many elements are beyond each becomes a column of its own.
 
     Raises
     ------
@@ -107,16 +127,19 @@ def start_summary(x: torch.Tensor, *, moments: int = 2) -> PendingSummary:
     columns = len(FLOAT_ROW) if x.dtype in FLOATS else len(INTEGER_ROW)
     rows = []
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        contiguous = x.is_contiguous()
+        contiguous = where is None and x.is_contiguous()
+        flat = [limit for each in limits for limit in each]
         start = 0
-        for block in blocks(x, block_size(x)):
+        for block in blocks(x, block_size(x)) if where is None else chosen_blocks(x, where, block_size(x)):
             if x.dtype in FLOATS:
-                rows.append(_float_row(block, FLOATS[x.dtype], start if contiguous else None, moments))
+                row = _float_row(block, FLOATS[x.dtype], start if contiguous else None, moments)
             else:
-                rows.append(_integer_row(block, moments))
+                row = _integer_row(block, moments)
+            rows.append(torch.cat([row, _beyond(block, flat)]) if flat else row)
             start += block.numel()
-        stacked = torch.stack(rows) if rows else torch.empty((0, columns), dtype=torch.int64, device=x.device)
-    return PendingSummary(x.dtype, tuple(x.shape), stacked)
+        shape = (0, columns + len(flat))
+        stacked = torch.stack(rows) if rows else torch.empty(shape, dtype=torch.int64, device=x.device)
+    return PendingSummary(x.dtype, tuple(x.shape), stacked, start)
 
 
 def block_size(x: torch.Tensor) -> int:
@@ -137,6 +160,46 @@ def blocks(x: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
         step = max(1, x.shape[widest] * size // x.numel())
         for part in x.split(step, dim=widest):
             yield from blocks(part, size)
+
+
+def repeated_mask(where: object, x: torch.Tensor) -> torch.Tensor:
+    """A mask repeated to the shape of `x`, without a copy; an error that says what is wrong with it otherwise."""
+    mask = where if isinstance(where, torch.Tensor) else torch.as_tensor(where)
+    if mask.dtype is not torch.bool:
+        raise TypeError(
+            f"where must be a mask of dtype: bool; got: {str(mask.dtype).removeprefix('torch.')}; hint: where=mask != 0"
+        )
+    if mask.device != x.device:
+        raise TypeError(
+            f"where must be on the device of the tensor, {x.device}; got: {mask.device}; hint: where=mask.to(x.device)"
+        )
+    try:
+        return mask.expand(x.shape)
+    except RuntimeError:
+        missing = x.dim() - mask.dim()
+        leading = missing > 0 and all(m in (1, n) for m, n in zip(mask.shape, x.shape, strict=False))
+        hint = f"; hint: where=mask[...{', None' * missing}]" if leading else ""
+        raise ValueError(
+            f"where of shape {list(mask.shape)} cannot be broadcast to the shape {list(x.shape)} of the tensor{hint}"
+        ) from None
+
+
+def chosen_blocks(x: torch.Tensor, mask: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
+    """The elements for which a mask of the same shape is true, in flat blocks of 1 to `size`."""
+    if x.numel() == 0:
+        return
+    if x.numel() <= size:
+        # Few operations know 8-bit floats and unsigned integers: the bits are picked.
+        form = FLOATS.get(x.dtype)
+        bits = form.integer if form is not None else _PICKED_AS.get(x.dtype, x.dtype)
+        chosen = x.view(bits)[mask].view(x.dtype)
+        if chosen.numel():
+            yield chosen
+        return
+    widest = max(range(x.dim()), key=lambda dim: x.shape[dim])
+    step = max(1, x.shape[widest] * size // x.numel())
+    for part, mask_part in zip(x.split(step, dim=widest), mask.split(step, dim=widest), strict=True):
+        yield from chosen_blocks(part, mask_part, size)
 
 
 def float_bits(block: torch.Tensor, form: FloatFormat) -> tuple[torch.Tensor, torch.Tensor]:
@@ -197,6 +260,22 @@ def _float_row(block: torch.Tensor, form: FloatFormat, start: int | None, moment
     ]
     floats = [total, values.abs().sum(), (values * values).sum(), *_powers(deviation, count, moments)]
     return torch.cat([torch.stack(integers), torch.stack(floats).view(torch.int64)])
+
+
+def _beyond(block: torch.Tensor, limits: Sequence[int]) -> torch.Tensor:
+    """How many elements of a flat block have a magnitude beyond each limit; NaN and infinities have."""
+    form = FLOATS.get(block.dtype)
+    if form is not None:
+        magnitude, _ = float_bits(block, form)
+        return torch.stack([(magnitude > limit).sum() for limit in limits])
+    if block.dtype is torch.uint64:
+        # Unsigned values are ordered by flipping the top bit.
+        order = block.view(torch.int64) ^ INT64_MIN
+        return torch.stack([(order > limit + INT64_MIN).sum() for limit in limits])
+    # Magnitudes are kept as their negatives: the smallest int64 has no positive counterpart.
+    values = block.to(torch.int64)
+    size = torch.where(values > 0, -values, values)
+    return torch.stack([(size < -limit).sum() for limit in limits])
 
 
 def _powers(deviation: torch.Tensor, count: torch.Tensor, moments: int) -> list[torch.Tensor]:

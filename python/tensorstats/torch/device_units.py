@@ -22,25 +22,33 @@ class PendingUnits:
 
     dim: int
     saturation: tuple[float, float] | None
-    values_per_block: list[int]
     rows: torch.Tensor  # int64 [blocks, 9, units]
 
 
-def start_units(x: torch.Tensor, dim: int, saturation: tuple[float, float] | None = None) -> PendingUnits:
-    """Begin the unit activity of `x` along `dim` on its device; nothing is copied to the host."""
+def start_units(
+    x: torch.Tensor,
+    dim: int,
+    saturation: tuple[float, float] | None = None,
+    where: torch.Tensor | None = None,
+) -> PendingUnits:
+    """Begin the unit activity of `x` along `dim` on its device, of the elements that a mask of its shape chooses."""
     x = x.detach()
     if not -x.dim() <= dim < x.dim():
         raise IndexError(f"dim must lie within the {x.dim()} dimensions of the tensor, got {dim}")
     rows: list[torch.Tensor] = []
-    values: list[int] = []
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         moved = x.movedim(dim, 0)
-        for block in _unit_blocks(moved, block_size(x)):
-            rows.append(_unit_row(block, saturation))
-            values.append(block.shape[1])
+        size = block_size(x)
+        if where is None:
+            rows.extend(_unit_row(block, saturation) for block in _unit_blocks(moved, size))
+        else:
+            # Blocks are cut by shape alone, so those of the mask fit.
+            masks = _unit_blocks(where.movedim(dim, 0), size)
+            pairs = zip(_unit_blocks(moved, size), masks, strict=True)
+            rows.extend(_unit_row(block, saturation, mask) for block, mask in pairs)
         shape = (0, len(UNIT_COUNTS) + len(UNIT_FLOATS), moved.shape[0])
         stacked = torch.stack(rows) if rows else torch.empty(shape, dtype=torch.int64, device=x.device)
-    return PendingUnits(dim % x.dim(), saturation, values, stacked)
+    return PendingUnits(dim % x.dim(), saturation, stacked)
 
 
 def _unit_blocks(x: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
@@ -56,13 +64,17 @@ def _unit_blocks(x: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
         yield from _unit_blocks(part, size) if part.shape != x.shape else iter([part.reshape(part.shape[0], -1)])
 
 
-def _unit_row(block: torch.Tensor, saturation: tuple[float, float] | None) -> torch.Tensor:
+def _unit_row(
+    block: torch.Tensor, saturation: tuple[float, float] | None, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     values = block
     if values.dtype in FLOATS and FLOATS[values.dtype].integer is torch.uint8:
         values = values.to(torch.float32)
     values = values.to(torch.float64)
     finite = torch.isfinite(values)
-    zero = values == 0
+    zero, nonfinite = values == 0, ~finite
+    if mask is not None:
+        finite, zero, nonfinite = finite & mask, zero & mask, nonfinite & mask
     count = finite.sum(1)
     kept = torch.where(finite, values, 0.0)
     mean = kept.sum(1) / count.clamp(min=1)
@@ -71,7 +83,7 @@ def _unit_row(block: torch.Tensor, saturation: tuple[float, float] | None) -> to
     if saturation is not None:
         low = (finite & (values < saturation[0])).sum(1)
         high = (finite & (values > saturation[1])).sum(1)
-    integers = [zero.sum(1), (finite & ~zero).sum(1), (~finite).sum(1), low, high]
+    integers = [zero.sum(1), (finite & ~zero).sum(1), nonfinite.sum(1), low, high]
     floats = [
         mean,
         (deviation * deviation).sum(1),

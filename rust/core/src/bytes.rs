@@ -6,14 +6,22 @@ use crate::error::{Error, Result};
 /// Version of the byte form; raised when a field changes.
 pub const VERSION: u8 = 1;
 
+/// Version of a summary that keeps formats. One that does not is written as version 1, which older builds read.
+pub const VERSION_WITH_FORMATS: u8 = 2;
+
 /// Collects the fields of one state.
 pub struct Writer(Vec<u8>);
 
 impl Writer {
     /// Starts with four letters that name the kind of state, and the version.
     pub fn new(magic: [u8; 4]) -> Self {
+        Self::of_version(magic, VERSION)
+    }
+
+    /// The same with the version of a state that holds more than the first one did.
+    pub fn of_version(magic: [u8; 4], version: u8) -> Self {
         let mut bytes = magic.to_vec();
-        bytes.push(VERSION);
+        bytes.push(version);
         Self(bytes)
     }
 
@@ -63,6 +71,11 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Checks magic word and version; `what` names the state in errors.
     pub fn new(bytes: &'a [u8], magic: [u8; 4], what: &'static str) -> Result<Self> {
+        Self::of_versions(bytes, magic, what, VERSION).map(|(reader, _)| reader)
+    }
+
+    /// The same for any version up to `newest`; says which one it is.
+    pub fn of_versions(bytes: &'a [u8], magic: [u8; 4], what: &'static str, newest: u8) -> Result<(Self, u8)> {
         let Some((head, rest)) = bytes.split_first_chunk::<5>() else {
             return Err(Error::Bytes(format!("not a serialised {what}: only {} bytes", bytes.len())));
         };
@@ -72,13 +85,16 @@ impl<'a> Reader<'a> {
                 &head[..4]
             )));
         }
-        if head[4] != VERSION {
-            return Err(Error::Bytes(format!(
-                "serialised {what} has version {}, this build reads version {VERSION}",
-                head[4]
-            )));
+        let version = head[4];
+        if !(VERSION..=newest).contains(&version) {
+            let read = if newest == VERSION {
+                format!("version {VERSION}")
+            } else {
+                format!("versions {VERSION} to {newest}")
+            };
+            return Err(Error::Bytes(format!("serialised {what} has version {version}, this build reads {read}")));
         }
-        Ok(Self { rest, what })
+        Ok((Self { rest, what }, version))
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N]> {

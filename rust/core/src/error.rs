@@ -11,6 +11,8 @@ pub enum Error {
     Moments(u32),
     /// Skewness or kurtosis of a summary that kept two moments.
     MomentsNotKept(&'static str),
+    /// A question about a format whose values were not counted.
+    FormatNotKept(crate::Dtype),
     /// Two states that count different things cannot be merged.
     Incompatible(String),
     /// Serialised bytes that are not ours, of another version, or cut short.
@@ -23,6 +25,15 @@ pub enum Error {
         dim: i64,
         /// The tensor's rank.
         ndim: usize,
+    },
+    /// A mask that is not made of booleans.
+    MaskDtype(crate::Dtype),
+    /// A mask that cannot be repeated to the shape of its tensor.
+    MaskShape {
+        /// The mask's shape.
+        mask: Vec<i64>,
+        /// The tensor's.
+        shape: Vec<i64>,
     },
     /// A SIMD level that is unknown or that this machine cannot run.
     Level(String),
@@ -43,11 +54,28 @@ impl fmt::Display for Error {
                     "{field} needs the third and fourth moments; ask for them with moments=4 (this state was made with moments=2)"
                 )
             }
+            Self::FormatNotKept(format) => {
+                let name = format.name();
+                write!(f, "what {name} would hold was not counted; ask for it with formats=(\"{name}\",)")
+            }
             Self::Incompatible(text)
             | Self::Bytes(text)
             | Self::Axis(text)
             | Self::Level(text)
             | Self::Argument(text) => f.write_str(text),
+            Self::MaskDtype(dtype) => {
+                write!(f, "where must be a mask of dtype: bool; got: {}; hint: where=mask != 0", dtype.name())
+            }
+            Self::MaskShape { mask, shape } => {
+                write!(f, "where of shape {mask:?} cannot be broadcast to the shape {shape:?} of the tensor")?;
+                let missing = shape.len().saturating_sub(mask.len());
+                let leading = mask.iter().zip(shape).all(|(&m, &n)| m == 1 || m == n);
+                // A mask of the leading dimensions, such as the padding of [B, T] for [B, T, C].
+                if missing > 0 && leading {
+                    write!(f, "; hint: where=mask[...{}]", ", None".repeat(missing))?;
+                }
+                Ok(())
+            }
             Self::Dim { dim, ndim: 0 } => write!(f, "a 0-d tensor has no dim to choose, got dim: {dim}"),
             Self::Dim { dim, ndim } => {
                 write!(f, "dim must be in [-{ndim}, {}] for a tensor of rank {ndim}, got: {dim}", ndim - 1)

@@ -47,7 +47,7 @@ impl<'a> Fused<'a> {
         let mut histogram = Histogram::new(self.axis.clone());
         self.counter.move_into(&mut histogram);
         histogram.seen(view);
-        (Summary { stats, seen: Seen::One(view.dtype()), moments: self.moments }, histogram)
+        (Summary { stats, seen: Seen::One(view.dtype()), moments: self.moments, fits: None }, histogram)
     }
 }
 
@@ -98,7 +98,7 @@ pub fn of_each(
     let pair = |((view, stats), histogram): ((&TensorView<'_>, Stats), Option<Histogram>)| {
         let mut histogram = histogram.unwrap_or_else(|| Histogram::new(axis.clone()));
         histogram.seen(view);
-        (Summary { stats, seen: Seen::One(view.dtype()), moments }, histogram)
+        (Summary { stats, seen: Seen::One(view.dtype()), moments, fits: None }, histogram)
     };
     views.iter().zip(all).zip(histograms).map(pair).collect()
 }

@@ -1,6 +1,6 @@
 //! Owns the question whether all values are finite and between two bounds, and which is the first that is not. Knows nothing of Python.
 
-use crate::chunks::count_chunks;
+use crate::chunks::SINGLE_THREAD_BYTES;
 use crate::element::{Class, Element};
 use crate::error::{Error, Result};
 use crate::kernel::bounds::{BoundsKernel, IntBoundsKernel, Tally};
@@ -9,7 +9,8 @@ use crate::kernel::wide_block::WideBlock;
 use crate::kernel::{BLOCK, CHUNK};
 use crate::level::Level;
 use crate::number::Number;
-use crate::scan::Options;
+use crate::scan::{Options, Shares, ordered};
+use crate::summary::{Job, bytes};
 use crate::view::TensorView;
 use crate::with_element;
 
@@ -117,22 +118,62 @@ fn int_at_least(n: Number) -> i128 {
     }
 }
 
+/// What a look for values out of range found in one tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outside {
+    /// How many.
+    pub tally: Tally,
+    /// The first that is NaN or infinite.
+    pub nonfinite: Option<Place>,
+    /// The first below the lower bound.
+    pub below: Option<Place>,
+    /// The first above the upper bound.
+    pub above: Option<Place>,
+}
+
+/// Counts the values of each tensor that are not finite or beyond the bounds, and finds the first of each kind.
+pub fn outside(views: &[TensorView<'_>], bounds: &Bounds, options: &Options<'_>) -> Vec<Outside> {
+    let found = views.iter().zip(tallies(views, bounds, options)).map(|(view, tally)| {
+        let s = &tally.specials;
+        let first = |rule: Rule, count: u64| if count > 0 { first(view, bounds, rule, options) } else { None };
+        Outside {
+            nonfinite: first(Rule::NonFinite, s.nan + s.posinf + s.neginf),
+            below: first(Rule::Below, tally.below),
+            above: first(Rule::Above, tally.above),
+            tally,
+        }
+    });
+    found.collect()
+}
+
 /// Counts the values beyond the bounds, and those that are not finite.
 pub fn tally(view: &TensorView<'_>, bounds: &Bounds, options: &Options<'_>) -> Tally {
+    tallies(core::slice::from_ref(view), bounds, options).pop().unwrap_or_default()
+}
+
+/// The same of each tensor, work spread over tensors and their parts.
+fn tallies(views: &[TensorView<'_>], bounds: &Bounds, options: &Options<'_>) -> Vec<Tally> {
+    let jobs: Vec<Job> = views.iter().map(Job::new).collect();
+    let shares = Shares::new(jobs.iter().map(Job::tasks));
+    let mut totals = vec![Tally::default(); views.len()];
     let level = options.level;
-    with_element!(view.dtype(), E => {
-        let local = || (Tally::default(), WideBlock::new());
-        let add = |(tally, room): &mut (Tally, WideBlock), p: *const E, len: usize| {
-            // SAFETY: a chunk of the walk.
-            tally.add(&unsafe { tally_chunk::<E>(level, bounds, room, p, len) });
-        };
-        // SAFETY: the view is borrowed and has elements of type `E`.
-        let parts = unsafe { count_chunks::<E, _>(&view.memory_order(), options, local, add) };
-        parts.iter().fold(Tally::default(), |mut total, (part, _)| {
-            total.add(part);
-            total
-        })
-    })
+    let small = views.iter().map(bytes).fold(0, u64::saturating_add) <= SINGLE_THREAD_BYTES;
+    let options = Options { threads: if small { 1 } else { options.threads }, ..*options };
+    let task = |(): &mut (), task: usize| {
+        let (tensor, part) = shares.owner(task);
+        let tally = with_element!(views[tensor].dtype(), E => {
+            let (mut stage, mut room, mut tally) = (Vec::<E>::new(), WideBlock::new(), Tally::default());
+            for chunk in jobs[tensor].chunks_of_task(part) {
+                let (p, len) = jobs[tensor].dense_chunk(chunk, &mut stage);
+                // SAFETY: what `dense_chunk` gives is readable.
+                tally.add(&unsafe { tally_chunk::<E>(level, bounds, &mut room, p, len) });
+            }
+            tally
+        });
+        (tensor, tally)
+    };
+    ordered(shares.total(), &options, || (), task, |(tensor, tally)| totals[tensor].add(&tally));
+    totals
 }
 
 /// # Safety

@@ -48,6 +48,37 @@ pub fn set_thread_count(threads: Option<usize>) {
     THREADS.store(threads.unwrap_or(0), Ordering::Relaxed);
 }
 
+/// The tasks of several jobs, numbered through.
+pub(crate) struct Shares {
+    /// Number of each job's first task.
+    first: Vec<usize>,
+    total: usize,
+}
+
+impl Shares {
+    /// From the number of tasks of each job.
+    pub(crate) fn new(tasks: impl Iterator<Item = usize>) -> Self {
+        let (mut first, mut total) = (Vec::new(), 0);
+        for n in tasks {
+            first.push(total);
+            total += n;
+        }
+        Self { first, total }
+    }
+
+    /// All tasks.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
+    /// The job of a task, and the task's number among that job's own.
+    pub(crate) fn owner(&self, task: usize) -> (usize, usize) {
+        // The last job that starts at or before this task; jobs without tasks are never chosen.
+        let job = self.first.partition_point(|&first| first <= task) - 1;
+        (job, task - self.first[job])
+    }
+}
+
 /// Results waiting for their turn, and the consumer that takes them in order.
 struct InOrder<R, F> {
     next: usize,

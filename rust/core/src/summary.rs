@@ -5,11 +5,12 @@ use crate::double::scalb;
 use crate::dtype::Dtype;
 use crate::environment::with_standard_floats;
 use crate::error::{Error, Result};
+use crate::formats::Fits;
 use crate::kernel::lanes::Lanes;
 use crate::kernel::{CHUNK, Count, Moments};
 use crate::level::{Kernel, Level};
 use crate::number::Number;
-use crate::scan::{Options, ordered};
+use crate::scan::{Options, Shares, ordered};
 use crate::stats::Stats;
 use crate::view::{TensorView, Walk};
 use crate::with_element;
@@ -46,6 +47,8 @@ pub struct Summary {
     pub seen: Seen,
     /// Which moments are kept.
     pub moments: Moments,
+    /// What would become of the values in other formats, where that was asked for.
+    pub fits: Option<Box<Fits>>,
 }
 
 impl Moments {
@@ -70,20 +73,20 @@ impl Moments {
 impl Summary {
     /// Of nothing.
     pub fn new(moments: Moments) -> Self {
-        Self { stats: Stats::default(), seen: Seen::Nothing, moments }
+        Self { stats: Stats::default(), seen: Seen::Nothing, moments, fits: None }
     }
 
     /// Of one tensor.
     pub fn of(view: &TensorView<'_>, moments: Moments, options: &Options<'_>) -> Self {
         let stats = with_standard_floats(|| stats_of_one(view, moments, options));
-        Self { stats, seen: Seen::One(view.dtype()), moments }
+        Self { stats, seen: Seen::One(view.dtype()), moments, fits: None }
     }
 
     /// Of many tensors, one each, in one go.
     pub fn of_each(views: &[TensorView<'_>], moments: Moments, options: &Options<'_>) -> Vec<Self> {
         let stats = with_standard_floats(|| stats_of(views, moments, options));
         let seen = views.iter().map(|view| Seen::One(view.dtype()));
-        stats.into_iter().zip(seen).map(|(stats, seen)| Self { stats, seen, moments }).collect()
+        stats.into_iter().zip(seen).map(|(stats, seen)| Self { stats, seen, moments, fits: None }).collect()
     }
 
     /// Takes in another summary, as if its values had been counted after these.
@@ -95,6 +98,7 @@ impl Summary {
                 other.moments.number()
             )));
         }
+        self.merge_fits(other)?;
         with_standard_floats(|| self.stats.merge(&other.stats));
         self.seen = self.seen.with(other.seen);
         Ok(())
@@ -328,22 +332,15 @@ fn stats_of_one(view: &TensorView<'_>, moments: Moments, options: &Options<'_>) 
 /// Counts whole tensors, work spread over tensors and their tasks.
 fn stats_of(views: &[TensorView<'_>], moments: Moments, options: &Options<'_>) -> Vec<Stats> {
     let jobs: Vec<Job> = views.iter().map(Job::new).collect();
-    // Number of each tensor's first task.
-    let mut first_tasks = Vec::with_capacity(jobs.len());
-    let mut tasks = 0;
-    for job in &jobs {
-        first_tasks.push(tasks);
-        tasks += job.tasks();
-    }
+    let shares = Shares::new(jobs.iter().map(Job::tasks));
     let mut totals = vec![Stats::default(); jobs.len()];
     let level = options.level;
     let small = views.iter().map(bytes).fold(0, u64::saturating_add) <= SINGLE_THREAD_BYTES;
     let options = Options { threads: if small { 1 } else { options.threads }, ..*options };
     let task = |(): &mut (), index: usize| {
-        // The last tensor that starts at or before this task; tensors without elements have no task and are never chosen.
-        let tensor = first_tasks.partition_point(|&first| first <= index) - 1;
-        (tensor, jobs[tensor].task(index - first_tasks[tensor], moments, level))
+        let (tensor, part) = shares.owner(index);
+        (tensor, jobs[tensor].task(part, moments, level))
     };
-    ordered(tasks, &options, || (), task, |(tensor, stats)| totals[tensor].merge(&stats));
+    ordered(shares.total(), &options, || (), task, |(tensor, stats)| totals[tensor].merge(&stats));
     totals
 }

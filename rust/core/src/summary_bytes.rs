@@ -1,8 +1,9 @@
 //! Owns the byte form of a [`Summary`].
 
-use crate::bytes::{Reader, Writer};
+use crate::bytes::{Reader, VERSION, VERSION_WITH_FORMATS, Writer};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::formats::{Fits, Misfits};
 use crate::kernel::Moments;
 use crate::number::Number;
 use crate::stats::{Counts, Extremes, Stats};
@@ -16,7 +17,8 @@ const SEVERAL: u8 = 0xfe;
 impl Summary {
     /// The versioned byte form; the same numbers give the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut w = Writer::new(MAGIC);
+        let version = if self.fits.is_some() { VERSION_WITH_FORMATS } else { VERSION };
+        let mut w = Writer::of_version(MAGIC, version);
         w.u8(self.moments.number() as u8);
         w.u8(match self.seen {
             Seen::Nothing => NOTHING,
@@ -39,12 +41,15 @@ impl Summary {
         w.f64(s.m3);
         w.f64(s.m4);
         w.i64(i64::from(s.scale));
+        if let Some(fits) = &self.fits {
+            write_fits(&mut w, fits);
+        }
         w.finish()
     }
 
     /// Reads [`Summary::to_bytes`] back.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let mut r = Reader::new(bytes, MAGIC, WHAT)?;
+        let (mut r, version) = Reader::of_versions(bytes, MAGIC, WHAT, VERSION_WITH_FORMATS)?;
         let moments = Moments::from_number(u32::from(r.u8()?))?;
         let seen = match r.u8()? {
             NOTHING => Seen::Nothing,
@@ -67,9 +72,10 @@ impl Summary {
         let (m3, m4) = (r.f64()?, r.f64()?);
         let scale = i32::try_from(r.i64()?)
             .map_err(|_| Error::Bytes("serialised Summary has a scale out of range".to_owned()))?;
+        let fits = if version == VERSION_WITH_FORMATS { Some(read_fits(&mut r, &counts)?) } else { None };
         r.finish()?;
         let stats = Stats { counts, extremes, int_sum, int_l1, sum, l1, squares, m2, m3, m4, scale };
-        Self { stats, seen, moments }.checked()
+        Self { stats, seen, moments, fits }.checked()
     }
 
     /// The summary itself if its numbers could be those of a real one: for states that came from outside.
@@ -103,4 +109,29 @@ fn read_number(r: &mut Reader<'_>) -> Result<Option<Number>> {
         2 => Some(Number::Int(r.i128()?)),
         tag => return Err(Error::Bytes(format!("serialised Summary has an unknown number tag: {tag}"))),
     })
+}
+
+fn write_fits(w: &mut Writer, fits: &Fits) {
+    w.f64(fits.scale());
+    w.u64(fits.formats().len() as u64);
+    for (format, misfits) in fits.formats() {
+        w.u8(*format as u8);
+        for n in [misfits.overflow, misfits.subnormal, misfits.flushed] {
+            w.u64(n);
+        }
+    }
+}
+
+fn read_fits(r: &mut Reader<'_>, counts: &Counts) -> Result<Box<Fits>> {
+    let scale = r.f64()?;
+    // One byte and three counts each.
+    let len = r.len(25)?;
+    let mut kept = Vec::with_capacity(len);
+    for _ in 0..len {
+        let format = Dtype::from_code(r.u8()?)?;
+        kept.push((format, Misfits { overflow: r.u64()?, subnormal: r.u64()?, flushed: r.u64()? }));
+    }
+    let formats: Vec<Dtype> = kept.iter().map(|&(format, _)| format).collect();
+    let fits = Fits::new(&formats, scale).map_err(|error| Error::Bytes(format!("serialised {WHAT}: {error}")))?;
+    fits.with_counts(&kept, counts).map(Box::new)
 }

@@ -55,6 +55,48 @@ impl Plan {
         dims.sort_by_key(|d| core::cmp::Reverse(if d.stride == 0 { i64::MAX } else { d.stride }));
         let mut outer = merged(dims);
         let run = outer.pop().unwrap_or(Run { len: 1, stride: 1 });
+        Self::cut(start, units, outer, run)
+    }
+
+    /// The plans of a tensor and of a mask of its shape, cut alike: an item of one belongs to the same item of the other.
+    pub(crate) fn with_mask(view: &TensorView<'_>, dim: usize, mask: *const u8, mask_strides: &[i64]) -> (Self, Self) {
+        let (mut start, mut mask_start) = (view.data(), mask);
+        let mut units = Joint { len: 0, strides: [0, 0] };
+        let mut dims: Vec<Joint> = Vec::with_capacity(mask_strides.len());
+        let size = view.dtype().size() as i64;
+        let empty = view.shape().contains(&0);
+        for (i, ((&len, stride), &mask)) in view.shape().iter().zip(view.strides()).zip(mask_strides).enumerate() {
+            let joint = Joint { len: len as u64, strides: [stride, mask] };
+            if i == dim {
+                units = joint;
+            } else if stride < 0 && !empty {
+                // Walked upwards, as without a mask; the mask then goes whichever way belongs to it.
+                start = start.wrapping_offset(((len - 1) * stride * size) as isize);
+                mask_start = mask_start.wrapping_offset(((len - 1) * mask) as isize);
+                dims.push(Joint { len: len as u64, strides: [-stride, -mask] });
+            } else if len != 1 {
+                dims.push(joint);
+            }
+        }
+        dims.sort_by_key(|d| core::cmp::Reverse(if d.strides[0] == 0 { i64::MAX } else { d.strides[0] }));
+        let mut merged: Vec<Joint> = Vec::with_capacity(dims.len());
+        for dim in dims {
+            match merged.last_mut() {
+                Some(outer) if outer.continues(dim) => *outer = Joint { len: outer.len * dim.len, ..dim },
+                _ => merged.push(dim),
+            }
+        }
+        let run = merged.pop().unwrap_or(Joint { len: 1, strides: [1, 0] });
+        let outer = |which: usize| merged.iter().map(|d| d.of(which)).collect();
+        let plan = Self::cut(start, units.of(0), outer(0), run.of(0));
+        let Self { columns, tile, stretch, items_per_task, .. } = plan;
+        let (units, outer, run) = (units.of(1), outer(1), run.of(1));
+        let mask = Self { start: mask_start, units, outer, run, columns, tile, stretch, items_per_task };
+        (plan, mask)
+    }
+
+    /// The sizes of tiles and items.
+    fn cut(start: *const u8, units: Run, outer: Vec<Run>, run: Run) -> Self {
         let runs_are_good = run.len >= LANES as u64 && (run.stride == 1 || units.stride != 1);
         let columns = units.len >= LANES as u64 && !runs_are_good;
         let (tile, stretch) = if columns {
@@ -91,6 +133,24 @@ impl Plan {
             place /= dim.len;
         }
         self.start.wrapping_offset((offset * size as i64) as isize)
+    }
+}
+
+/// One dimension of a tensor and of its mask.
+#[derive(Clone, Copy)]
+struct Joint {
+    len: u64,
+    strides: [i64; 2],
+}
+
+impl Joint {
+    fn of(self, which: usize) -> Run {
+        Run { len: self.len, stride: self.strides[which] }
+    }
+
+    /// Whether this dimension goes on where the inner one ends, in tensor and mask.
+    fn continues(self, inner: Self) -> bool {
+        (0..2).all(|which| self.strides[which] == inner.strides[which].wrapping_mul(inner.len as i64))
     }
 }
 

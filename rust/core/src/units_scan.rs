@@ -15,6 +15,7 @@ use crate::scan::{Options, ordered};
 use crate::units::Unit;
 use crate::units_moments::{Moments, scale_for};
 use crate::units_plan::Plan;
+use crate::units_where;
 use crate::view::TensorView;
 use crate::with_element;
 
@@ -25,16 +26,26 @@ pub(crate) fn scan(
     saturation: Option<(f64, f64)>,
     options: &Options<'_>,
 ) -> Vec<Unit> {
+    let level = options.level;
+    if let Some(selection) = view.selection() {
+        return units_where::scan(view, selection, dim, saturation, options);
+    }
     with_element!(view.dtype(), E => {
-        // SAFETY: the plan is made from the view, whose elements are of type `E`.
-        unsafe { Plan::new(view, dim).run::<E>(saturation, options) }
+        let plan = Plan::new(view, dim);
+        plan.run(options, |room: &mut Room<E>, first_unit, units, items| {
+            // SAFETY: the plan is made from the view, whose elements are of type `E`; units and items are those of the plan.
+            unsafe { plan.task(level, room, first_unit, units, items, saturation) }
+        })
     })
 }
 
 impl Plan {
-    /// # Safety
-    /// The view that the plan came from must be alive and have element type `E`.
-    unsafe fn run<E: AsWide>(&self, saturation: Option<(f64, f64)>, options: &Options<'_>) -> Vec<Unit> {
+    /// Runs `count` for every tile of units (its first unit, how many) and every group of items, and puts the results together.
+    pub(crate) fn run<E: AsWide>(
+        &self,
+        options: &Options<'_>,
+        count: impl Fn(&mut Room<E>, u64, usize, core::ops::Range<u64>) -> Vec<Unit> + Sync,
+    ) -> Vec<Unit> {
         let mut total = vec![Unit::default(); self.units.len as usize];
         let stretches = self.run.len.div_ceil(self.stretch);
         let items = self.outer_count() * stretches;
@@ -46,14 +57,12 @@ impl Plan {
         let tasks_per_tile = items.div_ceil(self.items_per_task);
         let small = elements * size_of::<E>() as u64 <= SINGLE_THREAD_BYTES;
         let options = Options { threads: if small { 1 } else { options.threads }, ..*options };
-        let level = options.level;
         let work = |room: &mut Room<E>, task: usize| {
             let (tile, part) = (task as u64 / tasks_per_tile, task as u64 % tasks_per_tile);
             let first_unit = tile * self.tile;
             let units = self.tile.min(self.units.len - first_unit) as usize;
             let items = part * self.items_per_task..items.min((part + 1) * self.items_per_task);
-            // SAFETY: as the caller vouches; units and items are those of the plan.
-            (first_unit as usize, unsafe { self.task(level, room, first_unit, units, items, saturation) })
+            (first_unit as usize, count(room, first_unit, units, items))
         };
         let take = |(first, part): (usize, Vec<Unit>)| {
             for (unit, part) in total.iter_mut().skip(first).zip(&part) {
@@ -67,7 +76,7 @@ impl Plan {
     /// Counts some items of some units.
     ///
     /// # Safety
-    /// As for [`Plan::run`]; units and items must be those of the plan.
+    /// The view that the plan came from must be alive and have element type `E`; units and items must be those of the plan.
     unsafe fn task<E: AsWide>(
         &self,
         level: Level,
@@ -87,6 +96,7 @@ impl Plan {
             let x = in_standard_mode(|| unsafe { p.read_unaligned() }.nearest().to_f64());
             *shift = if x.is_finite() { x } else { 0.0 };
         }
+        let values = self.values(&items);
         // A scale is found after the first look, a better shift after the next: a third look always does.
         for look in 0..3 {
             tile.clear();
@@ -95,11 +105,11 @@ impl Plan {
                 unsafe { self.item(level, room, first_unit, units, item, &mut tile) };
                 tile.settle();
             }
-            if look == 2 || !in_standard_mode(|| improve(&mut tile, self.values(&items))) {
+            if look == 2 || !in_standard_mode(|| improve(&mut tile, |_| values)) {
                 break;
             }
         }
-        in_standard_mode(|| finish(&tile, self.values(&items)))
+        in_standard_mode(|| finish(&tile, |_| values))
     }
 
     /// # Safety
@@ -115,17 +125,34 @@ impl Plan {
     ) {
         let p: *const E = self.address(item, first_unit, size_of::<E>()).cast();
         let len = self.stretch_of(item).1 as usize;
+        let (inner_len, lines) = if self.columns { (units, len) } else { (len, units) };
+        // SAFETY: as the caller vouches.
+        unsafe { self.lines(level, room, p, inner_len, 0..lines, tile) };
+    }
+
+    /// Counts some lines of an item that starts at `p`: rows of units, or runs of values of one unit each.
+    ///
+    /// # Safety
+    /// As for [`Plan::task`].
+    pub(crate) unsafe fn lines<E: AsWide>(
+        &self,
+        level: Level,
+        room: &mut Room<E>,
+        p: *const E,
+        inner_len: usize,
+        lines: core::ops::Range<usize>,
+        tile: &mut Tile<E::Wide>,
+    ) {
         let in_place = E::DTYPE == <E::Wide as Element>::DTYPE;
         let (inner, across) = if self.columns { (self.units, self.run) } else { (self.run, self.units) };
-        let (inner_len, across_len) = if self.columns { (units, len) } else { (len, units) };
         if in_place && inner.stride == 1 {
-            let stride = across.stride as isize;
-            self.count(level, p.cast(), stride, (inner_len, across_len), 0, tile);
+            let first = p.wrapping_offset((lines.start as i64 * across.stride) as isize);
+            self.count(level, first.cast(), across.stride as isize, (inner_len, lines.len()), lines.start, tile);
             return;
         }
         if inner_len > BLOCK {
             // One line at a time, a block at a time; only runs are that long.
-            for line in 0..across_len {
+            for line in lines {
                 let mut from = 0;
                 while from < inner_len {
                     let n = BLOCK.min(inner_len - from);
@@ -139,10 +166,10 @@ impl Plan {
             return;
         }
         // As many lines as fill a block, made dense and wide together.
-        let lines = (BLOCK / inner_len.max(1)).max(1);
-        let mut line = 0;
-        while line < across_len {
-            let n = lines.min(across_len - line);
+        let most = (BLOCK / inner_len.max(1)).max(1);
+        let mut line = lines.start;
+        while line < lines.end {
+            let n = most.min(lines.end - line);
             let q = p.wrapping_offset((line as i64 * across.stride) as isize);
             // SAFETY: a part of the item.
             let wide = unsafe { room.lines(level, q, inner.stride, inner_len, across.stride, n) };
@@ -152,7 +179,7 @@ impl Plan {
     }
 
     /// Counts `across` lines of `inner` values, `stride` apart; `line` is the first unit of the tile when lines are runs.
-    fn count<W: Wide>(
+    pub(crate) fn count<W: Wide>(
         &self,
         level: Level,
         p: *const W,
@@ -170,7 +197,7 @@ impl Plan {
 }
 
 /// Scratch memory of one thread.
-struct Room<E: AsWide> {
+pub(crate) struct Room<E: AsWide> {
     stage: Vec<E>,
     wide: WideBlock,
 }
@@ -186,7 +213,7 @@ impl<E: AsWide> Room<E> {
     ///
     /// # Safety
     /// The elements must be readable.
-    unsafe fn lines(
+    pub(crate) unsafe fn lines(
         &mut self,
         level: Level,
         p: *const E,
@@ -195,27 +222,33 @@ impl<E: AsWide> Room<E> {
         across: i64,
         lines: usize,
     ) -> *const E::Wide {
-        let dense = stride == 1 && (lines == 1 || across == len as i64);
-        let source = if dense {
-            p
-        } else {
-            self.stage.clear();
-            for line in 0..lines {
-                let q = p.wrapping_offset((line as i64 * across) as isize);
-                // SAFETY: as the caller vouches.
-                self.stage.extend(
-                    (0..len).map(|i| unsafe { q.wrapping_offset((i as i64 * stride) as isize).read_unaligned() }),
-                );
-            }
-            self.stage.as_ptr()
-        };
+        // SAFETY: as the caller vouches.
+        let source = unsafe { self.dense(p, stride, len, across, lines) };
         // SAFETY: the elements are readable where they are, or were just copied.
         unsafe { self.wide.round(level, source, len * lines) }
     }
+
+    /// Lines of strided elements as dense ones, in place where they are.
+    ///
+    /// # Safety
+    /// The elements must be readable.
+    pub(crate) unsafe fn dense(&mut self, p: *const E, stride: i64, len: usize, across: i64, lines: usize) -> *const E {
+        if stride == 1 && (lines == 1 || across == len as i64) {
+            return p;
+        }
+        self.stage.clear();
+        for line in 0..lines {
+            let q = p.wrapping_offset((line as i64 * across) as isize);
+            // SAFETY: as the caller vouches.
+            self.stage
+                .extend((0..len).map(|i| unsafe { q.wrapping_offset((i as i64 * stride) as isize).read_unaligned() }));
+        }
+        self.stage.as_ptr()
+    }
 }
 
-/// Chooses scales and better shifts where the sums of a look are bad; `false` when all are good.
-fn improve<W: Wide>(tile: &mut Tile<W>, values: u64) -> bool {
+/// Chooses scales and better shifts where the sums of a look are bad; `false` when all are good. `values` says how many values each unit has.
+pub(crate) fn improve<W: Wide>(tile: &mut Tile<W>, values: impl Fn(usize) -> u64) -> bool {
     let mut again = false;
     for unit in 0..tile.shift.len() {
         let (min, max) = (tile.min[unit].to_f64(), tile.max[unit].to_f64());
@@ -230,7 +263,7 @@ fn improve<W: Wide>(tile: &mut Tile<W>, values: u64) -> bool {
             again = true;
             continue;
         }
-        let finite = values - u64::from(tile.nonfinite[unit]);
+        let finite = values(unit) - u64::from(tile.nonfinite[unit]);
         let (moments, bad) = Moments::from_sums(finite, tile.shift[unit], tile.sum[unit], tile.squares[unit], scale);
         if bad && moments.mean.hi.is_finite() {
             tile.shift[unit] = moments.mean.hi;
@@ -240,11 +273,12 @@ fn improve<W: Wide>(tile: &mut Tile<W>, values: u64) -> bool {
     again
 }
 
-fn finish<W: Wide>(tile: &Tile<W>, values: u64) -> Vec<Unit> {
+/// The units of a tile; `values` says how many values each has.
+pub(crate) fn finish<W: Wide>(tile: &Tile<W>, values: impl Fn(usize) -> u64) -> Vec<Unit> {
     (0..tile.shift.len())
         .map(|i| {
             let nonfinite = u64::from(tile.nonfinite[i]);
-            let finite = values - nonfinite;
+            let finite = values(i) - nonfinite;
             let zero = u64::from(tile.zero[i]);
             // Adding +0 turns -0 into it: an extreme of zero has no sign.
             let (min, max) = (tile.min[i].to_f64() + 0.0, tile.max[i].to_f64() + 0.0);

@@ -2,9 +2,13 @@
 
 use core::marker::PhantomData;
 use core::mem::size_of;
+use std::sync::Arc;
 
 use crate::dtype::Dtype;
 use crate::element::Element;
+use crate::error::Result;
+use crate::scan::Options;
+use crate::selection::Selection;
 
 /// A borrowed, strided tensor. Strides count elements, may be zero or negative, and memory need not be aligned.
 #[derive(Clone, Debug)]
@@ -14,6 +18,7 @@ pub struct TensorView<'a> {
     shape: &'a [i64],
     strides: Option<&'a [i64]>,
     count: u64,
+    selection: Option<Arc<Selection>>,
     memory: PhantomData<&'a [u8]>,
 }
 
@@ -30,7 +35,7 @@ impl<'a> TensorView<'a> {
     /// give a mix of old and new values, never more than that.
     pub unsafe fn new(data: *const u8, dtype: Dtype, shape: &'a [i64], strides: Option<&'a [i64]>) -> Self {
         let count = if shape.contains(&0) { 0 } else { shape.iter().map(|&n| n as u64).product() };
-        Self { data, dtype, shape, strides, count, memory: PhantomData }
+        Self { data, dtype, shape, strides, count, selection: None, memory: PhantomData }
     }
 
     /// A dense one-dimensional view of a slice.
@@ -43,6 +48,18 @@ impl<'a> TensorView<'a> {
         unsafe { Self::new(values.as_ptr().cast(), E::DTYPE, shape, None) }
     }
 
+    /// The same tensor, of which only those elements count for which the mask is true: walks skip the others and are in index order, as
+    /// if the chosen elements were a dense tensor of one dimension.
+    pub fn select(&self, mask: &TensorView<'a>, options: &Options<'_>) -> Result<Self> {
+        let selection = Selection::new(self, mask, options)?;
+        Ok(Self { count: selection.count(), selection: Some(Arc::new(selection)), ..self.clone() })
+    }
+
+    /// Which elements count, where not all do.
+    pub(crate) fn selection(&self) -> Option<&Selection> {
+        self.selection.as_deref()
+    }
+
     /// The element type.
     pub fn dtype(&self) -> Dtype {
         self.dtype
@@ -53,7 +70,7 @@ impl<'a> TensorView<'a> {
         self.shape
     }
 
-    /// Number of elements, repeats of stride-0 dimensions included.
+    /// Number of elements that count, repeats of stride-0 dimensions included.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -73,6 +90,9 @@ impl<'a> TensorView<'a> {
 
     /// The walk in memory order, for statistics that do not depend on order: fewest and longest runs.
     pub fn memory_order(&self) -> Walk {
+        if let Some(selection) = &self.selection {
+            return Walk::selected(selection);
+        }
         if self.strides.is_none() || self.count == 0 {
             return Walk::dense_from(self.data, self.count);
         }
@@ -95,6 +115,9 @@ impl<'a> TensorView<'a> {
 
     /// The walk in index (C) order, for questions such as "which is the first".
     pub fn index_order(&self) -> Walk {
+        if let Some(selection) = &self.selection {
+            return Walk::selected(selection);
+        }
         if self.strides.is_none() || self.count == 0 {
             return Walk::dense_from(self.data, self.count);
         }
@@ -134,6 +157,7 @@ pub struct Walk {
     outer: Vec<Run>,
     run: Run,
     count: u64,
+    selection: Option<Arc<Selection>>,
 }
 
 // SAFETY: a walk is an address plus numbers; reading through it is vouched for by the view it came from.
@@ -144,7 +168,18 @@ unsafe impl Sync for Walk {}
 impl Walk {
     fn dense_from(start: *const u8, count: u64) -> Self {
         // A run is at least one long, also when nothing is on it: positions are divided by its length.
-        Self { start, outer: Vec::new(), run: Run { len: count.max(1), stride: 1 }, count }
+        Self { start, outer: Vec::new(), run: Run { len: count.max(1), stride: 1 }, count, selection: None }
+    }
+
+    /// The chosen elements only. The stride says that they are not dense.
+    fn selected(selection: &Arc<Selection>) -> Self {
+        Self {
+            start: core::ptr::null(),
+            outer: Vec::new(),
+            run: Run { len: 1, stride: 0 },
+            count: selection.count(),
+            selection: Some(Arc::clone(selection)),
+        }
     }
 
     fn from_dims(start: *const u8, dims: Vec<Run>, count: u64) -> Self {
@@ -158,7 +193,7 @@ impl Walk {
             }
         }
         let run = merged.pop().unwrap_or(Run { len: count, stride: 1 });
-        Self { start, outer: merged, run, count }
+        Self { start, outer: merged, run, count, selection: None }
     }
 
     /// Number of elements on the walk.
@@ -182,6 +217,10 @@ impl Walk {
         let size = size_of::<E>() as i64;
         if self.outer.is_empty() && self.run.stride == 1 {
             return self.start.wrapping_offset((from as i64 * size) as isize).cast();
+        }
+        if let Some(selection) = &self.selection {
+            // SAFETY: as the caller vouches.
+            return unsafe { selection.dense(from, len, stage) };
         }
         let within = from % self.run.len;
         if self.run.stride == 1 && within + len as u64 <= self.run.len {
@@ -228,6 +267,12 @@ unsafe fn gather<E: Element>(first: *const E, stride: i64, len: usize, stage: &m
         let end = stage.as_mut_ptr().add(at);
         if stride == 1 {
             core::ptr::copy_nonoverlapping(first.cast::<u8>(), end.cast::<u8>(), len * size_of::<E>());
+        } else if stride == 0 {
+            // A loop of its own, which the compiler turns into wide stores.
+            let x = first.read_unaligned();
+            for i in 0..len {
+                end.add(i).write(x);
+            }
         } else {
             for i in 0..len {
                 end.add(i).write(first.wrapping_offset(i as isize * stride as isize).read_unaligned());

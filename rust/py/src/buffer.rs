@@ -32,10 +32,10 @@ pub(crate) struct Buffer {
     heap: Vec<i64>,
     dense: bool,
     /// Keeps the memory alive; `None` for a borrow that ends before Python code runs again.
-    _owner: Option<Managed>,
+    owner: Option<Managed>,
 }
 
-// SAFETY: the memory is kept alive by `_owner` and only read; DLPack lets a deleter run on any thread (producers that need the GIL
+// SAFETY: the memory is kept alive by `owner` and only read; DLPack lets a deleter run on any thread (producers that need the GIL
 // take it).
 unsafe impl Send for Buffer {}
 // SAFETY: as above; a buffer has no interior mutability.
@@ -44,11 +44,25 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     /// Reads any array-like object. Small torch tensors are borrowed: see [`Buffer::is_small`].
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if is_plain_numpy(object) {
-            if let Some(buffer) = Self::of_numpy(object)? {
-                return Ok(buffer);
-            }
-        } else if let Some(buffer) = Self::of_torch(object)? {
+        match Self::of_torch(object, SMALL_BYTES)? {
+            Some(buffer) => Ok(buffer),
+            None => Self::of_numpy_or_other(object),
+        }
+    }
+
+    /// The same, never borrowed: other Python code may run while it is in use.
+    pub(crate) fn owned(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        match Self::of_torch(object, 0)? {
+            Some(buffer) if buffer.owner.is_none() => Self::of_other(object),
+            Some(buffer) => Ok(buffer),
+            None => Self::of_numpy_or_other(object),
+        }
+    }
+
+    fn of_numpy_or_other(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if is_plain_numpy(object)
+            && let Some(buffer) = Self::of_numpy(object)?
+        {
             return Ok(buffer);
         }
         Self::of_other(object)
@@ -69,7 +83,8 @@ impl Buffer {
     }
 
     /// A plain torch tensor or parameter through its class's C functions; `None` when it is neither, or needs the longer way.
-    fn of_torch(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+    /// One of at most `borrow` bytes is borrowed.
+    fn of_torch(object: &Bound<'_, PyAny>, borrow: u64) -> PyResult<Option<Self>> {
         let Some(exchange) = torch_exchange(object) else { return Ok(None) };
         // DLPack does not see the lazy negation that views of conjugated tensors carry.
         if object.call_method0(intern!(object.py(), "is_neg"))?.is_truthy()? {
@@ -80,7 +95,7 @@ impl Buffer {
             return Ok(None);
         }
         let borrowed = Self::new(tensor, None, None)?;
-        if borrowed.is_small() {
+        if borrowed.view().count() * borrowed.dtype.size() as u64 <= borrow {
             return Ok(Some(borrowed));
         }
         let managed = exchange.manage(object)?;
@@ -134,7 +149,7 @@ impl Buffer {
             inline: [[0; INLINE_DIMS]; 2],
             heap: Vec::new(),
             dense: tensor.strides.is_null(),
-            _owner: owner,
+            owner,
         };
         if ndim > INLINE_DIMS {
             buffer.heap = vec![0; 2 * ndim];
@@ -176,13 +191,17 @@ impl Buffer {
     /// Whether the tensor is to be counted at once, without detaching: it costs little, and a small tensor of torch is only borrowed,
     /// which ends as soon as Python code may run again.
     pub(crate) fn is_small(&self) -> bool {
-        self.view().count().saturating_mul(self.dtype.size() as u64) <= SMALL_BYTES
+        self.bytes() <= SMALL_BYTES
+    }
+
+    fn bytes(&self) -> u64 {
+        self.view().count().saturating_mul(self.dtype.size() as u64)
     }
 
     /// The tensor.
     pub(crate) fn view(&self) -> TensorView<'_> {
         let strides = if self.dense { None } else { Some(self.strides()) };
-        // SAFETY: the producer vouches for its description; `_owner`, or the caller of a borrow, keeps the memory alive for `'_`.
+        // SAFETY: the producer vouches for its description; `owner`, or the caller of a borrow, keeps the memory alive for `'_`.
         unsafe { TensorView::new(self.data.cast(), self.dtype, self.shape(), strides) }
     }
 }

@@ -3,6 +3,7 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use tensorstats_core::bytes::VERSION;
 
 /// A value of a dict; `what` names the state in errors.
 pub(crate) fn field<'py, T: for<'a> FromPyObject<'a, 'py>>(
@@ -21,13 +22,15 @@ pub(crate) fn field<'py, T: for<'a> FromPyObject<'a, 'py>>(
 
 /// Checks which kind of state a dict is of, and its version.
 pub(crate) fn check_kind(dict: &Bound<'_, PyDict>, what: &str, kind: &str) -> PyResult<()> {
+    check_version(dict, what, kind, VERSION).map(|_| ())
+}
+
+/// The same for any version up to `newest`; says which one it is.
+pub(crate) fn check_version(dict: &Bound<'_, PyDict>, what: &str, kind: &str, newest: u8) -> PyResult<u8> {
     let found: String = field(dict, what, "kind")?;
     let version: u8 = field(dict, what, "version")?;
-    if found == kind && version == tensorstats_core::bytes::VERSION {
-        return Ok(());
+    if found == kind && (VERSION..=newest).contains(&version) {
+        return Ok(version);
     }
-    Err(PyValueError::new_err(format!(
-        "expected kind {kind}, version {}; got: {found}, version {version}",
-        tensorstats_core::bytes::VERSION
-    )))
+    Err(PyValueError::new_err(format!("expected kind {kind}, version {newest}; got: {found}, version {version}")))
 }

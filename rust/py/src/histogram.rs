@@ -54,9 +54,17 @@ impl PyHistogram {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn of(py: Python<'_>, x: &Bound<'_, PyAny>, axis: &Axis, threads: usize) -> PyResult<Histogram> {
+    fn of(
+        py: Python<'_>,
+        x: &Bound<'_, PyAny>,
+        mask: Option<&Bound<'_, PyAny>>,
+        axis: &Axis,
+        threads: usize,
+    ) -> PyResult<Histogram> {
+        // The mask first: a borrowed tensor must be used before other Python code runs.
+        let mask = mask.map(Buffer::owned).transpose()?;
         let buffer = Buffer::of(x)?;
-        run::count(py, &buffer, threads, |view, options| Histogram::of(view, axis, options))
+        run::count_chosen(py, &buffer, mask.as_ref(), threads, |view, options| Histogram::of(view, axis, options))
     }
 }
 
@@ -68,11 +76,16 @@ impl PyHistogram {
         Ok(Self::wrap(Histogram::new(axis::of(axis)?)))
     }
 
-    /// Counts the values of a tensor in; returns the state itself.
-    #[pyo3(signature = (x, /, *, threads = None))]
-    fn update<'py>(slf: Bound<'py, Self>, x: &Bound<'py, PyAny>, threads: Option<usize>) -> PyResult<Bound<'py, Self>> {
+    /// Counts the values of a tensor in, those where a mask is true; returns the state itself.
+    #[pyo3(signature = (x, /, *, r#where = None, threads = None))]
+    fn update<'py>(
+        slf: Bound<'py, Self>,
+        x: &Bound<'py, PyAny>,
+        r#where: Option<&Bound<'py, PyAny>>,
+        threads: Option<usize>,
+    ) -> PyResult<Bound<'py, Self>> {
         let axis = slf.get().lock().axis.clone();
-        let part = Self::of(slf.py(), x, &axis, run::threads(threads)?)?;
+        let part = Self::of(slf.py(), x, r#where, &axis, run::threads(threads)?)?;
         slf.get().lock().merge(&part).map_err(to_py)?;
         Ok(slf)
     }
@@ -439,12 +452,13 @@ fn in_python<'py>(
 
 /// Counts one tensor.
 #[pyfunction]
-#[pyo3(signature = (x, axis, /, threads = None))]
+#[pyo3(signature = (x, axis, /, threads = None, r#where = None))]
 pub(crate) fn histogram(
     py: Python<'_>,
     x: &Bound<'_, PyAny>,
     axis: &Bound<'_, PyAny>,
     threads: Option<usize>,
+    r#where: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyHistogram> {
-    PyHistogram::of(py, x, &axis::of(axis)?, run::threads(threads)?).map(PyHistogram::wrap)
+    PyHistogram::of(py, x, r#where, &axis::of(axis)?, run::threads(threads)?).map(PyHistogram::wrap)
 }

@@ -7,6 +7,7 @@ mod dicts;
 mod dims;
 mod dlpack;
 mod errors;
+mod formats;
 mod fused;
 mod histogram;
 mod many;
@@ -27,6 +28,8 @@ mod _core {
     #[pymodule_export]
     use crate::axis::PyAxis;
     #[pymodule_export]
+    use crate::formats::format_limits;
+    #[pymodule_export]
     use crate::fused::{summaries_and_histograms, summary_and_histogram};
     #[pymodule_export]
     use crate::histogram::{PyHistogram, histogram};
@@ -35,11 +38,11 @@ mod _core {
     #[pymodule_export]
     use crate::quantile::quantile;
     #[pymodule_export]
-    use crate::range::{all_hold, check_range, first_nonfinite};
+    use crate::range::{all_hold, first_nonfinite, outside};
     #[pymodule_export]
     use crate::settings::{set_simd_level, set_thread_count, simd_level, simd_levels, thread_count};
     #[pymodule_export]
-    use crate::summary::{PySummary, summary};
+    use crate::summary::{PySummary, summary, summary_where};
     #[pymodule_export]
     use crate::units::{PyUnitActivity, unit_activity};
 

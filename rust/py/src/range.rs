@@ -1,9 +1,11 @@
 //! Owns the Python functions that look for values out of range. Knows nothing of how they are counted.
 
+use core::slice;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use tensorstats_core::Number;
-use tensorstats_core::range::{self, Bounds, Place, Rule};
+use tensorstats_core::range::{self, Bounds, Outside, Place};
 use tensorstats_core::verdict::Question;
 
 use crate::buffer::Buffer;
@@ -45,35 +47,50 @@ fn bound(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Number>> {
 /// below, above.
 type Report<'py> = (&'static str, Bound<'py, PyTuple>, [u64; 5], [Option<Found<'py>>; 3]);
 
-/// Counts what is not finite, below `low` and above `high`, and finds the first of each. Infinities are compared with the bounds only
-/// when they are `allowed`; NaN never is.
+/// Counts what is not finite, below `low` and above `high` in each of many tensors, and finds the first of each. Infinities are compared
+/// with the bounds only when they are `allowed`; NaN never is.
 #[pyfunction]
-#[pyo3(signature = (x, /, low = None, high = None, allowed = false, threads = None))]
-pub(crate) fn check_range<'py>(
+#[pyo3(signature = (tensors, /, low = None, high = None, allowed = false, threads = None))]
+pub(crate) fn outside<'py>(
     py: Python<'py>,
-    x: &Bound<'py, PyAny>,
+    tensors: Vec<Bound<'py, PyAny>>,
     low: Option<&Bound<'py, PyAny>>,
     high: Option<&Bound<'py, PyAny>>,
     allowed: bool,
     threads: Option<usize>,
-) -> PyResult<Report<'py>> {
+) -> PyResult<Vec<Report<'py>>> {
     let bounds = Bounds::new(bound(low)?, bound(high)?, allowed).map_err(to_py)?;
-    let buffer = Buffer::of(x)?;
-    let (tally, places) = run::count(py, &buffer, run::threads(threads)?, |view, options| {
-        let tally = range::tally(view, &bounds, options);
-        let s = &tally.specials;
-        let first = |rule: Rule, count: u64| if count > 0 { range::first(view, &bounds, rule, options) } else { None };
-        let places = [
-            first(Rule::NonFinite, s.nan + s.posinf + s.neginf),
-            first(Rule::Below, tally.below),
-            first(Rule::Above, tally.above),
-        ];
-        (tally, places)
-    })?;
-    let [nonfinite, below, above] = places.map(|place| place.map(|place| shown(py, place)).transpose());
+    let threads = run::threads(threads)?;
+    let mut reports = Vec::with_capacity(tensors.len());
+    let mut later: Vec<(usize, Buffer)> = Vec::new();
+    for (row, tensor) in tensors.iter().enumerate() {
+        let buffer = Buffer::of(tensor)?;
+        if buffer.is_small() {
+            let found =
+                run::count(py, &buffer, 1, |view, options| range::outside(slice::from_ref(view), &bounds, options))?;
+            reports.push(found.into_iter().next().map(|found| report(py, &buffer, found)).transpose()?);
+        } else {
+            reports.push(None);
+            later.push((row, buffer));
+        }
+    }
+    if !later.is_empty() {
+        let found = run::detached(py, threads, |options| {
+            let views: Vec<_> = later.iter().map(|(_, buffer)| buffer.view()).collect();
+            range::outside(&views, &bounds, options)
+        })?;
+        for ((row, buffer), found) in later.iter().zip(found) {
+            reports[*row] = Some(report(py, buffer, found)?);
+        }
+    }
+    Ok(reports.into_iter().flatten().collect())
+}
+
+fn report<'py>(py: Python<'py>, buffer: &Buffer, found: Outside) -> PyResult<Report<'py>> {
+    let Outside { tally, nonfinite, below, above } = found;
+    let [nonfinite, below, above] = [nonfinite, below, above].map(|place| place.map(|p| shown(py, p)).transpose());
     let s = tally.specials;
-    let dtype = buffer.view().dtype().name();
-    let shape = PyTuple::new(py, buffer.shape())?;
+    let (dtype, shape) = (buffer.view().dtype().name(), PyTuple::new(py, buffer.shape())?);
     Ok((dtype, shape, [s.nan, s.posinf, s.neginf, tally.below, tally.above], [nonfinite?, below?, above?]))
 }
 

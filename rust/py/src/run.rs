@@ -37,6 +37,21 @@ pub(crate) fn count<R: Send>(
     detached(py, threads, |options| count(&buffer.view(), options))
 }
 
+/// As [`count`], of the elements for which a mask is true, where there is one.
+pub(crate) fn count_chosen<R: Send>(
+    py: Python<'_>,
+    buffer: &Buffer,
+    mask: Option<&Buffer>,
+    threads: usize,
+    count: impl FnOnce(&TensorView<'_>, &Options<'_>) -> R + Send,
+) -> PyResult<R> {
+    let Some(mask) = mask else { return self::count(py, buffer, threads, count) };
+    let chosen = |view: &TensorView<'_>, options: &Options<'_>| {
+        view.select(&mask.view(), options).map(|chosen| count(&chosen, options))
+    };
+    self::count(py, buffer, threads, chosen)?.map_err(to_py)
+}
+
 /// Runs `work` detached from Python, looking for signals now and then.
 pub(crate) fn detached<R: Send>(
     py: Python<'_>,

@@ -4,13 +4,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
+use tensorstats_core::formats::Fits;
 use tensorstats_core::kernel::Moments;
 use tensorstats_core::{Dtype, Number, Sketch, Summary};
 
 use crate::buffer::Buffer;
 use crate::dims::Dims;
 use crate::errors::to_py;
-use crate::{run, summary_dict, summary_repr};
+use crate::{formats, run, summary_dict, summary_repr};
 
 /// What a `Summary` object holds: the numbers, a sketch for its repr, and the shape while it is of one tensor.
 #[derive(Clone)]
@@ -29,14 +30,33 @@ pub(crate) enum Shape {
 }
 
 impl State {
-    fn new(moments: Moments) -> Self {
-        Self { summary: Summary::new(moments), sketch: Sketch::default(), shape: Shape::Nothing }
+    fn new(moments: Moments, fits: Option<&Fits>) -> Self {
+        let summary = Summary::with_formats(moments, fits);
+        Self { summary, sketch: Sketch::default(), shape: Shape::Nothing }
     }
 
     pub(crate) fn of(py: Python<'_>, x: &Bound<'_, PyAny>, moments: Moments, threads: usize) -> PyResult<Self> {
         let buffer = Buffer::of(x)?;
         let (summary, sketch) =
             run::count(py, &buffer, threads, |view, options| (Summary::of(view, moments, options), Sketch::of(view)))?;
+        Ok(Self { summary, sketch, shape: Shape::One(buffer.shape().into()) })
+    }
+
+    /// Of the elements for which a mask is true, keeping formats; both only where given.
+    fn of_chosen(
+        py: Python<'_>,
+        x: &Bound<'_, PyAny>,
+        mask: Option<&Bound<'_, PyAny>>,
+        moments: Moments,
+        fits: Option<&Fits>,
+        threads: usize,
+    ) -> PyResult<Self> {
+        // The mask first: a borrowed tensor must be used before other Python code runs.
+        let mask = mask.map(Buffer::owned).transpose()?;
+        let buffer = Buffer::of(x)?;
+        let (summary, sketch) = run::count_chosen(py, &buffer, mask.as_ref(), threads, |view, options| {
+            (Summary::of_formats(view, moments, fits, options), Sketch::of(view))
+        })?;
         Ok(Self { summary, sketch, shape: Shape::One(buffer.shape().into()) })
     }
 
@@ -93,15 +113,21 @@ impl<'py> IntoPyObject<'py> for Shown {
 #[pymethods]
 impl PySummary {
     #[new]
-    #[pyo3(signature = (*, moments = 2))]
-    fn new(moments: u32) -> PyResult<Self> {
-        Ok(Self::wrap(State::new(Moments::from_number(moments).map_err(to_py)?)))
+    #[pyo3(signature = (*, moments = 2, formats = None, scale = 1.0))]
+    fn new(moments: u32, formats: Option<&Bound<'_, PyAny>>, scale: f64) -> PyResult<Self> {
+        let fits = formats::asked(formats, scale)?;
+        Ok(Self::wrap(State::new(Moments::from_number(moments).map_err(to_py)?, fits.as_ref())))
     }
 
-    #[pyo3(signature = (x, /, *, threads = None))]
-    fn update<'py>(slf: Bound<'py, Self>, x: &Bound<'py, PyAny>, threads: Option<usize>) -> PyResult<Bound<'py, Self>> {
-        let moments = slf.get().lock().summary.moments;
-        let part = State::of(slf.py(), x, moments, run::threads(threads)?)?;
+    #[pyo3(signature = (x, /, *, r#where = None, threads = None))]
+    fn update<'py>(
+        slf: Bound<'py, Self>,
+        x: &Bound<'py, PyAny>,
+        r#where: Option<&Bound<'py, PyAny>>,
+        threads: Option<usize>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let (moments, fits) = slf.get().read(|summary| (summary.moments, summary.fits.clone()));
+        let part = State::of_chosen(slf.py(), x, r#where, moments, fits.as_deref(), run::threads(threads)?)?;
         slf.get().lock().merge(&part)?;
         Ok(slf)
     }
@@ -124,7 +150,7 @@ impl PySummary {
 
     fn reset(&self) {
         let mut state = self.lock();
-        *state = State::new(state.summary.moments);
+        *state = State::new(state.summary.moments, state.summary.fits.as_deref());
     }
 
     fn copy(&self) -> Self {
@@ -162,6 +188,19 @@ impl PySummary {
     #[getter]
     fn moments(&self) -> u32 {
         self.read(|s| s.moments.number())
+    }
+
+    #[getter]
+    fn formats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let names: Vec<&str> = self.read(|s| s.fits.as_ref().map_or_else(Vec::new, |fits| fits.names()));
+        PyTuple::new(py, names)
+    }
+
+    #[pyo3(signature = (format, /))]
+    fn fits<'py>(&self, format: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let dtype = formats::one(format)?;
+        let fit = self.read(|s| s.fits(dtype)).map_err(to_py)?;
+        formats::result(format.py(), &fit)
     }
 
     #[getter]
@@ -321,4 +360,22 @@ pub(crate) fn summary(
 ) -> PyResult<PySummary> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
     State::of(py, x, moments, run::threads(threads)?).map(PySummary::wrap)
+}
+
+/// Summarises the elements of one tensor for which a mask is true, keeping formats; both only where given. Apart from `summary`, whose
+/// calls are counted in nanoseconds.
+#[pyfunction]
+#[pyo3(signature = (x, /, moments = 2, threads = None, r#where = None, formats = None, scale = 1.0))]
+pub(crate) fn summary_where(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    moments: u32,
+    threads: Option<usize>,
+    r#where: Option<&Bound<'_, PyAny>>,
+    formats: Option<&Bound<'_, PyAny>>,
+    scale: f64,
+) -> PyResult<PySummary> {
+    let moments = Moments::from_number(moments).map_err(to_py)?;
+    let fits = formats::asked(formats, scale)?;
+    State::of_chosen(py, x, r#where, moments, fits.as_ref(), run::threads(threads)?).map(PySummary::wrap)
 }

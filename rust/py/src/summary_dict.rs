@@ -2,15 +2,16 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use tensorstats_core::bytes::{VERSION, VERSION_WITH_FORMATS};
 use tensorstats_core::double::Double;
 use tensorstats_core::kernel::Moments;
 use tensorstats_core::stats::{Counts, Extremes, Stats};
 use tensorstats_core::summary::Seen;
 use tensorstats_core::{Dtype, Number, Sketch, Summary};
 
-use crate::dicts;
 use crate::errors::to_py;
 use crate::summary::{Shape, Shown, State};
+use crate::{dicts, formats};
 
 const INTEGER_FIELDS: [&str; 7] =
     ["nan_count", "posinf_count", "neginf_count", "zero_count", "negative_count", "positive_count", "subnormal_count"];
@@ -26,7 +27,7 @@ pub(crate) fn to_dict<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py
     let c = &stats.counts;
     let dict = PyDict::new(py);
     dict.set_item("kind", "summary")?;
-    dict.set_item("version", tensorstats_core::bytes::VERSION)?;
+    dict.set_item("version", if s.fits.is_some() { VERSION_WITH_FORMATS } else { VERSION })?;
     dict.set_item(
         "dtype",
         match s.seen {
@@ -58,6 +59,9 @@ pub(crate) fn to_dict<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py
     dict.set_item("m4", stats.m4)?;
     dict.set_item("scale", stats.scale)?;
     dict.set_item("sample", state.sketch.values().to_vec())?;
+    if let Some(fits) = &s.fits {
+        dict.set_item("formats", formats::to_dict(py, fits)?)?;
+    }
     Ok(dict)
 }
 
@@ -77,7 +81,7 @@ fn number(dict: &Bound<'_, PyDict>, name: &str, integer: bool) -> PyResult<Optio
 
 /// A state from such a dict, checked.
 pub(crate) fn from_dict(dict: &Bound<'_, PyDict>) -> PyResult<State> {
-    dicts::check_kind(dict, WHAT, "summary")?;
+    let version = dicts::check_version(dict, WHAT, "summary", VERSION_WITH_FORMATS)?;
     let dtype: Option<String> = field(dict, "dtype")?;
     let seen = match dtype.as_deref() {
         None => Seen::Nothing,
@@ -112,10 +116,14 @@ pub(crate) fn from_dict(dict: &Bound<'_, PyDict>) -> PyResult<State> {
         scale: field(dict, "scale")?,
     };
     let moments = Moments::from_number(field(dict, "moments")?).map_err(to_py)?;
+    let fits = match version {
+        VERSION => None,
+        _ => Some(Box::new(formats::from_dict(&field(dict, "formats")?, &counts)?)),
+    };
     let shape = field::<Option<Vec<i64>>>(dict, "shape")?;
     let sample: Vec<f64> = field(dict, "sample")?;
     Ok(State {
-        summary: Summary { stats, seen, moments }.checked().map_err(to_py)?,
+        summary: Summary { stats, seen, moments, fits }.checked().map_err(to_py)?,
         sketch: Sketch::from_values(sample, counts.total()),
         shape: match (shape, counts.total()) {
             (Some(shape), _) => Shape::One(shape.as_slice().into()),

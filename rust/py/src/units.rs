@@ -5,10 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use tensorstats_core::UnitActivity;
 use tensorstats_core::double::Double;
+use tensorstats_core::scan::Options;
 use tensorstats_core::units::Unit;
 use tensorstats_core::units_moments::Moments;
+use tensorstats_core::{TensorView, UnitActivity};
 
 use crate::buffer::Buffer;
 use crate::dicts::{check_kind, field};
@@ -56,13 +57,16 @@ impl PyUnitActivity {
     fn of(
         py: Python<'_>,
         x: &Bound<'_, PyAny>,
+        mask: Option<&Bound<'_, PyAny>>,
         dim: i64,
         saturation: Option<(f64, f64)>,
         threads: usize,
     ) -> PyResult<UnitActivity> {
+        // The mask first: a borrowed tensor must be used before other Python code runs.
+        let mask = mask.map(Buffer::owned).transpose()?;
         let buffer = Buffer::of(x)?;
-        run::count(py, &buffer, threads, |view, options| UnitActivity::of(view, dim, saturation, options))?
-            .map_err(to_py)
+        let count = |view: &TensorView<'_>, options: &Options<'_>| UnitActivity::of(view, dim, saturation, options);
+        run::count_chosen(py, &buffer, mask.as_ref(), threads, count)?.map_err(to_py)
     }
 
     fn counts<'py>(&self, py: Python<'py>, f: impl Fn(&Unit) -> u64) -> Array<'py> {
@@ -84,14 +88,20 @@ impl PyUnitActivity {
         UnitActivity::new(dim, saturation).map(Self::wrap).map_err(to_py)
     }
 
-    /// Counts the values of a tensor in; returns the state itself. The number of units must be that of the first update.
-    #[pyo3(signature = (x, /, *, threads = None))]
-    fn update<'py>(slf: Bound<'py, Self>, x: &Bound<'py, PyAny>, threads: Option<usize>) -> PyResult<Bound<'py, Self>> {
+    /// Counts the values of a tensor in, those where a mask is true; returns the state itself. The number of units must be that of the
+    /// first update.
+    #[pyo3(signature = (x, /, *, r#where = None, threads = None))]
+    fn update<'py>(
+        slf: Bound<'py, Self>,
+        x: &Bound<'py, PyAny>,
+        r#where: Option<&Bound<'py, PyAny>>,
+        threads: Option<usize>,
+    ) -> PyResult<Bound<'py, Self>> {
         let (dim, saturation) = {
             let state = slf.get().lock();
             (state.dim, state.saturation)
         };
-        let part = Self::of(slf.py(), x, dim, saturation, run::threads(threads)?)?;
+        let part = Self::of(slf.py(), x, r#where, dim, saturation, run::threads(threads)?)?;
         slf.get().lock().merge(&part).map_err(to_py)?;
         Ok(slf)
     }
@@ -393,13 +403,14 @@ const FLOATS: [Field<f64>; 5] = [
 
 /// Counts the units of one tensor.
 #[pyfunction]
-#[pyo3(signature = (x, /, dim = 1, saturation = None, threads = None))]
+#[pyo3(signature = (x, /, dim = 1, saturation = None, threads = None, r#where = None))]
 pub(crate) fn unit_activity(
     py: Python<'_>,
     x: &Bound<'_, PyAny>,
     dim: i64,
     saturation: Option<(f64, f64)>,
     threads: Option<usize>,
+    r#where: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyUnitActivity> {
-    PyUnitActivity::of(py, x, dim, saturation, run::threads(threads)?).map(PyUnitActivity::wrap)
+    PyUnitActivity::of(py, x, r#where, dim, saturation, run::threads(threads)?).map(PyUnitActivity::wrap)
 }

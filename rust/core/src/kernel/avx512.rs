@@ -7,6 +7,8 @@ use super::array_scan::report16;
 use super::byte_sums::{ByteSums, Code};
 use super::bytes_avx512;
 use super::lanes::{Glance, LANES, Lanes, Scan, ScanReport, Steps};
+use super::select_avx512;
+use crate::element::Element;
 
 /// AVX-512 registers; a value proves that the CPU has them.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +127,12 @@ impl Lanes for Avx512 {
     unsafe fn byte_sums<E: Code>(self, p: *const u8, len: usize) -> Option<ByteSums> {
         // SAFETY: `self` proves the features; the caller vouches for the bytes.
         Some(unsafe { bytes_avx512::byte_sums::<E>(p, len) })
+    }
+
+    #[inline(always)]
+    unsafe fn select<E: Element>(self, p: *const E, mask: *const u8, len: usize, out: *mut E) -> usize {
+        // SAFETY: `self` proves the features; the caller vouches for the memory.
+        unsafe { select_avx512::select(p, mask, len, out) }
     }
 
     #[inline(always)]

@@ -6,6 +6,7 @@
 use core::ops::BitAnd;
 
 use super::byte_sums::{ByteSums, Code};
+use super::select::select_any;
 use crate::element::{Bf16, Bool, Element, F8E4M3FN, F8E5M2, F16};
 
 /// Sixteen `f64` numbers, however many registers that takes.
@@ -64,6 +65,16 @@ pub trait Lanes: Copy {
     #[inline(always)]
     unsafe fn byte_sums<E: Code>(self, _p: *const u8, _len: usize) -> Option<ByteSums> {
         None
+    }
+
+    /// Copies the elements whose byte of the mask is not zero, in order; returns how many.
+    ///
+    /// # Safety
+    /// `p` and `mask` must be readable for `len` elements and bytes, and `out` writable for `len` and [`super::select::SLACK`] elements.
+    #[inline(always)]
+    unsafe fn select<E: Element>(self, p: *const E, mask: *const u8, len: usize, out: *mut E) -> usize {
+        // SAFETY: as the caller vouches.
+        unsafe { select_any(p, mask, len, out) }
     }
 
     /// Widens sixteen `f32`.

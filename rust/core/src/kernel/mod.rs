@@ -16,8 +16,11 @@ pub mod neon;
 
 #[cfg(target_arch = "x86_64")]
 mod bytes_avx512;
+#[cfg(target_arch = "x86_64")]
+mod select_avx512;
 
 pub mod array_scan;
+pub mod beyond;
 pub mod bins;
 mod bins_block;
 mod bins_fast;
@@ -33,6 +36,7 @@ mod integer;
 pub mod lanes;
 pub mod portable;
 pub(crate) mod prefetch;
+pub mod select;
 pub mod sift;
 mod sums;
 pub mod unit_columns;
