@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, Callable[[], Any]] = {
     "summary": ts.Summary,
     "summary-4-moments": lambda: ts.Summary(moments=4),
+    "summary-formats": lambda: ts.Summary(formats=("float8_e4m3fn", "float16"), scale=2.0),
     "histogram-regular": lambda: ts.Histogram(ts.axis.Regular(16, -3.0, 3.0)),
     "histogram-variable": lambda: ts.Histogram(ts.axis.Variable([-3.0, -0.1, 0.0, 0.2, 5.0])),
     "histogram-log-linear": lambda: ts.Histogram(ts.axis.LogLinear(4)),

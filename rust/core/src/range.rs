@@ -3,10 +3,10 @@
 use crate::chunks::SINGLE_THREAD_BYTES;
 use crate::element::{Class, Element};
 use crate::error::{Error, Result};
+use crate::kernel::BLOCK;
 use crate::kernel::bounds::{BoundsKernel, IntBoundsKernel, Tally};
 use crate::kernel::wide::{AsWide, Wide, in_standard_mode};
 use crate::kernel::wide_block::WideBlock;
-use crate::kernel::{BLOCK, CHUNK};
 use crate::level::Level;
 use crate::number::Number;
 use crate::scan::{Options, Shares, ordered};
@@ -220,7 +220,8 @@ fn first_of<E: AsWide>(view: &TensorView<'_>, bounds: &Bounds, rule: Rule, optio
     let (mut stage, mut room) = (Vec::<E>::new(), WideBlock::new());
     let mut from = 0;
     while from < walk.count() {
-        let len = (walk.count() - from).min(CHUNK as u64) as usize;
+        // By blocks: the first is often near the start, and a block is looked at value by value once it holds one.
+        let len = (walk.count() - from).min(BLOCK as u64) as usize;
         // SAFETY: the view is borrowed and has elements of type `E`; the range ends at its count.
         let p = unsafe { walk.dense::<E>(from, len, &mut stage) };
         // SAFETY: `dense` made `len` elements readable.
@@ -231,14 +232,12 @@ fn first_of<E: AsWide>(view: &TensorView<'_>, bounds: &Bounds, rule: Rule, optio
             Rule::Above => tally.above,
         };
         if found > 0 {
-            for i in 0..len {
-                // SAFETY: as above.
-                let element = unsafe { p.add(i).read_unaligned() };
-                let (value, broken) = in_standard_mode(|| judge(element, bounds, rule));
-                if broken {
-                    let flat = from + i as u64;
-                    return Some(Place { flat, index: unravel(flat, view.shape()), value });
-                }
+            // SAFETY: as above.
+            let at = |i: usize| judge(unsafe { p.add(i).read_unaligned() }, bounds, rule);
+            let first = in_standard_mode(|| (0..len).map(|i| (i, at(i))).find(|(_, (_, broken))| *broken));
+            if let Some((i, (value, _))) = first {
+                let flat = from + i as u64;
+                return Some(Place { flat, index: unravel(flat, view.shape()), value });
             }
         }
         if (options.interrupted)() {

@@ -6,6 +6,7 @@
 use crate::element::Bool;
 use crate::kernel::BLOCK;
 use crate::kernel::lanes::Lanes;
+use crate::kernel::select::count_selected;
 use crate::kernel::unit_tile::Tile;
 use crate::kernel::wide::{AsWide, Wide, in_standard_mode};
 use crate::level::{Kernel, Level};
@@ -42,12 +43,22 @@ struct Masked {
     mask: Plan,
 }
 
-/// What was given to the kernels for one unit.
-#[derive(Clone, Copy, Default)]
+/// What was given to the kernels, unit by unit.
 struct Given {
-    values: u64,
-    /// Values that stood for ones left out.
-    blanks: u64,
+    values: Vec<u64>,
+    /// Values that stood for ones left out; those of one task are below 2^32.
+    blanks: Vec<u32>,
+}
+
+impl Given {
+    fn new(units: usize) -> Self {
+        Self { values: vec![0; units], blanks: vec![0; units] }
+    }
+
+    fn clear(&mut self) {
+        self.values.fill(0);
+        self.blanks.fill(0);
+    }
 }
 
 impl Masked {
@@ -66,23 +77,23 @@ impl Masked {
     ) -> Vec<Unit> {
         // The shifts stay zero at first: a unit's first value may be one that is left out, and nothing may depend on those.
         let mut tile = Tile::<E::Wide>::new(units, saturation);
-        let mut given = vec![Given::default(); units];
+        let mut given = Given::new(units);
         for look in 0..3 {
             tile.clear();
-            given.fill(Given::default());
+            given.clear();
             for item in items.clone() {
                 // SAFETY: as the caller vouches.
                 unsafe { self.item(level, room, first_unit, item, &mut given, &mut tile) };
                 tile.settle();
             }
-            if look == 2 || !in_standard_mode(|| improve(&mut tile, |unit| given[unit].values)) {
+            if look == 2 || !in_standard_mode(|| improve(&mut tile, |unit| given.values[unit])) {
                 break;
             }
         }
-        let mut found = in_standard_mode(|| finish(&tile, |unit| given[unit].values));
-        for (unit, given) in found.iter_mut().zip(&given) {
+        let mut found = in_standard_mode(|| finish(&tile, |unit| given.values[unit]));
+        for (unit, &blanks) in found.iter_mut().zip(&given.blanks) {
             // Saturating: somebody may change the mask meanwhile.
-            unit.nonfinite = unit.nonfinite.saturating_sub(given.blanks);
+            unit.nonfinite = unit.nonfinite.saturating_sub(u64::from(blanks));
         }
         found
     }
@@ -95,14 +106,15 @@ impl Masked {
         room: &mut Room<E>,
         first_unit: u64,
         item: u64,
-        given: &mut [Given],
+        given: &mut Given,
         tile: &mut Tile<E::Wide>,
     ) {
         let (plan, mask) = (&self.plan, &self.mask);
         let p: *const E = plan.address(item, first_unit, size_of::<E>()).cast();
         let bytes = mask.address(item, first_unit, 1);
         let len = plan.stretch_of(item).1 as usize;
-        let (inner_len, lines) = if plan.columns { (given.len(), len) } else { (len, given.len()) };
+        let units = given.values.len();
+        let (inner_len, lines) = if plan.columns { (units, len) } else { (len, units) };
         let (inner, across) = if plan.columns { (mask.units, mask.run) } else { (mask.run, mask.units) };
         if inner.stride != 0 {
             // SAFETY: as the caller vouches.
@@ -127,10 +139,10 @@ impl Masked {
     }
 
     /// Notes that lines were given to the kernels.
-    fn give(&self, given: &mut [Given], inner_len: usize, lines: core::ops::Range<usize>) {
+    fn give(&self, given: &mut Given, inner_len: usize, lines: core::ops::Range<usize>) {
         let (units, values) = if self.plan.columns { (0..inner_len, lines.len()) } else { (lines, inner_len) };
-        for unit in &mut given[units] {
-            unit.values += values as u64;
+        for given in &mut given.values[units] {
+            *given += values as u64;
         }
     }
 
@@ -147,7 +159,7 @@ impl Masked {
         bytes: *const u8,
         inner_len: usize,
         lines: usize,
-        given: &mut [Given],
+        given: &mut Given,
         tile: &mut Tile<E::Wide>,
     ) {
         let pick = |plan: &Plan| {
@@ -177,13 +189,17 @@ impl Masked {
                 };
                 values.resize(n * rows, E::Wide::ZERO);
                 level.run(BlendKernel { x, chosen, out: &mut values });
+                if self.plan.columns {
+                    level.run(BlanksKernel { chosen, blanks: &mut given.blanks, rows });
+                } else {
+                    for row in 0..rows {
+                        // SAFETY: `dense` made as many bytes readable.
+                        let found = unsafe { count_selected(level, chosen.add(row * n), n) };
+                        given.blanks[line + row] += (n - found as usize) as u32;
+                    }
+                }
                 self.plan.count(level, values.as_ptr(), n as isize, (n, rows), line, tile);
                 self.give(given, n, line..line + rows);
-                for i in 0..n * rows {
-                    // SAFETY: `dense` made as many bytes readable.
-                    let blank = u64::from(unsafe { *chosen.add(i) } == 0);
-                    given[if self.plan.columns { i % n } else { line + i / n }].blanks += blank;
-                }
                 from += n;
             }
             line += rows;
@@ -207,6 +223,28 @@ impl<W: Wide> Kernel for BlendKernel<'_, W> {
             // SAFETY: `Masked::blend` made as many values and bytes readable as there is room for.
             let (x, chosen) = unsafe { (self.x.add(i).read_unaligned(), *self.chosen.add(i)) };
             *out = if chosen != 0 { x } else { W::NAN };
+        }
+    }
+}
+
+/// Rows of a mask that say which values of neighbouring units are left out.
+struct BlanksKernel<'a> {
+    chosen: *const u8,
+    blanks: &'a mut [u32],
+    rows: usize,
+}
+
+impl Kernel for BlanksKernel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _lanes: L) {
+        let units = self.blanks.len();
+        for row in 0..self.rows {
+            for (unit, blanks) in self.blanks.iter_mut().enumerate() {
+                // SAFETY: `Masked::blend` made as many bytes readable.
+                *blanks += u32::from(unsafe { *self.chosen.add(row * units + unit) } == 0);
+            }
         }
     }
 }

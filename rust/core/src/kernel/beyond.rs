@@ -13,7 +13,7 @@ pub trait Magnitude: Element {
     fn magnitude(self) -> Self::Bits;
 }
 
-/// Unsigned integers that are counted as many at a time as fill 64 bytes.
+/// Unsigned integers that magnitudes are compared as.
 pub trait Bits: Copy {
     /// The low bits of a number.
     fn of(limit: u64) -> Self;
@@ -26,11 +26,8 @@ pub trait Bits: Copy {
     -> [u64; K];
 }
 
-/// Rows that counters of eight bits can take.
-const ROWS: usize = 255;
-
 macro_rules! bits {
-    ($($type:ty: $lanes:literal;)*) => {$(
+    ($($type:ty: $part:expr;)*) => {$(
         impl Bits for $type {
             #[inline(always)]
             fn of(limit: u64) -> Self {
@@ -44,44 +41,34 @@ macro_rules! bits {
                 limits: [Self; K],
             ) -> [u64; K] {
                 let mut total = [0_u64; K];
-                let whole = len - len % $lanes;
-                let mut i = 0;
-                while i < whole {
+                let mut start = 0;
+                while start < len {
+                    let end = len.min(start + $part);
                     // Counters as wide as the elements: comparing and counting are one instruction each.
-                    let mut counts = [[0 as $type; $lanes]; K];
-                    let end = whole.min(i + ROWS * $lanes);
-                    while i < end {
-                        for lane in 0..$lanes {
-                            // SAFETY: `i + lane` is below `whole`; the caller vouches for `len` elements.
-                            let magnitude = unsafe { p.add(i + lane).read_unaligned() }.magnitude();
-                            for k in 0..K {
-                                counts[k][lane] += <$type>::from(magnitude > limits[k]);
-                            }
+                    let mut counts = [0 as $type; K];
+                    for i in start..end {
+                        // SAFETY: the caller vouches for `len` elements.
+                        let magnitude = unsafe { p.add(i).read_unaligned() }.magnitude();
+                        for k in 0..K {
+                            counts[k] += <$type>::from(magnitude > limits[k]);
                         }
-                        i += $lanes;
                     }
                     for k in 0..K {
-                        total[k] += counts[k].iter().map(|&n| u64::from(n)).sum::<u64>();
+                        total[k] += u64::from(counts[k]);
                     }
-                }
-                while i < len {
-                    // SAFETY: as above.
-                    let magnitude = unsafe { p.add(i).read_unaligned() }.magnitude();
-                    for k in 0..K {
-                        total[k] += u64::from(magnitude > limits[k]);
-                    }
-                    i += 1;
+                    start = end;
                 }
                 total
             }
         }
     )*};
 }
+// Elements that a counter of the same width can take; whole registers for the bytes.
 bits! {
-    u8: 64;
-    u16: 32;
-    u32: 16;
-    u64: 8;
+    u8: 192;
+    u16: BLOCK;
+    u32: BLOCK;
+    u64: BLOCK;
 }
 
 macro_rules! magnitude {
