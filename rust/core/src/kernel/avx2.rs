@@ -4,7 +4,7 @@
 use core::arch::x86_64::*;
 
 use super::array_scan::report16;
-use super::lanes::{Glance, LANES, Lanes, Scan, ScanReport, Steps};
+use super::lanes::{Glance, LANES, Lanes, Loops, Scan, ScanReport, Steps, Work};
 
 /// AVX2 registers; a value proves that the CPU has them.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +75,13 @@ fn widen_f32(bits: [__m256i; 2]) -> [__m256d; 4] {
     })
 }
 
+/// [`Lanes::apart`], with the features of `level::run_avx2`.
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt,lzcnt")]
+#[inline(never)]
+fn apart<W: Work<Avx2>>(lanes: Avx2, work: W) -> W::Output {
+    work.run(lanes)
+}
+
 impl Lanes for Avx2 {
     type F64 = [__m256d; 4];
     type ScanF32 = ScanF32;
@@ -84,7 +91,12 @@ impl Lanes for Avx2 {
     type Glance16 = Glance16;
     type GlanceF64 = GlanceF64;
     // A sum takes four of the sixteen registers, sixteen values take four more.
-    const SUMS_PER_LOOP: usize = 2;
+    const LOOPS: Loops = Loops::Three;
+
+    #[inline(always)]
+    fn apart<W: Work<Self>>(self, work: W) -> W::Output {
+        intrinsic!(apart(self, work))
+    }
 
     #[inline(always)]
     fn splat(self, value: f64) -> Self::F64 {

@@ -6,7 +6,7 @@ use core::arch::x86_64::*;
 use super::array_scan::report16;
 use super::byte_sums::{ByteSums, Code};
 use super::bytes_avx512;
-use super::lanes::{Glance, LANES, Lanes, Scan, ScanReport, Steps};
+use super::lanes::{Glance, LANES, Lanes, Loops, Scan, ScanReport, Steps, Work};
 use super::select_avx512;
 use crate::element::Element;
 
@@ -50,6 +50,15 @@ fn widen_f32(x: __m512) -> [__m512d; 2] {
     intrinsic!([_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(x))])
 }
 
+/// [`Lanes::apart`], with the features of `level::run_avx512`.
+#[target_feature(
+    enable = "avx2,fma,f16c,bmi1,bmi2,popcnt,lzcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512vbmi"
+)]
+#[inline(never)]
+fn apart<W: Work<Avx512>>(lanes: Avx512, work: W) -> W::Output {
+    work.run(lanes)
+}
+
 impl Lanes for Avx512 {
     type F64 = [__m512d; 2];
     type ScanF32 = ScanF32;
@@ -58,7 +67,12 @@ impl Lanes for Avx512 {
     type GlanceF32 = GlanceF32;
     type Glance16 = Glance16;
     type GlanceF64 = GlanceF64;
-    const SUMS_PER_LOOP: usize = 3;
+    const LOOPS: Loops = Loops::One;
+
+    #[inline(always)]
+    fn apart<W: Work<Self>>(self, work: W) -> W::Output {
+        intrinsic!(apart(self, work))
+    }
 
     #[inline(always)]
     fn splat(self, value: f64) -> Self::F64 {

@@ -3,10 +3,11 @@
 //! Per block a fast tier assumes that all values are finite and normal. Sums then tell whether that was true (a NaN or infinity makes
 //! the sum of magnitudes non-finite), the smallest magnitude tells about subnormals, and only such a block is looked at again.
 
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use super::central::recentre;
-use super::lanes::{Glance, LANES, Lanes, Scan, ScanReport, Steps, WideFloat};
+use super::lanes::{Glance, LANES, Lanes, Loops, Scan, ScanReport, Steps, WideFloat, Work};
 use super::prefetch::{AHEAD, LINE, prefetch};
 use super::sums::{PairLanes, all_finite, fold_all, widen_tail};
 use super::{BLOCK, CHUNK, Moments};
@@ -70,24 +71,27 @@ impl<L: Lanes> Chunk<L> {
     #[inline(always)]
     unsafe fn block<E: WideFloat>(&mut self, lanes: L, p: *const E, n: usize, far: bool) {
         // Zeros rarely come alone: once a block of the chunk had one, glances are left out.
-        let (mut glance, mut scan) = (E::Glance::<L>::new(), E::Scan::<L>::new());
-        // SAFETY: as the caller vouches.
-        let (fast, padding) =
-            unsafe { if self.zeros { look(lanes, &mut scan, p, n, far) } else { look(lanes, &mut glance, p, n, far) } };
+        let (mut scan, mut glance) = (None, None);
+        let fast = if self.zeros {
+            let (found, fast) = lanes.apart(Look::<E, E::Scan<L>>::new(p, n, far));
+            scan = Some(found);
+            fast
+        } else {
+            let (found, fast) = lanes.apart(Look::<E, E::Glance<L>>::new(p, n, far));
+            glance = Some(found);
+            fast
+        };
         if !all_finite(lanes, fast.l1) {
             // SAFETY: as the caller vouches.
             unsafe { self.unusual_block(lanes, p, n) };
             return;
         }
         self.sums::<E>(lanes, &fast);
-        let seen = if self.zeros { None } else { glance.seen(n as u64 + padding, E::decode) };
+        let padding = (n.next_multiple_of(ROUND) - n) as u64;
+        let seen = glance.and_then(|glance| glance.seen(n as u64 + padding, E::decode));
         let report = seen.unwrap_or_else(|| {
-            if !self.zeros {
-                self.zeros = true;
-                // SAFETY: as the caller vouches.
-                unsafe { scan_block(&mut scan, p, n) };
-            }
-            scan.report(E::decode)
+            self.zeros = true;
+            scan.unwrap_or_else(|| lanes.apart(ScanBlock::<E> { p, n })).report(E::decode)
         });
         // SAFETY: a block has elements.
         let last = unsafe { p.add(n - 1).read_unaligned() };
@@ -291,96 +295,127 @@ impl<L: Lanes> FastSums<L> {
         self.add_some::<E, FROM, TO>(lanes, a);
         self.add_some::<E, FROM, TO>(lanes, b);
     }
-
-    /// # Safety
-    /// `p` must be readable for `whole` elements, a multiple of [`ROUND`].
-    #[inline(always)]
-    unsafe fn rounds<E: WideFloat, const FROM: usize, const TO: usize>(&mut self, lanes: L, p: *const E, whole: usize) {
-        let mut i = 0;
-        while i < whole {
-            // SAFETY: as the caller vouches.
-            unsafe { self.round::<E, FROM, TO>(lanes, p.add(i)) };
-            i += ROUND;
-        }
-    }
 }
 
 /// Sum, sum of magnitudes, sum of squares.
 const SUMS: usize = 3;
 
-/// Looks at a block and sums it. Returns the sums, and by how many copies of its last element the look was filled up.
-///
-/// # Safety
-/// `p` must be readable for `n` elements, at least one.
-#[inline(always)]
-unsafe fn look<L: Lanes, E: WideFloat, S: Steps<Bits = E::Bits>>(
-    lanes: L,
-    steps: &mut S,
+/// Looks at a block in some way and sums it.
+struct Look<E, S> {
     p: *const E,
     n: usize,
     far: bool,
-) -> (FastSums<L>, u64) {
-    let mut fast = FastSums::new(lanes);
-    let whole = n - n % ROUND;
-    // SAFETY: every load lies inside the first `whole` elements, or in the padded rest.
-    unsafe {
-        let mut i = 0;
-        while i < whole {
-            if far {
-                for line in 0..size_of::<[E; ROUND]>() / LINE {
-                    prefetch(p.add(i).wrapping_byte_add(AHEAD + line * LINE));
-                }
-            }
-            step_round::<E, S>(steps, p.add(i));
-            if L::SUMS_PER_LOOP == SUMS {
-                fast.round::<E, 0, SUMS>(lanes, p.add(i));
-            }
-            i += ROUND;
-        }
-        match L::SUMS_PER_LOOP {
-            1 => {
-                fast.rounds::<E, 0, 1>(lanes, p, whole);
-                fast.rounds::<E, 1, 2>(lanes, p, whole);
-                fast.rounds::<E, 2, 3>(lanes, p, whole);
-            }
-            // The compensated sum of f64 takes two sets of registers, and what is on the way between them.
-            2 if E::DTYPE == Dtype::F64 => {
-                fast.rounds::<E, 0, 1>(lanes, p, whole);
-                fast.rounds::<E, 1, 3>(lanes, p, whole);
-            }
-            2 => {
-                fast.rounds::<E, 0, 2>(lanes, p, whole);
-                fast.rounds::<E, 2, 3>(lanes, p, whole);
-            }
-            _ => {}
-        }
-        if whole == n {
-            return (fast, 0);
-        }
-        // Zeros add nothing to sums; a look would see them.
-        let zeros = Padded::new(p.add(whole), n - whole);
-        fast.round::<E, 0, SUMS>(lanes, zeros.0.as_ptr().cast());
-        step_round::<E, S>(steps, zeros.with_copies(n - whole).0.as_ptr().cast());
-    }
-    (fast, (ROUND - n % ROUND) as u64)
+    steps: PhantomData<S>,
 }
 
-/// # Safety
-/// `p` must be readable for `n` elements, at least one.
-#[inline(always)]
-unsafe fn scan_block<E: WideFloat, S: Steps<Bits = E::Bits>>(steps: &mut S, p: *const E, n: usize) {
-    let whole = n - n % ROUND;
-    // SAFETY: as for `look`.
-    unsafe {
+impl<E, S> Look<E, S> {
+    /// `p` must be readable for `n` elements, at least one, when the work is run.
+    #[inline(always)]
+    fn new(p: *const E, n: usize, far: bool) -> Self {
+        Self { p, n, far, steps: PhantomData }
+    }
+}
+
+impl<L: Lanes, E: WideFloat, S: Steps<Bits = E::Bits>> Work<L> for Look<E, S> {
+    type Output = (S, FastSums<L>);
+
+    #[inline(always)]
+    fn run(self, lanes: L) -> (S, FastSums<L>) {
+        let Self { p, n, far, .. } = self;
+        let (mut steps, mut fast) = (S::new(), FastSums::new(lanes));
+        let whole = n - n % ROUND;
         let mut i = 0;
         while i < whole {
-            step_round::<E, S>(steps, p.add(i));
+            // SAFETY: loads lie inside the first `whole` elements of the block, which `new` was told about; hints are never faults.
+            unsafe {
+                if far {
+                    for line in 0..size_of::<[E; ROUND]>() / LINE {
+                        prefetch(p.wrapping_add(i).wrapping_byte_add(AHEAD + line * LINE));
+                    }
+                }
+                step_round::<E, S>(&mut steps, p.add(i));
+                if L::LOOPS == Loops::One {
+                    fast.round::<E, 0, SUMS>(lanes, p.add(i));
+                }
+            }
             i += ROUND;
         }
-        if whole < n {
-            let padded = Padded::new(p.add(whole), n - whole).with_copies(n - whole);
-            step_round::<E, S>(steps, padded.0.as_ptr().cast());
+        match L::LOOPS {
+            Loops::One => {}
+            Loops::Two => fast = lanes.apart(Rounds::<L, E, 0, SUMS> { fast, p, whole }),
+            Loops::Three => {
+                // The compensated sum of f64 takes two sets of registers, and what is on the way between them.
+                if E::DTYPE == Dtype::F64 {
+                    fast = lanes.apart(Rounds::<L, E, 0, 1> { fast, p, whole });
+                    fast = lanes.apart(Rounds::<L, E, 1, SUMS> { fast, p, whole });
+                } else {
+                    fast = lanes.apart(Rounds::<L, E, 0, 2> { fast, p, whole });
+                    fast = lanes.apart(Rounds::<L, E, 2, SUMS> { fast, p, whole });
+                }
+            }
         }
+        if whole < n {
+            // SAFETY: the rest of the block, filled up.
+            unsafe {
+                let zeros = Padded::new(p.add(whole), n - whole);
+                // Zeros add nothing to sums; a look would see them.
+                fast.round::<E, 0, SUMS>(lanes, zeros.0.as_ptr());
+                step_round::<E, S>(&mut steps, zeros.with_copies(n - whole).0.as_ptr());
+            }
+        }
+        (steps, fast)
+    }
+}
+
+/// Some of the sums over rounds of a block.
+struct Rounds<L: Lanes, E, const FROM: usize, const TO: usize> {
+    fast: FastSums<L>,
+    p: *const E,
+    whole: usize,
+}
+
+impl<L: Lanes, E: WideFloat, const FROM: usize, const TO: usize> Work<L> for Rounds<L, E, FROM, TO> {
+    type Output = FastSums<L>;
+
+    #[inline(always)]
+    fn run(mut self, lanes: L) -> FastSums<L> {
+        let mut i = 0;
+        while i < self.whole {
+            // SAFETY: `Look::run` counted the whole rounds.
+            unsafe { self.fast.round::<E, FROM, TO>(lanes, self.p.add(i)) };
+            i += ROUND;
+        }
+        self.fast
+    }
+}
+
+/// Scans a block that is summed already.
+struct ScanBlock<E> {
+    p: *const E,
+    n: usize,
+}
+
+impl<L: Lanes, E: WideFloat> Work<L> for ScanBlock<E> {
+    type Output = E::Scan<L>;
+
+    #[inline(always)]
+    fn run(self, _lanes: L) -> E::Scan<L> {
+        let Self { p, n } = self;
+        let mut scan = E::Scan::<L>::new();
+        let whole = n - n % ROUND;
+        // SAFETY: as for `Look`.
+        unsafe {
+            let mut i = 0;
+            while i < whole {
+                step_round::<E, _>(&mut scan, p.add(i));
+                i += ROUND;
+            }
+            if whole < n {
+                let padded = Padded::new(p.add(whole), n - whole).with_copies(n - whole);
+                step_round::<E, _>(&mut scan, padded.0.as_ptr());
+            }
+        }
+        scan
     }
 }
 

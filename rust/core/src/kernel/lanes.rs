@@ -12,6 +12,25 @@ use crate::element::{Bf16, Bool, Element, F8E4M3FN, F8E5M2, F16};
 /// Sixteen `f64` numbers, however many registers that takes.
 pub const LANES: usize = 16;
 
+/// Loops over a block, which is in the first-level cache from the first of them on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loops {
+    /// One for the look and all sums.
+    One,
+    /// One for the look, one for all sums.
+    Two,
+    /// One for the look, two for the sums.
+    Three,
+}
+
+/// Work for [`Lanes::apart`]. `run` and all it calls must be `#[inline(always)]`, or they lose the CPU features.
+pub trait Work<L> {
+    /// What comes out.
+    type Output;
+    /// Does it.
+    fn run(self, lanes: L) -> Self::Output;
+}
+
 /// The registers of one SIMD level. A value proves that the CPU has the features.
 pub trait Lanes: Copy {
     /// Sixteen `f64` lanes.
@@ -29,9 +48,12 @@ pub trait Lanes: Copy {
     /// The glance before [`Lanes::ScanF64`].
     type GlanceF64: Glance<Bits = u64>;
 
-    /// How many of the three sums there are registers for in one loop. Where not for all, loops follow each other over a block that is in
-    /// the first-level cache.
-    const SUMS_PER_LOOP: usize;
+    /// What there are registers for in one loop over a block.
+    const LOOPS: Loops;
+
+    /// Runs `work` in a function of its own, with all the registers for itself: what the caller holds is in memory meanwhile. For loops
+    /// over a whole block, beside which a call costs nothing.
+    fn apart<W: Work<Self>>(self, work: W) -> W::Output;
 
     /// The same number in every lane.
     fn splat(self, value: f64) -> Self::F64;

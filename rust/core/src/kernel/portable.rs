@@ -1,7 +1,7 @@
 //! Owns the lanes that run on any CPU, as plain arrays the compiler may vectorise. Knows no intrinsics.
 
 use super::array_scan::{ArrayScan16, ArrayScanF32, ArrayScanF64};
-use super::lanes::{LANES, Lanes};
+use super::lanes::{LANES, Lanes, Loops, Work};
 use crate::element::F16;
 
 /// Registers of no particular CPU.
@@ -16,7 +16,12 @@ impl Lanes for Portable {
     type GlanceF32 = ArrayScanF32;
     type Glance16 = ArrayScan16;
     type GlanceF64 = ArrayScanF64;
-    const SUMS_PER_LOOP: usize = 1;
+    const LOOPS: Loops = Loops::Two;
+
+    #[inline(never)]
+    fn apart<W: Work<Self>>(self, work: W) -> W::Output {
+        work.run(self)
+    }
 
     #[inline(always)]
     fn splat(self, value: f64) -> Self::F64 {
