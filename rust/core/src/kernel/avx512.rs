@@ -6,7 +6,7 @@ use core::arch::x86_64::*;
 use super::array_scan::report16;
 use super::byte_sums::{ByteSums, Code};
 use super::bytes_avx512;
-use super::lanes::{Glance, LANES, Lanes, Loops, Scan, ScanReport, Steps, Work};
+use super::lanes::{LANES, Lanes, Scan, ScanReport};
 use super::select_avx512;
 use crate::element::Element;
 
@@ -50,29 +50,12 @@ fn widen_f32(x: __m512) -> [__m512d; 2] {
     intrinsic!([_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(x))])
 }
 
-/// [`Lanes::apart`], with the features of `level::run_avx512`.
-#[target_feature(
-    enable = "avx2,fma,f16c,bmi1,bmi2,popcnt,lzcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512vbmi"
-)]
-#[inline(never)]
-fn apart<W: Work<Avx512>>(lanes: Avx512, work: W) -> W::Output {
-    work.run(lanes)
-}
-
 impl Lanes for Avx512 {
     type F64 = [__m512d; 2];
     type ScanF32 = ScanF32;
     type Scan16 = Scan16;
     type ScanF64 = ScanF64;
-    type GlanceF32 = GlanceF32;
-    type Glance16 = Glance16;
-    type GlanceF64 = GlanceF64;
-    const LOOPS: Loops = Loops::One;
-
-    #[inline(always)]
-    fn apart<W: Work<Self>>(self, work: W) -> W::Output {
-        intrinsic!(apart(self, work))
-    }
+    const FUSED: bool = true;
 
     #[inline(always)]
     fn splat(self, value: f64) -> Self::F64 {
@@ -192,7 +175,7 @@ pub struct ScanF32 {
     positive: u64,
 }
 
-impl Steps for ScanF32 {
+impl Scan for ScanF32 {
     type Bits = u32;
     const STEP: usize = 16;
 
@@ -221,9 +204,7 @@ impl Steps for ScanF32 {
             self.positive += u64::from(_mm512_cmpgt_epi32_mask(bits, _mm512_setzero_si512()).count_ones());
         });
     }
-}
 
-impl Scan for ScanF32 {
     #[inline(always)]
     fn report(self, decode: impl Fn(u32) -> f64) -> ScanReport {
         intrinsic!({
@@ -258,7 +239,7 @@ fn lanes_u16(register: __m512i) -> [u16; 32] {
     out
 }
 
-impl Steps for Scan16 {
+impl Scan for Scan16 {
     type Bits = u16;
     const STEP: usize = 32;
 
@@ -288,9 +269,7 @@ impl Steps for Scan16 {
             self.positive += u64::from(_mm512_cmpgt_epi16_mask(bits, _mm512_setzero_si512()).count_ones());
         });
     }
-}
 
-impl Scan for Scan16 {
     #[inline(always)]
     fn report(self, decode: impl Fn(u16) -> f64) -> ScanReport {
         report16(
@@ -315,7 +294,7 @@ pub struct ScanF64 {
     positive: u64,
 }
 
-impl Steps for ScanF64 {
+impl Scan for ScanF64 {
     type Bits = u64;
     const STEP: usize = 8;
 
@@ -344,9 +323,7 @@ impl Steps for ScanF64 {
             self.positive += u64::from(_mm512_cmpgt_epi64_mask(bits, _mm512_setzero_si512()).count_ones());
         });
     }
-}
 
-impl Scan for ScanF64 {
     #[inline(always)]
     fn report(self, decode: impl Fn(u64) -> f64) -> ScanReport {
         intrinsic!({
@@ -358,168 +335,6 @@ impl Scan for ScanF64 {
                 zero: self.zero,
                 positive: self.positive,
             }
-        })
-    }
-}
-
-/// Glance at sixteen `f32` a step.
-#[derive(Clone, Copy, Debug)]
-pub struct GlanceF32 {
-    min: __m512,
-    max: __m512,
-    absmin: __m512i,
-    negative: u64,
-}
-
-impl Steps for GlanceF32 {
-    type Bits = u32;
-    const STEP: usize = 16;
-
-    #[inline(always)]
-    fn new() -> Self {
-        intrinsic!(Self {
-            min: _mm512_set1_ps(f32::INFINITY),
-            max: _mm512_set1_ps(f32::NEG_INFINITY),
-            absmin: _mm512_set1_epi32(-1),
-            negative: 0,
-        })
-    }
-
-    #[inline(always)]
-    unsafe fn step(&mut self, p: *const u32) {
-        intrinsic!({
-            let bits = _mm512_loadu_si512(p.cast());
-            let x = _mm512_castsi512_ps(bits);
-            self.min = _mm512_min_ps(x, self.min);
-            self.max = _mm512_max_ps(x, self.max);
-            let magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(i32::MAX));
-            self.absmin = _mm512_min_epu32(self.absmin, magnitude);
-            self.negative += u64::from(_mm512_movepi32_mask(bits).count_ones());
-        });
-    }
-}
-
-impl Glance for GlanceF32 {
-    #[inline(always)]
-    fn seen(self, n: u64, decode: impl Fn(u32) -> f64) -> Option<ScanReport> {
-        intrinsic!({
-            let absmin = _mm512_reduce_min_epu32(self.absmin);
-            (absmin > 0).then(|| ScanReport {
-                min: decode(_mm512_reduce_min_ps(self.min).to_bits()),
-                max: decode(_mm512_reduce_max_ps(self.max).to_bits()),
-                absmin: decode(absmin),
-                zero: 0,
-                positive: n - self.negative,
-            })
-        })
-    }
-}
-
-/// Glance at thirty-two 16-bit floats a step; see [`report16`] for the three integers.
-#[derive(Clone, Copy, Debug)]
-pub struct Glance16 {
-    max_unsigned: __m512i,
-    max_signed: __m512i,
-    min_unsigned: __m512i,
-    absmin: __m512i,
-    negative: u64,
-}
-
-impl Steps for Glance16 {
-    type Bits = u16;
-    const STEP: usize = 32;
-
-    #[inline(always)]
-    fn new() -> Self {
-        intrinsic!(Self {
-            max_unsigned: _mm512_setzero_si512(),
-            max_signed: _mm512_set1_epi16(i16::MIN),
-            min_unsigned: _mm512_set1_epi16(-1),
-            absmin: _mm512_set1_epi16(-1),
-            negative: 0,
-        })
-    }
-
-    #[inline(always)]
-    unsafe fn step(&mut self, p: *const u16) {
-        intrinsic!({
-            let bits = _mm512_loadu_si512(p.cast());
-            self.max_unsigned = _mm512_max_epu16(self.max_unsigned, bits);
-            self.max_signed = _mm512_max_epi16(self.max_signed, bits);
-            self.min_unsigned = _mm512_min_epu16(self.min_unsigned, bits);
-            self.absmin = _mm512_min_epu16(self.absmin, _mm512_and_si512(bits, _mm512_set1_epi16(i16::MAX)));
-            self.negative += u64::from(_mm512_movepi16_mask(bits).count_ones());
-        });
-    }
-}
-
-impl Glance for Glance16 {
-    #[inline(always)]
-    fn seen(self, n: u64, decode: impl Fn(u16) -> f64) -> Option<ScanReport> {
-        let absmin = lanes_u16(self.absmin).into_iter().fold(u16::MAX, core::cmp::Ord::min);
-        (absmin > 0).then(|| {
-            report16(
-                lanes_u16(self.max_unsigned).into_iter().fold(0, core::cmp::Ord::max),
-                lanes_u16(self.max_signed).into_iter().fold(i16::MIN, |a, b| a.max(b as i16)),
-                lanes_u16(self.min_unsigned).into_iter().fold(u16::MAX, core::cmp::Ord::min),
-                absmin - 1,
-                0,
-                n - self.negative,
-                decode,
-            )
-        })
-    }
-}
-
-/// Glance at eight `f64` a step.
-#[derive(Clone, Copy, Debug)]
-pub struct GlanceF64 {
-    min: __m512d,
-    max: __m512d,
-    absmin: __m512i,
-    negative: u64,
-}
-
-impl Steps for GlanceF64 {
-    type Bits = u64;
-    const STEP: usize = 8;
-
-    #[inline(always)]
-    fn new() -> Self {
-        intrinsic!(Self {
-            min: _mm512_set1_pd(f64::INFINITY),
-            max: _mm512_set1_pd(f64::NEG_INFINITY),
-            absmin: _mm512_set1_epi64(-1),
-            negative: 0,
-        })
-    }
-
-    #[inline(always)]
-    unsafe fn step(&mut self, p: *const u64) {
-        intrinsic!({
-            let bits = _mm512_loadu_si512(p.cast());
-            let x = _mm512_castsi512_pd(bits);
-            self.min = _mm512_min_pd(x, self.min);
-            self.max = _mm512_max_pd(x, self.max);
-            let magnitude = _mm512_and_si512(bits, _mm512_set1_epi64(i64::MAX));
-            self.absmin = _mm512_min_epu64(self.absmin, magnitude);
-            self.negative += u64::from(_mm512_movepi64_mask(bits).count_ones());
-        });
-    }
-}
-
-impl Glance for GlanceF64 {
-    #[inline(always)]
-    fn seen(self, n: u64, decode: impl Fn(u64) -> f64) -> Option<ScanReport> {
-        intrinsic!({
-            let absmin = _mm512_reduce_min_epu64(self.absmin);
-            (absmin > 0).then(|| ScanReport {
-                min: decode(_mm512_reduce_min_pd(self.min).to_bits()),
-                max: decode(_mm512_reduce_max_pd(self.max).to_bits()),
-                absmin: decode(absmin),
-                zero: 0,
-                positive: n - self.negative,
-            })
         })
     }
 }

@@ -3,14 +3,12 @@
 //! Per block a fast tier assumes that all values are finite and normal. Sums then tell whether that was true (a NaN or infinity makes
 //! the sum of magnitudes non-finite), the smallest magnitude tells about subnormals, and only such a block is looked at again.
 
-use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use super::central::recentre;
-use super::lanes::{Glance, LANES, Lanes, Loops, Scan, ScanReport, Steps, WideFloat, Work};
-use super::prefetch::{AHEAD, LINE, prefetch};
+use super::lanes::{LANES, Lanes, Scan, ScanReport, WideFloat};
 use super::sums::{PairLanes, all_finite, fold_all, widen_tail};
-use super::{BLOCK, CHUNK, Moments};
+use super::{BLOCK, Moments};
 use crate::Dtype;
 use crate::double::{Double, exponent, scalb};
 use crate::number::Number;
@@ -33,8 +31,6 @@ struct Chunk<L: Lanes> {
     min: f64,
     max: f64,
     absmin: f64,
-    /// Whether a zero was met.
-    zeros: bool,
 }
 
 /// # Safety
@@ -50,13 +46,12 @@ pub(super) unsafe fn chunk<L: Lanes, E: WideFloat>(lanes: L, p: *const E, len: u
         min: f64::INFINITY,
         max: f64::NEG_INFINITY,
         absmin: f64::INFINITY,
-        zeros: false,
     };
     let mut start = 0;
     while start < len {
         let n = BLOCK.min(len - start);
         // SAFETY: the block lies inside the chunk.
-        unsafe { chunk.block(lanes, p.add(start), n, len == CHUNK) };
+        unsafe { chunk.block(lanes, p.add(start), n) };
         start += n;
     }
     // SAFETY: as the caller vouches.
@@ -64,38 +59,62 @@ pub(super) unsafe fn chunk<L: Lanes, E: WideFloat>(lanes: L, p: *const E, len: u
 }
 
 impl<L: Lanes> Chunk<L> {
-    /// `far` says that the memory behind the block will be wanted next.
-    ///
     /// # Safety
-    /// `p` must be readable for `n` elements, at least one.
+    /// `p` must be readable for `n` elements.
     #[inline(always)]
-    unsafe fn block<E: WideFloat>(&mut self, lanes: L, p: *const E, n: usize, far: bool) {
-        // Zeros rarely come alone: once a block of the chunk had one, glances are left out.
-        let (mut scan, mut glance) = (None, None);
-        let fast = if self.zeros {
-            let (found, fast) = lanes.apart(Look::<E, E::Scan<L>>::new(p, n, far));
-            scan = Some(found);
-            fast
-        } else {
-            let (found, fast) = lanes.apart(Look::<E, E::Glance<L>>::new(p, n, far));
-            glance = Some(found);
-            fast
-        };
+    unsafe fn block<E: WideFloat>(&mut self, lanes: L, p: *const E, n: usize) {
+        let mut scan = E::Scan::<L>::new();
+        let mut fast = FastSums::new(lanes);
+        let whole = n - n % ROUND;
+        // SAFETY: every load below lies inside the first `whole` elements.
+        unsafe {
+            if L::FUSED {
+                let mut i = 0;
+                while i < whole {
+                    scan_round::<E, L>(&mut scan, p.add(i));
+                    fast.round(lanes, p.add(i));
+                    i += ROUND;
+                }
+            } else {
+                let mut i = 0;
+                while i < whole {
+                    scan_round::<E, L>(&mut scan, p.add(i));
+                    i += ROUND;
+                }
+                let mut i = 0;
+                while i < whole {
+                    fast.round(lanes, p.add(i));
+                    i += ROUND;
+                }
+            }
+        }
+        let (mut padding, mut copied) = (0_u64, 0.0);
+        if whole < n {
+            let rest = n - whole;
+            // Zeros add nothing to sums; for the scan the last element is repeated and its copies are taken off the counts.
+            // SAFETY: all-zero bits are a valid element, and `rest` elements are readable at the end of the block.
+            unsafe {
+                let mut padded = MaybeUninit::<[E; ROUND]>::zeroed();
+                let slots: *mut E = padded.as_mut_ptr().cast();
+                core::ptr::copy_nonoverlapping(p.add(whole).cast::<u8>(), slots.cast::<u8>(), rest * size_of::<E>());
+                fast.round(lanes, slots);
+                let last = *slots.add(rest - 1);
+                for j in rest..ROUND {
+                    slots.add(j).write(last);
+                }
+                scan_round::<E, L>(&mut scan, slots);
+                padding = (ROUND - rest) as u64;
+                copied = last.to_f64();
+            }
+        }
         if !all_finite(lanes, fast.l1) {
             // SAFETY: as the caller vouches.
             unsafe { self.unusual_block(lanes, p, n) };
             return;
         }
         self.sums::<E>(lanes, &fast);
-        let padding = (n.next_multiple_of(ROUND) - n) as u64;
-        let seen = glance.and_then(|glance| glance.seen(n as u64 + padding, E::decode));
-        let report = seen.unwrap_or_else(|| {
-            self.zeros = true;
-            scan.unwrap_or_else(|| lanes.apart(ScanBlock::<E> { p, n })).report(E::decode)
-        });
-        // SAFETY: a block has elements.
-        let last = unsafe { p.add(n - 1).read_unaligned() };
-        self.scanned(report, n as u64, padding, last.to_f64());
+        let report = scan.report(E::decode);
+        self.scanned(report, n as u64, padding, copied);
         if report.absmin < E::MIN_NORMAL {
             for i in 0..n {
                 // SAFETY: inside the block.
@@ -132,7 +151,7 @@ impl<L: Lanes> Chunk<L> {
         let mut i = 0;
         while i < padded {
             // SAFETY: `padded` is at most BLOCK, a multiple of ROUND.
-            unsafe { step_round::<E, _>(&mut scan, stand_in.as_ptr().add(i).cast()) };
+            unsafe { scan_round::<E, L>(&mut scan, stand_in.as_ptr().add(i).cast()) };
             i += ROUND;
         }
         let copies = replaced + (padded - n) as u64;
@@ -263,204 +282,37 @@ impl<L: Lanes> FastSums<L> {
 
     #[inline(always)]
     fn add<E: WideFloat>(&mut self, lanes: L, x: L::F64) {
-        self.add_some::<E, 0, SUMS>(lanes, x);
-    }
-
-    /// Adds to the sums from number `FROM` up to number `TO`, not included.
-    #[inline(always)]
-    fn add_some<E: WideFloat, const FROM: usize, const TO: usize>(&mut self, lanes: L, x: L::F64) {
-        let f64s = E::DTYPE == Dtype::F64;
-        if FROM == 0 {
-            if f64s {
-                self.pair.add(lanes, x);
-            } else {
-                self.sum = lanes.add(self.sum, x);
-            }
-        }
-        if FROM <= 1 && TO > 1 {
-            self.l1 = lanes.add(self.l1, lanes.abs(x));
-        }
-        if TO > 2 {
-            self.squares =
-                if f64s { lanes.add(self.squares, lanes.mul(x, x)) } else { lanes.add_exact_square(self.squares, x) };
+        self.l1 = lanes.add(self.l1, lanes.abs(x));
+        if E::DTYPE == Dtype::F64 {
+            self.pair.add(lanes, x);
+            self.squares = lanes.add(self.squares, lanes.mul(x, x));
+        } else {
+            self.sum = lanes.add(self.sum, x);
+            self.squares = lanes.add_exact_square(self.squares, x);
         }
     }
 
     /// # Safety
     /// `p` must be readable for [`ROUND`] elements.
     #[inline(always)]
-    unsafe fn round<E: WideFloat, const FROM: usize, const TO: usize>(&mut self, lanes: L, p: *const E) {
+    unsafe fn round<E: WideFloat>(&mut self, lanes: L, p: *const E) {
         // SAFETY: as the caller vouches.
         let [a, b] = unsafe { E::widen_round(lanes, p) };
-        self.add_some::<E, FROM, TO>(lanes, a);
-        self.add_some::<E, FROM, TO>(lanes, b);
-    }
-}
-
-/// Sum, sum of magnitudes, sum of squares.
-const SUMS: usize = 3;
-
-/// Looks at a block in some way and sums it.
-struct Look<E, S> {
-    p: *const E,
-    n: usize,
-    far: bool,
-    steps: PhantomData<S>,
-}
-
-impl<E, S> Look<E, S> {
-    /// `p` must be readable for `n` elements, at least one, when the work is run.
-    #[inline(always)]
-    fn new(p: *const E, n: usize, far: bool) -> Self {
-        Self { p, n, far, steps: PhantomData }
-    }
-}
-
-impl<L: Lanes, E: WideFloat, S: Steps<Bits = E::Bits>> Work<L> for Look<E, S> {
-    type Output = (S, FastSums<L>);
-
-    #[inline(always)]
-    fn run(self, lanes: L) -> (S, FastSums<L>) {
-        let Self { p, n, far, .. } = self;
-        let (mut steps, mut fast) = (S::new(), FastSums::new(lanes));
-        let whole = n - n % ROUND;
-        let mut i = 0;
-        while i < whole {
-            // SAFETY: loads lie inside the first `whole` elements of the block, which `new` was told about; hints are never faults.
-            unsafe {
-                if far {
-                    for line in 0..size_of::<[E; ROUND]>() / LINE {
-                        prefetch(p.wrapping_add(i).wrapping_byte_add(AHEAD + line * LINE));
-                    }
-                }
-                step_round::<E, S>(&mut steps, p.add(i));
-                if L::LOOPS == Loops::One {
-                    fast.round::<E, 0, SUMS>(lanes, p.add(i));
-                }
-            }
-            i += ROUND;
-        }
-        match L::LOOPS {
-            Loops::One => {}
-            Loops::Two => fast = lanes.apart(Rounds::<L, E, 0, SUMS> { fast, p, whole }),
-            Loops::Three => {
-                // The compensated sum of f64 takes two sets of registers, and what is on the way between them.
-                if E::DTYPE == Dtype::F64 {
-                    fast = lanes.apart(Rounds::<L, E, 0, 1> { fast, p, whole });
-                    fast = lanes.apart(Rounds::<L, E, 1, SUMS> { fast, p, whole });
-                } else {
-                    fast = lanes.apart(Rounds::<L, E, 0, 2> { fast, p, whole });
-                    fast = lanes.apart(Rounds::<L, E, 2, SUMS> { fast, p, whole });
-                }
-            }
-        }
-        if whole < n {
-            // SAFETY: the rest of the block, filled up.
-            unsafe {
-                let zeros = Padded::new(p.add(whole), n - whole);
-                // Zeros add nothing to sums; a look would see them.
-                fast.round::<E, 0, SUMS>(lanes, zeros.0.as_ptr());
-                step_round::<E, S>(&mut steps, zeros.with_copies(n - whole).0.as_ptr());
-            }
-        }
-        (steps, fast)
-    }
-}
-
-/// Some of the sums over rounds of a block.
-struct Rounds<L: Lanes, E, const FROM: usize, const TO: usize> {
-    fast: FastSums<L>,
-    p: *const E,
-    whole: usize,
-}
-
-impl<L: Lanes, E: WideFloat, const FROM: usize, const TO: usize> Work<L> for Rounds<L, E, FROM, TO> {
-    type Output = FastSums<L>;
-
-    #[inline(always)]
-    fn run(mut self, lanes: L) -> FastSums<L> {
-        let mut i = 0;
-        while i < self.whole {
-            // SAFETY: `Look::run` counted the whole rounds.
-            unsafe { self.fast.round::<E, FROM, TO>(lanes, self.p.add(i)) };
-            i += ROUND;
-        }
-        self.fast
-    }
-}
-
-/// Scans a block that is summed already.
-struct ScanBlock<E> {
-    p: *const E,
-    n: usize,
-}
-
-impl<L: Lanes, E: WideFloat> Work<L> for ScanBlock<E> {
-    type Output = E::Scan<L>;
-
-    #[inline(always)]
-    fn run(self, _lanes: L) -> E::Scan<L> {
-        let Self { p, n } = self;
-        let mut scan = E::Scan::<L>::new();
-        let whole = n - n % ROUND;
-        // SAFETY: as for `Look`.
-        unsafe {
-            let mut i = 0;
-            while i < whole {
-                step_round::<E, _>(&mut scan, p.add(i));
-                i += ROUND;
-            }
-            if whole < n {
-                let padded = Padded::new(p.add(whole), n - whole).with_copies(n - whole);
-                step_round::<E, _>(&mut scan, padded.0.as_ptr());
-            }
-        }
-        scan
-    }
-}
-
-/// The rest of a block, filled up to a round.
-#[derive(Clone, Copy)]
-struct Padded<E>([E; ROUND]);
-
-impl<E: WideFloat> Padded<E> {
-    /// Filled up with zeros.
-    ///
-    /// # Safety
-    /// `p` must be readable for `rest` elements, fewer than [`ROUND`].
-    #[inline(always)]
-    unsafe fn new(p: *const E, rest: usize) -> Self {
-        let mut padded = MaybeUninit::<[E; ROUND]>::zeroed();
-        let slots: *mut E = padded.as_mut_ptr().cast();
-        // SAFETY: as the caller vouches; all-zero bits are a valid element.
-        unsafe {
-            core::ptr::copy_nonoverlapping(p.cast::<u8>(), slots.cast::<u8>(), rest * size_of::<E>());
-            Self(padded.assume_init())
-        }
-    }
-
-    /// Filled up with the last of `rest` elements, at least one.
-    #[inline(always)]
-    fn with_copies(mut self, rest: usize) -> Self {
-        let last = self.0[(rest - 1) % ROUND];
-        let mut i = rest;
-        while i < ROUND {
-            self.0[i] = last;
-            i += 1;
-        }
-        self
+        self.add::<E>(lanes, a);
+        self.add::<E>(lanes, b);
     }
 }
 
 /// # Safety
 /// `p` must be readable for [`ROUND`] elements.
 #[inline(always)]
-unsafe fn step_round<E: WideFloat, S: Steps<Bits = E::Bits>>(steps: &mut S, p: *const E) {
+unsafe fn scan_round<E: WideFloat, L: Lanes>(scan: &mut E::Scan<L>, p: *const E) {
+    let step = <E::Scan<L> as Scan>::STEP;
     let mut i = 0;
     while i < ROUND {
         // SAFETY: STEP divides ROUND.
-        unsafe { steps.step(p.add(i).cast()) };
-        i += S::STEP;
+        unsafe { scan.step(p.add(i).cast()) };
+        i += step;
     }
 }
 

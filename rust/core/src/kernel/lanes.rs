@@ -12,25 +12,6 @@ use crate::element::{Bf16, Bool, Element, F8E4M3FN, F8E5M2, F16};
 /// Sixteen `f64` numbers, however many registers that takes.
 pub const LANES: usize = 16;
 
-/// Loops over a block, which is in the first-level cache from the first of them on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loops {
-    /// One for the look and all sums.
-    One,
-    /// One for the look, one for all sums.
-    Two,
-    /// One for the look, two for the sums.
-    Three,
-}
-
-/// Work for [`Lanes::apart`]. `run` and all it calls must be `#[inline(always)]`, or they lose the CPU features.
-pub trait Work<L> {
-    /// What comes out.
-    type Output;
-    /// Does it.
-    fn run(self, lanes: L) -> Self::Output;
-}
-
 /// The registers of one SIMD level. A value proves that the CPU has the features.
 pub trait Lanes: Copy {
     /// Sixteen `f64` lanes.
@@ -41,19 +22,9 @@ pub trait Lanes: Copy {
     type Scan16: Scan<Bits = u16>;
     /// Extremes and counts of `f64`.
     type ScanF64: Scan<Bits = u64>;
-    /// The glance before [`Lanes::ScanF32`].
-    type GlanceF32: Glance<Bits = u32>;
-    /// The glance before [`Lanes::Scan16`].
-    type Glance16: Glance<Bits = u16>;
-    /// The glance before [`Lanes::ScanF64`].
-    type GlanceF64: Glance<Bits = u64>;
 
-    /// What there are registers for in one loop over a block.
-    const LOOPS: Loops;
-
-    /// Runs `work` in a function of its own, with all the registers for itself: what the caller holds is in memory meanwhile. For loops
-    /// over a whole block, beside which a call costs nothing.
-    fn apart<W: Work<Self>>(self, work: W) -> W::Output;
+    /// Whether there are registers enough to scan bits and sum in one loop; else two loops over a block that is in cache.
+    const FUSED: bool;
 
     /// The same number in every lane.
     fn splat(self, value: f64) -> Self::F64;
@@ -141,8 +112,8 @@ pub struct ScanReport {
     pub positive: u64,
 }
 
-/// A look at floats, some at a time. They must all be finite; what comes out otherwise is unspecified but harmless.
-pub trait Steps: Copy {
+/// Extremes and counts over floats that are all finite; what it reports otherwise is unspecified but harmless.
+pub trait Scan: Copy {
     /// The bits of one float.
     type Bits: Copy;
     /// Elements per step; divides [`super::BLOCK`].
@@ -154,18 +125,8 @@ pub trait Steps: Copy {
     /// # Safety
     /// `p` must be readable for `STEP` elements; it need not be aligned. At most 65,535 steps may be taken.
     unsafe fn step(&mut self, p: *const Self::Bits);
-}
-
-/// Extremes and counts.
-pub trait Scan: Steps {
     /// The result over all lanes; `decode` gives the value of bits.
     fn report(self, decode: impl Fn(Self::Bits) -> f64) -> ScanReport;
-}
-
-/// The same for half the work, as long as no value is a zero: then signs alone tell the counts.
-pub trait Glance: Steps {
-    /// The result over all lanes, of `n` floats; `None` where a zero may be among them, which takes a [`Scan`].
-    fn seen(self, n: u64, decode: impl Fn(Self::Bits) -> f64) -> Option<ScanReport>;
 }
 
 /// Elements that widen to `f64` lanes: every dtype, exactly, except integers beyond 2^53, which round to nearest.
@@ -203,8 +164,6 @@ pub trait WideFloat: Widen {
     const NEG_INFINITY: Self::Bits;
     /// The scan of a level for this format.
     type Scan<L: Lanes>: Scan<Bits = Self::Bits>;
-    /// The glance of a level for this format.
-    type Glance<L: Lanes>: Glance<Bits = Self::Bits>;
     /// Smallest normal magnitude.
     const MIN_NORMAL: f64;
     /// The value of bits.
@@ -212,7 +171,7 @@ pub trait WideFloat: Widen {
 }
 
 macro_rules! wide_float {
-    ($type:ty, $bits:ty, $infinity:expr, $scan:ident, $glance:ident, $load:ident $(/ $load_round:ident)?, $min_normal:expr, $decode:expr) => {
+    ($type:ty, $bits:ty, $infinity:expr, $scan:ident, $load:ident $(/ $load_round:ident)?, $min_normal:expr, $decode:expr) => {
         impl Widen for $type {
             #[inline(always)]
             unsafe fn widen<L: Lanes>(lanes: L, p: *const Self) -> L::F64 {
@@ -234,7 +193,6 @@ macro_rules! wide_float {
             const INFINITY: $bits = $infinity;
             const NEG_INFINITY: $bits = $infinity | !Self::MAGNITUDE;
             type Scan<L: Lanes> = L::$scan;
-            type Glance<L: Lanes> = L::$glance;
             const MIN_NORMAL: f64 = $min_normal;
 
             #[inline(always)]
@@ -244,11 +202,11 @@ macro_rules! wide_float {
         }
     };
 }
-wide_float!(f32, u32, 0x7f80_0000, ScanF32, GlanceF32, load_f32, f32::MIN_POSITIVE as f64, f32::from_bits);
-wide_float!(f64, u64, 0x7ff0_0000_0000_0000, ScanF64, GlanceF64, load_f64, f64::MIN_POSITIVE, f64::from_bits);
-wide_float!(Bf16, u16, 0x7f80, Scan16, Glance16, load_bf16 / load_bf16_round, f32::MIN_POSITIVE as f64, Bf16);
+wide_float!(f32, u32, 0x7f80_0000, ScanF32, load_f32, f32::MIN_POSITIVE as f64, f32::from_bits);
+wide_float!(f64, u64, 0x7ff0_0000_0000_0000, ScanF64, load_f64, f64::MIN_POSITIVE, f64::from_bits);
+wide_float!(Bf16, u16, 0x7f80, Scan16, load_bf16 / load_bf16_round, f32::MIN_POSITIVE as f64, Bf16);
 // 2^-14, the smallest normal half.
-wide_float!(F16, u16, 0x7c00, Scan16, Glance16, load_f16, 1.0 / 16384.0, F16);
+wide_float!(F16, u16, 0x7c00, Scan16, load_f16, 1.0 / 16384.0, F16);
 
 macro_rules! widen_by_value {
     ($($type:ty),*) => {$(impl Widen for $type {})*};

@@ -4,7 +4,7 @@
 use core::arch::aarch64::*;
 
 use super::array_scan::{ArrayScan16, ArrayScanF32, ArrayScanF64};
-use super::lanes::{LANES, Lanes, Loops, Work};
+use super::lanes::{LANES, Lanes};
 use crate::element::F16;
 
 /// NEON registers; a value proves that the CPU has them.
@@ -37,28 +37,13 @@ fn each(call: impl Fn(usize) -> float64x2_t) -> [float64x2_t; 8] {
     core::array::from_fn(call)
 }
 
-/// [`Lanes::apart`].
-#[target_feature(enable = "neon")]
-#[inline(never)]
-fn apart<W: Work<Neon>>(lanes: Neon, work: W) -> W::Output {
-    work.run(lanes)
-}
-
 impl Lanes for Neon {
     type F64 = [float64x2_t; 8];
     // The array scans compile to NEON min, max, compare and subtract as they stand.
     type ScanF32 = ArrayScanF32;
     type Scan16 = ArrayScan16;
     type ScanF64 = ArrayScanF64;
-    type GlanceF32 = ArrayScanF32;
-    type Glance16 = ArrayScan16;
-    type GlanceF64 = ArrayScanF64;
-    const LOOPS: Loops = Loops::Two;
-
-    #[inline(always)]
-    fn apart<W: Work<Self>>(self, work: W) -> W::Output {
-        intrinsic!(apart(self, work))
-    }
+    const FUSED: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f64) -> Self::F64 {

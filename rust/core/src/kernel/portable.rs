@@ -1,7 +1,7 @@
 //! Owns the lanes that run on any CPU, as plain arrays the compiler may vectorise. Knows no intrinsics.
 
 use super::array_scan::{ArrayScan16, ArrayScanF32, ArrayScanF64};
-use super::lanes::{LANES, Lanes, Loops, Work};
+use super::lanes::{LANES, Lanes};
 use crate::element::F16;
 
 /// Registers of no particular CPU.
@@ -13,15 +13,7 @@ impl Lanes for Portable {
     type ScanF32 = ArrayScanF32;
     type Scan16 = ArrayScan16;
     type ScanF64 = ArrayScanF64;
-    type GlanceF32 = ArrayScanF32;
-    type Glance16 = ArrayScan16;
-    type GlanceF64 = ArrayScanF64;
-    const LOOPS: Loops = Loops::Two;
-
-    #[inline(never)]
-    fn apart<W: Work<Self>>(self, work: W) -> W::Output {
-        work.run(self)
-    }
+    const FUSED: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f64) -> Self::F64 {
