@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -282,3 +283,57 @@ def test_a_dict_of_another_shape_is_refused():
         ts.UnitActivity.from_dict({**state, "kind": "summary"})
     with pytest.raises(ValueError, match="lacks the key: mean"):
         ts.UnitActivity.from_dict({name: value for name, value in state.items() if name != "mean"})
+
+
+def test_units_not_active_of_late():
+    # Unit 0 always, unit 1 in every third update, unit 2 in the first only, unit 3 never, unit 4 only NaN.
+    def rows(update: int) -> np.ndarray:
+        return np.array([[1.0, float(update % 3 == 0), float(update == 0), 0.0, np.nan]])
+
+    u = ts.UnitActivity(1)
+    assert u.inactive_for.tolist() == []
+    assert u.inactive_units(1).tolist() == []
+    last: list[int | None] = [None] * 5
+    for update in range(11):
+        u.update(rows(update))
+        for unit, value in enumerate(rows(update)[0]):
+            if value != 0 and not math.isnan(value):
+                last[unit] = update
+        expected = [update + 1 if at is None else update - at for at in last]
+        assert u.inactive_for.tolist() == expected
+        for wanted in range(1, 14):
+            # Of fewer updates than asked for nothing can be said.
+            found = [unit for unit, updates in enumerate(expected) if updates >= wanted]
+            assert u.inactive_units(wanted).tolist() == found
+    with pytest.raises(ValueError, match="updates must be at least 1, got: 0"):
+        u.inactive_units(0)
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=5), min_size=1, max_size=5), st.integers(1, 8)
+)
+def test_inactive_for_follows_the_order_of_merges(parts: list[list[tuple[bool, bool]]], wanted: int):
+    merged = ts.UnitActivity(1)
+    for part in parts:
+        state = ts.UnitActivity(1)
+        for row in part:
+            state.update(np.array([row], dtype=np.float32))
+        merged = merged + ts.UnitActivity.from_bytes(state.to_bytes())
+    rows = [row for part in parts for row in part]
+    expected = []
+    for unit in range(2 if rows else 0):
+        since = 0
+        for row in reversed(rows):
+            if row[unit]:
+                break
+            since += 1
+        expected.append(since)
+    for state in (merged, pickle.loads(pickle.dumps(merged)), ts.UnitActivity.from_dict(merged.to_dict())):
+        assert state.inactive_for.tolist() == expected
+        assert state.inactive_units(wanted).tolist() == [i for i, since in enumerate(expected) if since >= wanted]
+
+
+def test_units_without_values_are_not_inactive():
+    u = ts.UnitActivity(1).update(np.zeros((0, 3)))
+    assert u.inactive_for.tolist() == [1, 1, 1]
+    assert u.inactive_units(1).tolist() == []

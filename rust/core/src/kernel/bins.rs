@@ -6,7 +6,7 @@ use crate::Dtype;
 use crate::histogram_edges::{Edges, Grid, Method};
 use crate::level::Level;
 
-/// Counters that stay in the first-level cache allow eight copies; beyond that two have to do.
+/// Counters that stay in the first-level cache allow eight copies; beyond that four have to do.
 pub(super) const MANY_COPIES_SLOTS: usize = 1024;
 
 /// Values after which a bigger table of counters, which counts faster, is worth clearing and adding up.
@@ -92,7 +92,7 @@ impl<'a> RankCounter<'a> {
     /// All zero.
     pub fn new(edges: &'a Edges, ahead: usize) -> Self {
         let slots = edges.values().len() + 1;
-        let copies = if slots <= MANY_COPIES_SLOTS { 8 } else { 2 };
+        let copies = if slots <= MANY_COPIES_SLOTS { 8 } else { 4 };
         Self {
             edges,
             table: vec![0; slots * copies],
@@ -118,7 +118,7 @@ impl<'a> RankCounter<'a> {
         if self.copies == 8 {
             level.run(BlockKernel::<W, 8> { p, len, method, counter: self });
         } else {
-            level.run(BlockKernel::<W, 2> { p, len, method, counter: self });
+            level.run(BlockKernel::<W, 4> { p, len, method, counter: self });
         }
         if self.pending > FLUSH {
             self.flush();

@@ -17,7 +17,10 @@ const COPIES: usize = 4;
 const MANY_COPIES_BINS: usize = 1 << 17;
 
 /// Values below which clearing and adding up the copies takes longer than counting.
-const FEW_VALUES: usize = 4096;
+const MANY_VALUES: u64 = 1 << 16;
+
+/// Slots beyond the bins for what is counted apart: one for each lane and sign, so that zeros do not wait for each other.
+const APART: usize = 2 * LANES;
 
 /// Octaves added below what a growing table needs, since data often creeps towards zero.
 const SPARE_OCTAVES: u32 = 4;
@@ -32,10 +35,12 @@ pub struct LogCounter {
     first: u32,
     /// Octaves in the table.
     octaves: u32,
-    /// Positive bins, negative bins, and [`LANES`] slots for what is counted apart; each `copies` times.
+    /// Bins by magnitude, the negative one after the positive one, and [`APART`] slots; each `copies` times.
     table: Vec<u32>,
     copies: usize,
     pending: u64,
+    /// Values since the beginning.
+    seen: u64,
     /// Bytes to read ahead.
     ahead: usize,
     counts: LogCounts,
@@ -50,9 +55,10 @@ impl LogCounter {
             precision: u32::from(precision),
             first: 0,
             octaves: 0,
-            table: vec![0; LANES],
+            table: vec![0; APART],
             copies: 1,
             pending: 0,
+            seen: 0,
             ahead,
             counts: LogCounts::new(precision),
             specials: Specials::default(),
@@ -65,7 +71,11 @@ impl LogCounter {
     /// `p` must be readable for `len` elements; it need not be aligned.
     pub unsafe fn block<W: Wide>(&mut self, level: Level, p: *const W, len: usize) {
         if self.octaves == 0 {
-            self.cover::<W>(level.run(RangeKernel { p, len, window: Window::EMPTY }), len);
+            self.cover::<W>(level.run(RangeKernel { p, len, window: Window::EMPTY }));
+        }
+        if self.copies == 1 && self.seen >= MANY_VALUES && self.bins() <= MANY_COPIES_BINS {
+            self.flush();
+            self.clear();
         }
         let apart = if self.copies == COPIES {
             level.run(CountKernel::<W, COPIES> { p, len, counter: self })
@@ -73,11 +83,12 @@ impl LogCounter {
             level.run(CountKernel::<W, 1> { p, len, counter: self })
         };
         self.pending += len as u64;
+        self.seen += len as u64;
         self.counts.zeros += u64::from(apart.zeros);
         if apart.all > apart.zeros {
             let window = self.window::<W>();
             level.run(RestKernel { p, len, window, counter: self });
-            self.cover::<W>(level.run(RangeKernel { p, len, window }), len);
+            self.cover::<W>(level.run(RangeKernel { p, len, window }));
         }
         if self.pending > FLUSH {
             self.flush();
@@ -97,8 +108,8 @@ impl LogCounter {
         }
     }
 
-    /// Makes the table hold a range of magnitudes found in a block of `len` values.
-    fn cover<W: Wide>(&mut self, range: Option<(W, W)>, len: usize) {
+    /// Makes the table hold a range of magnitudes found in a block.
+    fn cover<W: Wide>(&mut self, range: Option<(W, W)>) {
         let Some((smallest, largest)) = range else { return };
         let octave = |magnitude: u64| ((magnitude >> W::MANTISSA) as i64 + i64::from(W::OCTAVE_BIAS)) as u32;
         let (low, high) = (octave(smallest.magnitude()), octave(largest.magnitude()));
@@ -113,10 +124,19 @@ impl LogCounter {
             self.octaves = end.max(high + 1) - first;
             self.first = first;
         }
-        let bins = (2 * self.octaves as usize) << self.precision;
-        self.copies = if bins <= MANY_COPIES_BINS && len >= FEW_VALUES { COPIES } else { 1 };
+        self.clear();
+    }
+
+    fn bins(&self) -> usize {
+        (2 * self.octaves as usize) << self.precision
+    }
+
+    /// An empty table for the octaves, with as many copies as pay.
+    fn clear(&mut self) {
+        let bins = self.bins();
+        self.copies = if bins <= MANY_COPIES_BINS && self.seen >= MANY_VALUES { COPIES } else { 1 };
         self.table.clear();
-        self.table.resize((bins + LANES) * self.copies, 0);
+        self.table.resize((bins + APART) * self.copies, 0);
     }
 
     /// Which values the table holds.
@@ -134,7 +154,7 @@ impl LogCounter {
         }
         let half = (self.octaves as usize) << self.precision;
         let table = &self.table;
-        let place = |negative: bool, i: usize| if negative { half + i } else { i };
+        let place = |negative: bool, i: usize| 2 * i + usize::from(negative);
         if self.copies == COPIES {
             let (table, _) = table.as_chunks::<COPIES>();
             let sum = |copies: &[u32; COPIES]| copies.iter().map(|&n| u64::from(n)).sum();
@@ -152,7 +172,8 @@ impl LogCounter {
         self.flush();
         let mine = LogCounts::new(self.counts.precision());
         counts.take_in(core::mem::replace(&mut self.counts, mine));
-        (self.first, self.octaves) = (0, 0);
+        (self.first, self.octaves, self.seen) = (0, 0, 0);
+        self.clear();
     }
 }
 
@@ -223,25 +244,20 @@ impl<W: Wide, const COPIES: usize> Kernel for CountKernel<'_, W, COPIES> {
         let half = window.half;
         let table = self.counter.table.as_mut_slice();
         let slot = |lane: usize, x: W| {
-            let place = window.place(x);
-            let bin = place.wrapping_add(if x.is_negative() { half } else { 0 });
-            let slot = if place < half { bin } else { 2 * half + lane as u32 };
-            slot * COPIES as u32
+            let place = window.place(x).min(half + lane as u32);
+            (2 * place + u32::from(x.is_negative())) * COPIES as u32
         };
         let mut increment = |slot: u32, copy: usize, times: u32| {
-            // SAFETY: a slot is below `2 * half + LANES`, and the table has `COPIES` counters for each.
+            // SAFETY: a slot is below `2 * half + APART`, and the table has `COPIES` counters for each.
             unsafe { *table.get_unchecked_mut(slot as usize + copy % COPIES) += times };
         };
-        let mut apart = Apart { zeros: 0, all: 0 };
         let whole = self.len - self.len % GROUP;
         let mut start = 0;
         while start < whole {
             prefetch_group(self.p.wrapping_add(start), ahead);
             let mut room = Room::<GROUP>::uninit();
             let slots: *mut u32 = room.as_mut_ptr().cast();
-            let (mut zero, mut outside) = (0_u32, 0_u32);
-            let mut different = 0;
-            let mut first = 0;
+            let (mut first, mut different) = (0, 0);
             for i in 0..GROUP {
                 // SAFETY: `LogCounter::block` vouches for `len` elements.
                 let x = unsafe { self.p.add(start + i).read_unaligned() };
@@ -250,11 +266,7 @@ impl<W: Wide, const COPIES: usize> Kernel for CountKernel<'_, W, COPIES> {
                 different |= s ^ first;
                 // SAFETY: inside the room.
                 unsafe { slots.add(i).write(s) };
-                zero += u32::from(x == W::ZERO);
-                outside += u32::from(window.place(x) >= half);
             }
-            apart.zeros += zero;
-            apart.all += outside;
             start += GROUP;
             if different == 0 {
                 // Equal values would wait for each other, copies or not.
@@ -273,10 +285,20 @@ impl<W: Wide, const COPIES: usize> Kernel for CountKernel<'_, W, COPIES> {
             // SAFETY: as above.
             let x = unsafe { self.p.add(i).read_unaligned() };
             increment(slot(i % LANES, x), i, 1);
-            apart.zeros += u32::from(x == W::ZERO);
-            apart.all += u32::from(window.place(x) >= half);
         }
-        apart
+        let mut all = 0;
+        for count in table.iter_mut().skip(2 * half as usize * COPIES) {
+            all += *count;
+            *count = 0;
+        }
+        let mut zeros = 0;
+        if all > 0 {
+            for i in 0..self.len {
+                // SAFETY: as above.
+                zeros += u32::from(unsafe { self.p.add(i).read_unaligned() } == W::ZERO);
+            }
+        }
+        Apart { zeros, all }
     }
 }
 
