@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -118,14 +118,32 @@ class Duckdb(Peer):
 
 class BoostHistogram(Peer):
     name, package, work = "boost-histogram", "boost-histogram", "histogram"
+    # 0 takes as many as the machine has.
+    threads: ClassVar[int] = 0
 
     def prepare(self, case: Case, array: np.ndarray) -> Callable[[], Any]:
         import boost_histogram as bh
 
         require(case, "float32", "float64", "int8")
         axis = bh.axis.Regular(BINS, LOW, HIGH)
-        # `threads=0` takes as many as the machine has.
-        return lambda: bh.Histogram(axis, storage=bh.storage.Int64()).fill(array, threads=0)
+        return lambda: bh.Histogram(axis, storage=bh.storage.Int64()).fill(array, threads=self.threads)
 
     def answer(self, result: Any) -> dict[str, Any]:
         return {"values": [int(n) for n in result.view()]}
+
+
+class BoostHistogramOneThread(BoostHistogram):
+    name, threads = "boost-histogram, 1 thread", 1
+
+
+class FastHistogram(Peer):
+    name, package, work = "fast-histogram", "fast-histogram", "histogram"
+
+    def prepare(self, case: Case, array: np.ndarray) -> Callable[[], Any]:
+        from fast_histogram import histogram1d
+
+        require(case, "float32", "float64", "int8")
+        return lambda: histogram1d(array, bins=BINS, range=(LOW, HIGH))
+
+    def answer(self, result: Any) -> dict[str, Any]:
+        return {"values": [int(n) for n in result]}

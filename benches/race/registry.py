@@ -25,7 +25,11 @@ PEERS: tuple[type[Peer], ...] = (
     other_peers.Numkong,
     adapter.TensorstatsHistogram,
     other_peers.BoostHistogram,
+    other_peers.BoostHistogramOneThread,
+    other_peers.FastHistogram,
+    numba_peer.NumbaHistogram,
     torch_peers.TorchHistc,
+    torch_peers.TorchHistogram,
     adapter.NumpyHistogram,
 )
 

@@ -127,3 +127,18 @@ class TorchHistc(Peer):
 
     def answer(self, result: Any) -> dict[str, Any]:
         return {"values": [int(n) for n in result.tolist()]}
+
+
+class TorchHistogram(Peer):
+    name, package, work = "torch.histogram", "torch", "histogram"
+
+    def prepare(self, case: Case, array: np.ndarray) -> Callable[[], Any]:
+        import torch
+
+        if case.dtype not in ("float32", "float64"):
+            raise UnsupportedError(f"no {case.dtype}")
+        x = torch_tensor(array)
+        return lambda: torch.histogram(x, BINS, range=(LOW, HIGH))
+
+    def answer(self, result: Any) -> dict[str, Any]:
+        return {"values": [int(n) for n in result.hist.tolist()]}

@@ -113,10 +113,18 @@ impl LogCounts {
         true
     }
 
-    /// Adds `len` counts of whole octaves from `first` on; `count` gives them by sign (negative first) and place.
-    pub fn add_octaves(&mut self, first: u32, len: usize, count: impl Fn(bool, usize) -> u64) {
-        self.negative.add_octaves(first, len, |i| count(true, i), self.precision);
-        self.positive.add_octaves(first, len, |i| count(false, i), self.precision);
+    /// Adds the counts of `octaves` from `first` on: of each magnitude the positive and the negative one.
+    pub fn add_octaves(&mut self, first: u32, octaves: u32, counts: impl Iterator<Item = [u64; 2]> + Clone) {
+        for (sign, side) in [&mut self.positive, &mut self.negative].into_iter().enumerate() {
+            if counts.clone().fold(0, |any, pair| any | pair[sign]) == 0 {
+                continue;
+            }
+            side.cover(first, first + octaves, self.precision);
+            let skipped = ((first - side.first) as usize) << self.precision;
+            for (total, pair) in side.counts.iter_mut().skip(skipped).zip(counts.clone()) {
+                *total = total.wrapping_add(pair[sign]);
+            }
+        }
     }
 
     /// Adds counts of the same precision.

@@ -82,6 +82,8 @@ pub struct RankCounter<'a> {
     pub(super) ranks: Vec<u64>,
     /// Counters of what takes the place of ranks after many values.
     pub(super) faster: Faster,
+    /// Blocks before pairs are tried again.
+    pub(super) pause: u32,
     /// Bytes to read ahead.
     pub(super) ahead: usize,
     /// NaN and infinities.
@@ -100,6 +102,7 @@ impl<'a> RankCounter<'a> {
             pending: 0,
             ranks: vec![0; slots],
             faster: Faster::None,
+            pause: 0,
             ahead,
             specials: Specials::default(),
         }

@@ -20,6 +20,9 @@ struct Apart {
     nonfinite: u32,
 }
 
+/// Blocks that are counted by ranks alone after one in which pairs were often in doubt: the next ones likely are like it.
+const PAUSE: u32 = 32;
+
 /// One block, counted into the table.
 pub(super) struct BlockKernel<'c, 'a, W, const COPIES: usize> {
     pub(super) p: *const W,
@@ -48,12 +51,21 @@ impl<W: Wide, const COPIES: usize> Kernel for BlockKernel<'_, '_, W, COPIES> {
                 }
                 Groups::all(len)
             }
-            Faster::Pairs(table) if single => match edges.narrow() {
-                // SAFETY: as above; `f32` is what `W` is.
-                Some(narrow) => unsafe { count_pairs(p.cast(), len, narrow, last + 1, table, ahead) },
+            Faster::Pairs(table) if single && counter.pause == 0 => match edges.narrow() {
+                Some(narrow) => {
+                    // SAFETY: as above; `f32` is what `W` is.
+                    let doubted = unsafe { count_pairs(p.cast(), len, narrow, last + 1, table, ahead) };
+                    if doubted.starts().len() > len / GROUP / 4 {
+                        counter.pause = PAUSE;
+                    }
+                    doubted
+                }
                 None => Groups::all(len),
             },
-            _ => Groups::all(len),
+            _ => {
+                counter.pause = counter.pause.saturating_sub(1);
+                Groups::all(len)
+            }
         };
         if groups.starts().is_empty() {
             return;

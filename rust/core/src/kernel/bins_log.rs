@@ -152,16 +152,16 @@ impl LogCounter {
         if self.pending == 0 {
             return;
         }
-        let half = (self.octaves as usize) << self.precision;
-        let table = &self.table;
-        let place = |negative: bool, i: usize| 2 * i + usize::from(negative);
+        // What lies beyond the bins is dropped: it was counted apart.
+        let table = &self.table[..self.bins() * self.copies];
         if self.copies == COPIES {
-            let (table, _) = table.as_chunks::<COPIES>();
-            let sum = |copies: &[u32; COPIES]| copies.iter().map(|&n| u64::from(n)).sum();
-            self.counts.add_octaves(self.first, half, |sign, i| table.get(place(sign, i)).map_or(0, sum));
+            let (pairs, _) = table.as_chunks::<{ 2 * COPIES }>();
+            let sum = |copies: &[u32]| copies.iter().map(|&n| u64::from(n)).sum();
+            let sums = pairs.iter().map(|pair| [sum(&pair[..COPIES]), sum(&pair[COPIES..])]);
+            self.counts.add_octaves(self.first, self.octaves, sums);
         } else {
-            let count = |sign, i| table.get(place(sign, i)).map_or(0, |&n| u64::from(n));
-            self.counts.add_octaves(self.first, half, count);
+            let (pairs, _) = table.as_chunks::<2>();
+            self.counts.add_octaves(self.first, self.octaves, pairs.iter().map(|pair| pair.map(u64::from)));
         }
         self.table.fill(0);
         self.pending = 0;
@@ -315,10 +315,17 @@ impl<W: Wide> Kernel for RestKernel<'_, W> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, _lanes: L) {
-        for i in 0..self.len {
-            // SAFETY: `LogCounter::block` vouches for `len` elements.
-            let x = unsafe { self.p.add(i).read_unaligned() };
-            if self.window.place(x) >= self.window.half && x != W::ZERO {
+        // They are set aside without a branch first: which values they are cannot be predicted.
+        let mut aside = [W::ZERO; GROUP];
+        for start in (0..self.len).step_by(GROUP) {
+            let mut count = 0;
+            for i in start..self.len.min(start + GROUP) {
+                // SAFETY: `LogCounter::block` vouches for `len` elements.
+                let x = unsafe { self.p.add(i).read_unaligned() };
+                aside[count % GROUP] = x;
+                count += usize::from((self.window.place(x) >= self.window.half) & (x != W::ZERO));
+            }
+            for x in &aside[..count] {
                 self.counter.add(x.to_f64(), 1);
             }
         }
