@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tensorstats.rules import limits
+from tensorstats.torch.compiled import clean_name
 
 __all__ = ["ModuleChoice", "activation_kind", "choose_modules", "module_layout", "saturation_bounds", "unit_dimension"]
 
@@ -70,7 +71,10 @@ def choose_modules(model: nn.Module, modules: ModuleChoice) -> dict[str, nn.Modu
     keep = _predicate(modules)
     chosen: dict[str, nn.Module] = {}
     closed: tuple[str, ...] = ()
-    for name, module in model.named_modules():
+    for path, module in model.named_modules():
+        if "_orig_mod" in module._modules:
+            continue  # the wrapper of torch.compile; what it wraps follows
+        name = clean_name(path)
         if modules is None and name.startswith(closed) and closed:
             continue
         if keep(name, module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tensorstats.rules import Finding, Judge, Rule, StepView
+from tensorstats.torch.compiled import CompileStart, GraphHooks, clean_name, compiled_regions, is_tracing
 from tensorstats.torch.guard import Guard
 from tensorstats.torch.modules import ModuleChoice, choose_modules
 from tensorstats.torch.reading import Reading
@@ -22,6 +23,12 @@ from tensorstats.torch.schedule import Schedule
 from tensorstats.torch.states import Backend, Statistics, finished
 
 __all__ = ["Monitor"]
+
+_TOO_LATE = (
+    "{}, although its parameters got gradients: it was compiled before it was watched. Call ts.watch(model, ...) first "
+    "and run the compiled model after that; in a running program torch.compiler.reset() makes it compile again, with "
+    "the watcher in it"
+)
 
 
 class Monitor(Reading):
@@ -66,6 +73,9 @@ class Monitor(Reading):
         self._parameters = ParameterRecorder(statistics, guard, signals, histograms=histograms)
         self._reset = ResetWatch(guard)
         self._device_losses: list[tuple[int, torch.Tensor]] = []
+        self._graph = GraphHooks(self, gradients=False)
+        self._compile_start = CompileStart(self._compilation_begins)
+        self._stays_attached = False
         self._recording = False
         self._call_open = False  # without an optimizer: a step has begun
         self._previous: int | None = None
@@ -104,15 +114,23 @@ class Monitor(Reading):
                 returned = hook(f"the output of {name}", self._output_hook(name))
                 self._temporary.append(module.register_forward_hook(returned, with_kwargs=True))
 
+    def _compilation_begins(self) -> None:
+        """Something is compiled: hooks must be there when it is traced, and stay, for compiled code guards on them."""
+        if not self._closed and not self._stays_attached:
+            self._stays_attached = True
+            if not self._temporary:
+                self._attach_temporary()
+
     def _detach_temporary(self) -> None:
         for handle in self._temporary:
             handle.remove()
         self._temporary.clear()
-        self._reset.disarm()
 
     def _output_hook(self, name: str) -> Callable[..., None]:
         def returned(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object) -> None:
-            if self._listens():
+            if is_tracing():
+                self._graph.output(name, output)
+            elif self._listens():
                 self._outputs.record(name, module, arguments, keywords, output)
 
         return returned
@@ -128,7 +146,7 @@ class Monitor(Reading):
 
     def _listens(self) -> bool:
         """Whether a forward pass counts now: training mode, no trace, no recomputation by activation checkpointing."""
-        if not self._recording or not self._model.training or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if not self._recording or not self._model.training or torch.jit.is_tracing():
             return False
         # Inside a backward pass every autograd task has an id; a module called there is being recomputed.
         return torch._C._current_graph_task_id() == -1
@@ -139,7 +157,7 @@ class Monitor(Reading):
         if not self._all_parameters:
             chosen = {id(parameter) for module in self._modules.values() for parameter in module.parameters()}
         return {
-            name: parameter
+            clean_name(name): parameter
             for name, parameter in self._model.named_parameters()
             if (chosen is None or id(parameter) in chosen) and not nn.parameter.is_lazy(parameter)
         }
@@ -149,8 +167,11 @@ class Monitor(Reading):
     def _begin_step(self) -> None:
         """Decide whether the step that starts now is recorded."""
         self._recording = self.schedule.selects(self.step) and not self._closed
+        self._compile_start.register()
         if not self._recording:
-            self._detach_temporary()
+            self._reset.disarm()
+            if not self._stays_attached:
+                self._detach_temporary()
             return
         self._outputs.begin()
         self._parameters.begin(self._watched_parameters())
@@ -162,19 +183,53 @@ class Monitor(Reading):
             self._reset.arm(parameter for group in self._optimizer.param_groups for parameter in group["params"])
 
     def _called(self, _module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        if self._listens():
+        if is_tracing():
+            self._graph.begin(arguments, keywords)
+        elif self._listens():
             self._outputs.forward_begins(arguments, keywords)
 
     def _called_without_optimizer(
         self, _module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> None:
-        if not self._model.training or torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:
+        if is_tracing():
+            self._graph.begin(arguments, keywords)
+            return
+        if not self._model.training or torch._C._current_graph_task_id() != -1:
             return
         self._end_open_call()
         self._call_open = True
         self._begin_step()
         if self._listens():
             self._outputs.forward_begins(arguments, keywords)
+
+    # --- what compiled code reports -----------------------------------------------------------------------------------
+
+    @property
+    def listens_in_graphs(self) -> bool:
+        """Whether ops in compiled code have anything to do."""
+        return self._recording and self._model.training
+
+    def graph_begins(self, inputs: Mapping[str, torch.Tensor]) -> None:
+        """A compiled model is called."""
+        named = {int(name) if name.isdecimal() else name: tensor for name, tensor in inputs.items()}
+        try:
+            if self._optimizer is None:
+                self._called_without_optimizer(self._model, (), {})
+            if self._listens():
+                self._outputs.forward_begins_with(named)
+        except Exception as error:
+            self._guard.report("the call of the model", error)
+
+    def graph_output(self, name: str, place: str, tensor: torch.Tensor) -> None:
+        """A module inside compiled code has returned."""
+        try:
+            if self._listens():
+                self._outputs.record_tensor(name, self._modules[name], place, tensor)
+        except Exception as error:
+            self._guard.report(f"the output of {name}", error)
+
+    def graph_gradient(self, name: str, place: str, tensor: torch.Tensor) -> None:
+        """The gradient with respect to such an output."""
 
     # --- the end of a step --------------------------------------------------------------------------------------------
 
@@ -220,11 +275,7 @@ class Monitor(Reading):
         for step, loss in losses:
             self._judge.losses.log(step, float(loss))
         view = self._view()
-        if "outputs" in self._signals and not self._outputs.ran and any(p.has_gradient for p in view.parameters):
-            message = (
-                "no watched module was seen to run in a recorded step; torch.compile runs modules without these hooks"
-            )
-            self._guard.note("outputs", message)
+        self._note_what_compiled_code_hides(view)
         self._keep(view)
         self._previous = self.step
         for finding in self._judge.judge(view):
@@ -233,6 +284,21 @@ class Monitor(Reading):
                     self._on_finding(finding)
                 except Exception as error:
                     self._guard.report("on_finding", error)
+
+    def _note_what_compiled_code_hides(self, view: StepView) -> None:
+        """Code compiled before the hooks were attached runs without them; gradients tell that it ran."""
+        if "outputs" not in self._signals:
+            return
+        moved = [parameter.module for parameter in view.parameters if parameter.has_gradient]
+        if moved and not self._outputs.ran:
+            self._guard.note("outputs", _TOO_LATE.format("no watched module was seen to run in a recorded step"))
+            return
+        for region in compiled_regions(self._model):
+            inside = (region + ".") if region else ""
+            watched = [name for name in self._modules if name == region or name.startswith(inside)]
+            hidden = watched and not any(name in self._outputs.modules_in_order() for name in watched)
+            if hidden and any(name == region or name.startswith(inside) for name in moved):
+                self._guard.note(f"outputs of {region}", _TOO_LATE.format(f"no module in {region} was seen to run"))
 
     def _view(self) -> StepView:
         """The step as the rules see it."""
@@ -313,6 +379,8 @@ class Monitor(Reading):
         for handle in self._permanent:
             handle.remove()
         self._permanent.clear()
+        self._compile_start.remove()
+        self._reset.disarm()
         self._detach_temporary()
         self._parameters.forget()
         self._outputs.begin()

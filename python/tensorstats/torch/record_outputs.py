@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +28,12 @@ __all__ = ["OutputRecorder", "OutputStep"]
 MAX_CALLS = 16
 
 _NAN = float("nan")
+
+# Where the module's own input cannot be looked at: on a device, whose tensors are gone by then, and in compiled code.
+_UNSEEN_INPUT = (
+    "Produced here, or by an operation right before it: the model's input and every watched module before it were "
+    "finite."
+)
 
 
 @dataclass(slots=True)
@@ -113,11 +119,14 @@ class OutputRecorder:
 
     def forward_begins(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         """The model is called: calls are counted anew, its inputs remembered weakly in case something goes wrong."""
+        self.forward_begins_with({**dict(enumerate(arguments)), **keywords})
+
+    def forward_begins_with(self, given: Mapping[int | str, Any]) -> None:
+        """The same with arguments by position or keyword."""
         self._calls.clear()
         self._inputs.clear()
         self._layout = None
-        given: list[tuple[int | str, Any]] = [*enumerate(arguments), *keywords.items()]
-        for key, value in given:
+        for key, value in given.items():
             for path, tensor in tensors_in(value):
                 self._inputs.append((key, path, weakref.ref(tensor)))
                 if tensor.is_floating_point() and is_countable(tensor) and not self._statistics.uses_core(tensor):
@@ -141,8 +150,20 @@ class OutputRecorder:
             path = (f"{name}#{call}" if call else name) + place
             self._count(path, name, module, call, tensor, (arguments, keywords))
 
+    def record_tensor(self, name: str, module: nn.Module, place: str, tensor: torch.Tensor) -> None:
+        """One tensor of a module's output, reported by compiled code, which does not show what went into the module."""
+        self.ran = True
+        key = f"{name} {place}"
+        call = min(self._calls.get(key, 0), MAX_CALLS - 1)
+        self._calls[key] = call + 1
+        self._layout = module_layout(module) or self._layout
+        if not is_countable(tensor):
+            self._guard.note(f"output of {name}", f"a {_describe(tensor)} tensor is not counted")
+            return
+        self._count((f"{name}#{call}" if call else name) + place, name, module, call, tensor, None)
+
     def _count(
-        self, path: str, name: str, module: nn.Module, call: int, tensor: torch.Tensor, inputs: tuple[Any, Any]
+        self, path: str, name: str, module: nn.Module, call: int, tensor: torch.Tensor, inputs: tuple[Any, Any] | None
     ) -> None:
         step = self.outputs.get(path)
         if step is None:
@@ -202,7 +223,7 @@ class OutputRecorder:
             entry.target(state, first)
 
     def _name_offender(
-        self, step: OutputStep, module: nn.Module, tensor: torch.Tensor, inputs: tuple[Any, Any]
+        self, step: OutputStep, module: nn.Module, tensor: torch.Tensor, inputs: tuple[Any, Any] | None
     ) -> None:
         """Trace the first non-finite output of the step to the model's or the module's input, its weights or itself."""
         found = first_nonfinite(tensor)
@@ -220,9 +241,8 @@ class OutputRecorder:
                 self.offender = Offender(where, "input", count, source.numel(), index, value, origin)
                 return
         count, index, value = found
-        self.offender = Offender(
-            step.name, "output", count, tensor.numel(), index, value, _origin(module, inputs), call=step.call
-        )
+        origin = _UNSEEN_INPUT if inputs is None else _origin(module, inputs)
+        self.offender = Offender(step.name, "output", count, tensor.numel(), index, value, origin, call=step.call)
 
     def _input_checker(self, key: int | str, path: str, shape: tuple[int, ...]) -> Callable[[Any, int | None], None]:
         def check(summary: Summary, first: int | None) -> None:
@@ -236,11 +256,7 @@ class OutputRecorder:
         def merge(summary: Summary, first: int | None) -> None:
             step.summary.merge(summary)
             if self.offender is None and summary.nonfinite_count:
-                origin = (
-                    "Produced here, or by an operation right before it: the model's input and every watched module "
-                    "before it were finite."
-                )
-                offender = _offender_from(summary, first, shape, step.name, "output", origin)
+                offender = _offender_from(summary, first, shape, step.name, "output", _UNSEEN_INPUT)
                 self.offender = replace(offender, call=step.call)
 
         return merge
