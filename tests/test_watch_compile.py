@@ -262,7 +262,7 @@ def test_a_region_compiled_and_run_before_it_is_watched_is_named() -> None:
 # --- optimizers and checkpoints ---------------------------------------------------------------------------------------
 
 
-def test_a_compiled_optimizer_step_is_watched_or_says_so() -> None:
+def test_a_compiled_optimizer_step_is_watched() -> None:
     def totals(compile_it: bool) -> Any:
         model = build()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -37,6 +37,9 @@ class Observer(Protocol):
     def graph_gradient(self, name: str, place: str, tensor: torch.Tensor) -> None:
         """The gradient with respect to such an output."""
 
+    def graph_step(self, *, after: bool) -> None:
+        """A compiled optimizer is about to step, or has."""
+
 
 _OBSERVERS: weakref.WeakValueDictionary[int, Observer] = weakref.WeakValueDictionary()
 _NUMBERS = itertools.count()
@@ -71,10 +74,17 @@ def _begin(inputs: list[torch.Tensor], _order: torch.Tensor, watch: int, names: 
         observer.graph_begins(dict(zip(names, inputs, strict=True)))
 
 
+def _step(_parameters: list[torch.Tensor], _order: torch.Tensor, watch: int, after: bool) -> None:
+    observer = _OBSERVERS.get(watch)
+    if observer is not None:
+        observer.graph_step(after=after)
+
+
 _observe_op = _define(
     "observe", "(Tensor x, Tensor(a!) order, int watch, str name, str place, bool gradient)", _observe
 )
 _begin_op = _define("begin", "(Tensor[] inputs, Tensor(a!) order, int watch, str[] names)", _begin)
+_step_op = _define("step", "(Tensor[] parameters, Tensor(a!) order, int watch, bool after)", _step)
 
 
 def is_tracing() -> bool:
@@ -112,6 +122,15 @@ class GraphHooks:
                 names.append(key)
                 tensors.append(value)
         _begin_op(tensors, self._order, self._watch, names)
+
+    def step(self, groups: list[dict[str, Any]], *, after: bool) -> None:
+        """Leave an op in the graph of an optimizer's step."""
+        parameters: list[torch.Tensor] = []
+        if not after:
+            # They are given so that the op runs while they hold what they held before.
+            for group in groups:
+                parameters.extend(group["params"])
+        _step_op(parameters, self._order, self._watch, after)
 
     def _walk(self, name: str, place: str, value: Any, depth: int) -> None:
         """As `tensors_in` walks, in terms that Dynamo can trace."""

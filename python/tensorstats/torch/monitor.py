@@ -76,6 +76,7 @@ class Monitor(Reading):
         self._graph = GraphHooks(self, gradients=False)
         self._compile_start = CompileStart(self._compilation_begins)
         self._stays_attached = False
+        self._compiled_step_open = False
         self._recording = False
         self._call_open = False  # without an optimizer: a step has begun
         self._previous: int | None = None
@@ -97,6 +98,8 @@ class Monitor(Reading):
         else:
             called = hook("the call of the model", self._called_without_optimizer)
             self._permanent = [self._model.register_forward_pre_hook(called, with_kwargs=True)]
+            # The first call may be compiled, and Dynamo, not loaded yet, cannot say so beforehand.
+            self._attach_temporary()
 
     def _attach_temporary(self) -> None:
         """Hooks that exist only while a step is recorded."""
@@ -185,7 +188,9 @@ class Monitor(Reading):
     def _called(self, _module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         if is_tracing():
             self._graph.begin(arguments, keywords)
-        elif self._listens():
+            return
+        self._end_compiled_step()
+        if self._listens():
             self._outputs.forward_begins(arguments, keywords)
 
     def _called_without_optimizer(
@@ -211,6 +216,8 @@ class Monitor(Reading):
 
     def graph_begins(self, inputs: Mapping[str, torch.Tensor]) -> None:
         """A compiled model is called."""
+        self._stays_attached = True
+        self._end_compiled_step()
         named = {int(name) if name.isdecimal() else name: tensor for name, tensor in inputs.items()}
         try:
             if self._optimizer is None:
@@ -231,9 +238,33 @@ class Monitor(Reading):
     def graph_gradient(self, name: str, place: str, tensor: torch.Tensor) -> None:
         """The gradient with respect to such an output."""
 
+    def graph_step(self, *, after: bool) -> None:
+        """A compiled optimizer is about to step, or has."""
+        assert self._optimizer is not None
+        self._stays_attached = True
+        try:
+            self._end_compiled_step()
+            if after:
+                # Compiled code may write the new parameters after this: they are read when the next thing happens.
+                self._compiled_step_open = True
+            else:
+                self._before_optimizer_step(self._optimizer, (), {})
+        except Exception as error:
+            self._guard.report("the optimizer's step", error)
+
+    def _end_compiled_step(self) -> None:
+        if self._compiled_step_open:
+            self._compiled_step_open = False
+            assert self._optimizer is not None
+            self._after_optimizer_step(self._optimizer, (), {})
+
     # --- the end of a step --------------------------------------------------------------------------------------------
 
     def _before_optimizer_step(self, optimizer: torch.optim.Optimizer, arguments: Any, keywords: Any) -> None:
+        if is_tracing():
+            self._graph.step(optimizer.param_groups, after=False)
+            return
+        self._end_compiled_step()
         if not self._recording or _skipped_inside(optimizer):
             return
         if not _has_closure(arguments, keywords):
@@ -241,6 +272,9 @@ class Monitor(Reading):
         self._parameters.snapshot(self._rates())
 
     def _after_optimizer_step(self, optimizer: torch.optim.Optimizer, arguments: Any, keywords: Any) -> None:
+        if is_tracing():
+            self._graph.step(optimizer.param_groups, after=True)
+            return
         if _skipped_inside(optimizer):
             return  # nothing was updated: the step goes on
         if self._recording:
@@ -373,6 +407,7 @@ class Monitor(Reading):
         """Remove every hook; what was recorded stays readable. Closing twice is allowed."""
         if self._closed:
             return
+        self._end_compiled_step()
         self._end_open_call()
         self._closed = True
         self._recording = False
