@@ -30,6 +30,11 @@ def fresh_dynamo() -> Iterator[None]:
     torch._dynamo.reset()
 
 
+def one_step(called: Any, optimizer: Any) -> None:
+    called(torch.ones(2, 6)).sum().backward()
+    optimizer.step()
+
+
 def build() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Sequential(nn.Linear(8, 8), nn.Tanh()), nn.Linear(8, 3))
@@ -236,8 +241,7 @@ def test_a_model_compiled_and_run_before_it_is_watched_says_what_to_do() -> None
     called(torch.ones(2, 6)).sum().backward()
     with ts.watch(model, optimizer) as monitor:
         with pytest.warns(ts.torch.WatchWarning, match=r"Call ts\.watch\(model, \.\.\.\) first"):
-            called(torch.ones(2, 6)).sum().backward()
-            optimizer.step()
+            one_step(called, optimizer)
         assert "it was compiled before it was watched" in monitor.errors[0]
         assert monitor.names("outputs") == []
         assert monitor.names("gradients")  # read by the optimizer's step, which is not compiled
@@ -252,10 +256,10 @@ def test_a_region_compiled_and_run_before_it_is_watched_is_named() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     model[2].compile(backend="aot_eager")
     model(torch.ones(2, 6)).sum().backward()
-    with ts.watch(model, optimizer) as monitor:
-        with pytest.warns(ts.torch.WatchWarning, match="no module in 2 was seen to run"):
-            model(torch.ones(2, 6)).sum().backward()
-            optimizer.step()
+    monitor = ts.watch(model, optimizer)
+    with pytest.warns(ts.torch.WatchWarning, match="no module in 2 was seen to run"):
+        one_step(model, optimizer)
+    monitor.close()
     assert monitor.names("outputs") == ["0", "1", "3"]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tensorstats._core import Histogram
+from tensorstats.torch import device_fixed
 from tensorstats.torch.device_kernels import FLOATS, INTEGERS, FloatFormat, block_size, blocks, float_bits
 
 if TYPE_CHECKING:
@@ -228,6 +229,19 @@ def _leading(pattern: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # Beyond 53 bits float64 would round; the surplus is cut off first.
     large = (pattern < 0) | (pattern >= 1 << 53)
     cut = torch.where(large, (pattern >> 11) & ((1 << 53) - 1), pattern)
-    top = torch.frexp(cut.to(torch.float64)).exponent.to(torch.int64) - 1
+    if device_fixed.has_float64(pattern.device):
+        top = torch.frexp(cut.to(torch.float64)).exponent.to(torch.int64) - 1
+    else:
+        top = _top_bit(cut)
     fraction = torch.where(cut > 0, cut << (52 - top).clamp(0, 52), 0) & ((1 << 52) - 1)
     return top + torch.where(large, 11, 0), fraction
+
+
+def _top_bit(pattern: torch.Tensor) -> torch.Tensor:
+    """Place of the top bit of a positive integer, by halving; -1 for zero, as frexp has it."""
+    top = torch.where(pattern > 0, 0, -1)
+    for step in (32, 16, 8, 4, 2, 1):
+        above = pattern >= 1 << step
+        top = torch.where(above, top + step, top)
+        pattern = torch.where(above, pattern >> step, pattern)
+    return top

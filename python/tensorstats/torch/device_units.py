@@ -5,15 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from tensorstats.torch.device_kernels import FLOATS, block_size
+from tensorstats.torch import device_fixed
+from tensorstats.torch.device_fixed import deviation_sums, fixed_sum, scale_down
+from tensorstats.torch.device_kernels import FLOATS, block_size, without_autocast
 
-__all__ = ["UNIT_COUNTS", "UNIT_FLOATS", "PendingUnits", "start_units"]
+if TYPE_CHECKING:
+    from tensorstats.torch.device_arena import Arena, Batch
+
+__all__ = ["FIXED_COUNTS", "UNIT_COUNTS", "UNIT_FLOATS", "PendingUnits", "start_units"]
 
 UNIT_COUNTS = ("zero", "active", "nonfinite", "low", "high")
 UNIT_FLOATS = ("mean", "m2", "min", "max")
+
+# Without float64: exponent, sum, sums of deviations and of their squares, and the bits of min and max as float32.
+FIXED_COUNTS = len(UNIT_COUNTS) + 6
 
 
 @dataclass(slots=True)
@@ -23,24 +32,34 @@ class PendingUnits:
     dim: int
     saturation: tuple[float, float] | None
     values_per_block: list[int]
-    rows: torch.Tensor  # int64 [blocks, 9, units]
+    rows: torch.Tensor  # int64 [blocks, 9 or 11, units]
+    fixed: bool = False  # sums are in fixed point
+    batch: Batch | None = None  # of the arena that holds the rows
 
 
-def start_units(x: torch.Tensor, dim: int, saturation: tuple[float, float] | None = None) -> PendingUnits:
+def start_units(
+    x: torch.Tensor, dim: int, saturation: tuple[float, float] | None = None, *, arena: Arena | None = None
+) -> PendingUnits:
     """Begin the unit activity of `x` along `dim` on its device; nothing is copied to the host."""
     x = x.detach()
     if not -x.dim() <= dim < x.dim():
         raise IndexError(f"dim must lie within the {x.dim()} dimensions of the tensor, got {dim}")
     rows: list[torch.Tensor] = []
     values: list[int] = []
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    fixed = not device_fixed.has_float64(x.device)
+    row = _fixed_unit_row if fixed else _unit_row
+    with torch.no_grad(), without_autocast(x.device):
         moved = x.movedim(dim, 0)
         for block in _unit_blocks(moved, block_size(x)):
-            rows.append(_unit_row(block, saturation))
+            rows.append(row(block, saturation))
             values.append(block.shape[1])
-        shape = (0, len(UNIT_COUNTS) + len(UNIT_FLOATS), moved.shape[0])
-        stacked = torch.stack(rows) if rows else torch.empty(shape, dtype=torch.int64, device=x.device)
-    return PendingUnits(dim % x.dim(), saturation, values, stacked)
+        columns = FIXED_COUNTS if fixed else len(UNIT_COUNTS) + len(UNIT_FLOATS)
+        if arena is not None:
+            stacked = arena.put(rows, columns, moved.shape[0])
+        else:
+            shape = (0, columns, moved.shape[0])
+            stacked = torch.stack(rows) if rows else torch.empty(shape, dtype=torch.int64, device=x.device)
+    return PendingUnits(dim % x.dim(), saturation, values, stacked, fixed, None if arena is None else arena.batch)
 
 
 def _unit_blocks(x: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
@@ -62,16 +81,11 @@ def _unit_row(block: torch.Tensor, saturation: tuple[float, float] | None) -> to
         values = values.to(torch.float32)
     values = values.to(torch.float64)
     finite = torch.isfinite(values)
-    zero = values == 0
     count = finite.sum(1)
     kept = torch.where(finite, values, 0.0)
     mean = kept.sum(1) / count.clamp(min=1)
     deviation = torch.where(finite, values - mean[:, None], 0.0)
-    low = high = torch.zeros_like(count)
-    if saturation is not None:
-        low = (finite & (values < saturation[0])).sum(1)
-        high = (finite & (values > saturation[1])).sum(1)
-    integers = [zero.sum(1), (finite & ~zero).sum(1), (~finite).sum(1), low, high]
+    integers = _unit_counts(values, finite, count, saturation)
     floats = [
         mean,
         (deviation * deviation).sum(1),
@@ -79,3 +93,29 @@ def _unit_row(block: torch.Tensor, saturation: tuple[float, float] | None) -> to
         torch.where(finite, values, -math.inf).amax(1),
     ]
     return torch.cat([torch.stack(integers), torch.stack(floats).view(torch.int64)])
+
+
+def _unit_counts(
+    values: torch.Tensor, finite: torch.Tensor, count: torch.Tensor, saturation: tuple[float, float] | None
+) -> list[torch.Tensor]:
+    """The columns of `UNIT_COUNTS`."""
+    zero = values == 0
+    low = high = torch.zeros_like(count)
+    if saturation is not None:
+        low = (finite & (values < saturation[0])).sum(1)
+        high = (finite & (values > saturation[1])).sum(1)
+    return [zero.sum(1), (finite & ~zero).sum(1), (~finite).sum(1), low, high]
+
+
+def _fixed_unit_row(block: torch.Tensor, saturation: tuple[float, float] | None) -> torch.Tensor:
+    """The same without float64."""
+    values = block.to(torch.float32)
+    finite = torch.isfinite(values)
+    count = finite.sum(1)
+    kept = torch.where(finite, values, 0.0)
+    scaled, exponent = scale_down(kept, kept.abs().amax(1), dim=1)
+    total = fixed_sum(scaled, 1)
+    first, second = deviation_sums(scaled, total, count, finite, 1)
+    ends = torch.stack([torch.where(finite, values, math.inf).amin(1), torch.where(finite, values, -math.inf).amax(1)])
+    rows = [*_unit_counts(values, finite, count, saturation), exponent, total, first, second]
+    return torch.cat([torch.stack(rows), ends.view(torch.int32).to(torch.int64)])

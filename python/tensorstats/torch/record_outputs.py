@@ -119,7 +119,9 @@ class OutputRecorder:
 
     def forward_begins(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         """The model is called: calls are counted anew, its inputs remembered weakly in case something goes wrong."""
-        self.forward_begins_with({**dict(enumerate(arguments)), **keywords})
+        given: dict[int | str, Any] = dict(enumerate(arguments))
+        given.update(keywords)
+        self.forward_begins_with(given)
 
     def forward_begins_with(self, given: Mapping[int | str, Any]) -> None:
         """The same with arguments by position or keyword."""

@@ -64,7 +64,8 @@ def local_tensor(x: torch.Tensor) -> torch.Tensor:
     if not is_distributed(x):
         return x
     with torch.no_grad():
-        local: Any = x.detach().to_local()
+        tensor: Any = x.detach()
+        local = tensor.to_local()
         # Tensor parallelism hands out results that are still on their way.
         waiting = getattr(local, "wait", None)
         local = local if waiting is None else waiting()

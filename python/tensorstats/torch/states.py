@@ -20,6 +20,7 @@ from tensorstats.torch.device import (
     summary_of,
     units_of,
 )
+from tensorstats.torch.device_arena import Arena
 from tensorstats.torch.device_histogram import LogTable
 
 __all__ = ["Backend", "Statistics", "finished", "first_nonfinite", "is_countable", "unravel"]
@@ -53,6 +54,7 @@ class Statistics:
             raise ValueError(f"backend must be 'auto', 'core' or 'torch', got {backend!r}")
         self.backend = backend
         self._axis = LogLinear()
+        self._arenas: dict[torch.device, Arena] = {}
 
     def uses_core(self, x: torch.Tensor) -> bool:
         """Whether `x` is counted by the core."""
@@ -62,14 +64,19 @@ class Statistics:
         """The summary of `x`, or the beginning of one that `settle` completes."""
         if self.uses_core(x):
             return _core.summary(x, 2, None)
-        return start_summary(x)
+        return start_summary(x, arena=self._arena(x.device))
+
+    def _arena(self, device: torch.device) -> Arena:
+        if device not in self._arenas:
+            self._arenas[device] = Arena(device)
+        return self._arenas[device]
 
     def add_units(self, total: UnitActivity, x: torch.Tensor) -> PendingUnits | None:
         """Count the units of `x` into `total`, now or (when something is returned) in `settle`."""
         if self.uses_core(x):
             total.update(x)
             return None
-        return start_units(x, total.dim, total.saturation)
+        return start_units(x, total.dim, total.saturation, arena=self._arena(x.device))
 
     def histogram(self, x: torch.Tensor) -> Histogram | LogTable:
         """The LogLinear histogram of `x`, or a table on its device that `finished` completes."""
@@ -79,14 +86,21 @@ class Statistics:
         table.update(x)
         return table
 
+    def launch(self) -> None:
+        """Start one copy per device of everything begun so far; `settle` reads it, now or much later."""
+        for arena in self._arenas.values():
+            arena.launch()
+
     def settle(
         self, pending: Sequence[PendingSummary | PendingUnits]
     ) -> list[tuple[Summary | UnitActivity, int | None]]:
-        """Complete what was begun on devices, with one copy per device.
+        """Complete what was begun on devices, after their copy was launched.
 
         Returns the states in the order given, each with the row-major position of its first non-finite value where
         known.
         """
+        if any(item.batch is not None and not item.batch.launched for item in pending):
+            self.launch()
         settled: list[tuple[Summary | UnitActivity, int | None]] = []
         for raw in resolve(pending):
             settled.append(
