@@ -96,6 +96,25 @@ def test_a_compiled_training_function_records_what_eager_records_to_the_bit() ->
     assert_same_numbers(train(build()), train(build(), compiled), bits=True)
 
 
+def test_gradients_with_respect_to_outputs_are_seen_inside_compiled_code() -> None:
+    def totals(compile_it: bool) -> Any:
+        torch.manual_seed(0)
+        model = Nested()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with ts.watch(model, optimizer, signals=["outputs", "output_gradients"]) as monitor:
+            called = torch.compile(model, backend="aot_eager", fullgraph=True) if compile_it else model
+            for _ in range(2):
+                called(torch.arange(12.0).reshape(2, 6)).logits["a"].square().sum().backward()
+                optimizer.step()
+        assert monitor.errors == []
+        names = monitor.names("output_gradients")
+        return {name: monitor.total("output_gradients", name).to_dict() for name in names}
+
+    eager = totals(compile_it=False)
+    assert set(eager) == {"layer", "layer#1"}
+    assert totals(compile_it=True) == eager
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_compiled_submodule_and_its_eager_neighbours_are_both_seen(wrapped: bool) -> None:
     def compiled(model: nn.Module) -> nn.Module:

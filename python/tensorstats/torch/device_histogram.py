@@ -13,6 +13,7 @@ from tensorstats.torch.device_kernels import FLOATS, INTEGERS, FloatFormat, bloc
 
 if TYPE_CHECKING:
     from tensorstats.axis import Axis, LogLinear
+    from tensorstats.torch.device_arena import Arena, Batch
 
 __all__ = ["EdgeTable", "LogTable", "histogram"]
 
@@ -68,6 +69,7 @@ class _Table:
         self._places = places
         self._counts = torch.zeros(places + 1, dtype=torch.int64, device=like.device)
         self._specials = torch.zeros(3, dtype=torch.int64, device=like.device)  # NaN, +inf, -inf
+        self._batch: Batch | None = None
 
     def update(self, x: torch.Tensor) -> _Table:
         """Count a tensor of the same dtype and device; nothing is copied to the host."""
@@ -110,11 +112,23 @@ class _Table:
             }
         )
 
+    def send(self, arena: Arena) -> None:
+        """Put the counts where the next copy to the host takes them along."""
+        self._place_in_arena = arena.put([torch.cat([self._counts, self._specials])], self._places + 4)
+        self._batch = arena.batch
+
+    def _on_host(self) -> torch.Tensor:
+        if self._batch is None or not self._batch.launched:
+            return torch.cat([self._counts, self._specials]).cpu()
+        start = int(self._place_in_arena.storage_offset())
+        return torch.from_numpy(self._batch.land()[start : start + self._places + 4])
+
     def _read(self) -> tuple[list[int], list[int], list[int]]:
         """Occupied places, their counts, and the counts of NaN, +inf and -inf."""
-        counts = self._counts[: self._places].cpu()
+        host = self._on_host()
+        counts = host[: self._places]
         places = counts.nonzero().reshape(-1)
-        return places.tolist(), counts[places].tolist(), self._specials.tolist()
+        return places.tolist(), counts[places].tolist(), host[self._places + 1 :].tolist()
 
     def histogram(self) -> Histogram:
         """Bring the counts to the host."""

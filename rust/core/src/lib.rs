@@ -38,6 +38,7 @@ mod units_bytes;
 pub mod units_moments;
 mod units_plan;
 mod units_scan;
+pub mod update;
 pub mod verdict;
 pub mod view;
 

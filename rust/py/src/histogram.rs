@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use tensorstats_core::histogram::Bins;
@@ -49,6 +49,19 @@ impl PyHistogram {
     /// Held only for short copies and merges, never while Python code runs.
     fn lock(&self) -> MutexGuard<'_, Histogram> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in counts of the same axis.
+    pub(crate) fn add(&self, part: &Histogram) -> PyResult<()> {
+        self.lock().merge(part).map_err(to_py)
+    }
+
+    /// The precision of a `LogLinear` axis.
+    pub(crate) fn precision(&self) -> PyResult<u8> {
+        match &self.lock().axis {
+            Axis::LogLinear { precision } => Ok(*precision),
+            axis => Err(PyValueError::new_err(format!("the axis must be LogLinear, got: {axis}"))),
+        }
     }
 
     fn of(py: Python<'_>, x: &Bound<'_, PyAny>, axis: &Axis, threads: usize) -> PyResult<Histogram> {

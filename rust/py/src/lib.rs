@@ -15,6 +15,7 @@ mod summary;
 mod summary_dict;
 mod summary_repr;
 mod units;
+mod update;
 
 /// Statistics over host memory.
 #[pyo3::pymodule(gil_used = false)]
@@ -35,6 +36,8 @@ mod _core {
     use crate::summary::{PySummary, summary};
     #[pymodule_export]
     use crate::units::{PyUnitActivity, unit_activity};
+    #[pymodule_export]
+    use crate::update::PySnapshots;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
