@@ -42,7 +42,7 @@ const WHAT: &str = "Histogram";
 pub(crate) struct PyHistogram(Mutex<Histogram>);
 
 impl PyHistogram {
-    fn wrap(histogram: Histogram) -> Self {
+    pub(crate) fn wrap(histogram: Histogram) -> Self {
         Self(Mutex::new(histogram))
     }
 
