@@ -194,7 +194,7 @@ class Snapshots:
         *,
         threads: int | None = None,
     ) -> tuple[Summaries, Summaries]:
-        """Counts tensors, and what has changed since they were copied; afterwards the copies hold the values of now."""
+        """Counts tensors, and what has changed since they were copied."""
 
 @final
 class Axis:

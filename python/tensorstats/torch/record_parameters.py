@@ -1,7 +1,8 @@
 """Records parameters, their gradients and their updates around the optimizers' steps; knows no module output.
 
-All parameters are counted in one native call, all gradients in another. The copies that updates are measured from live
-in the core and are refreshed by the same pass that counts.
+All gradients are counted in one native call, all parameters and their updates in another. The copies that updates are
+measured from live in the core. They are taken anew before every recorded step: what happens to a parameter between two
+steps (weight clipping, loading a checkpoint) is no update, and not all of it leaves a trace that could be looked for.
 """
 
 from __future__ import annotations
@@ -47,14 +48,6 @@ class ParameterStep:
 
 
 @dataclass(slots=True)
-class _Copy:
-    """Which memory a copy was taken from, and in which version, so that an unchanged one is not taken again."""
-
-    address: int
-    version: int
-
-
-@dataclass(slots=True)
 class _Batch:
     """Tensors of one signal that are counted in one native call."""
 
@@ -91,7 +84,6 @@ class ParameterRecorder:
         self._histograms = histograms
         self._places: dict[str, int] = {}
         self._snapshots = Snapshots(0)
-        self._copies: dict[int, _Copy] = {}
         self._buffers: dict[str, torch.Tensor] = {}
         self._norms: dict[str, float] = {}
         self._choices: dict[tuple[str, str], bool] = {}
@@ -104,7 +96,6 @@ class ParameterRecorder:
             self._places.setdefault(name, len(self._places))
         if len(self._snapshots) < len(self._places):
             self._snapshots = Snapshots(len(self._places))
-            self._copies.clear()
         self.steps = {name: ParameterStep(name, p, self._places[name]) for name, p in parameters.items()}
         self._tables = []
 
@@ -112,7 +103,6 @@ class ParameterRecorder:
         """Let go of all parameters and of the memory of the copies."""
         self.begin({})
         self._buffers.clear()
-        self._copies.clear()
         self._snapshots = Snapshots(0)
 
     # --- before the optimizer's step ----------------------------------------------------------------------------------
@@ -167,10 +157,8 @@ class ParameterRecorder:
                 self._copy_on_device(step)
                 continue
             step.copied = True
-            copy = self._copies.get(step.place)
-            if copy is None or copy.address != parameter.data_ptr() or copy.version != parameter._version:
-                places.append(step.place)
-                tensors.append(parameter)
+            places.append(step.place)
+            tensors.append(parameter)
             self._note_initial(step)
         if tensors:
             self._snapshots.take(tensors, places)
@@ -228,7 +216,6 @@ class ParameterRecorder:
             step.value = values[row]
             if step.copied:
                 step.update = updates[row]
-                self._copies[step.place] = _Copy(step.parameter.data_ptr(), step.parameter._version)
 
     # --- one tensor ---------------------------------------------------------------------------------------------------
 
