@@ -30,8 +30,10 @@ __all__ = [
     "simd_level",
     "simd_levels",
     "summaries",
+    "summaries_and_histograms",
     "summaries_from",
     "summary",
+    "summary_and_histogram",
     "thread_count",
     "unit_activity",
 ]
@@ -46,6 +48,12 @@ def norm(tensors: list[Any], /, ord: float = 2.0, threads: int | None = None) ->
 def norms(tensors: list[Any], /, ord: float = 2.0, threads: int | None = None) -> list[float]: ...
 def norm_from(rows: Summaries, /, ord: float = 2.0) -> float: ...
 def histogram(x: Any, axis: Regular | Variable | LogLinear, /, threads: int | None = None) -> Histogram: ...
+def summary_and_histogram(
+    x: Any, axis: Regular | Variable | LogLinear, /, moments: int = 2, threads: int | None = None
+) -> tuple[Summary, Histogram]: ...
+def summaries_and_histograms(
+    tensors: list[Any], axis: Regular | Variable | LogLinear, /, moments: int = 2, threads: int | None = None
+) -> list[tuple[Summary, Histogram]]: ...
 def unit_activity(
     x: Any, /, dim: int = 1, saturation: tuple[float, float] | None = None, threads: int | None = None
 ) -> UnitActivity: ...
@@ -186,7 +194,7 @@ class Snapshots:
         *,
         threads: int | None = None,
     ) -> tuple[Summaries, Summaries]:
-        """Counts tensors, and what has changed since they were copied; afterwards the copies hold the values of now."""
+        """Counts tensors, and what has changed since they were copied."""
 
 @final
 class Axis:

@@ -13,6 +13,7 @@ from tensorstats.rules.finding import Finding
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
 from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
+from tensorstats.rules.ranks import OddRank, ReplicasDiffer
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
 from tensorstats.rules.view import Offender, StepView
 
@@ -25,10 +26,12 @@ def default_rules() -> list[Rule]:
     Examples
     --------
     >>> [rule.id for rule in default_rules()][:3]
-    ['non-finite', 'gradients-not-reset', 'frozen']
+    ['non-finite', 'replicas-differ', 'odd-rank']
     """
     return [
         NonFinite(),
+        ReplicasDiffer(),
+        OddRank(),
         GradientsKept(),
         Frozen(),
         NoGradient(),

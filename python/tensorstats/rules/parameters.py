@@ -218,7 +218,8 @@ class UpdateRatio(Rule):
     def _first_step(self, parameter: ParameterView, ratio: float, view: StepView) -> Measurement:
         note = (
             f"The first recorded step changes {parameter.name}, in {describe(parameter.module, view)}, by {ratio:.2g} "
-            f"times its size before the step: nothing of the initial weights is left and the steps overshoot. {self.why}"
+            f"times its size before the step: nothing of the initial weights is left and the steps overshoot. "
+            f"{self.why}"
         )
         return Measurement(
             parameter.module,

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from tensorstats._core import Summary
 from tensorstats.rules import limits
 from tensorstats.rules.base import Measurement, Rule
+from tensorstats.rules.view import StepView
 
-__all__ = ["OddRank", "RankSpread", "ReplicasDiffer"]
-
-
-@dataclass(frozen=True, slots=True)
-class RankSpread:
-    """One tensor on every rank. `replicated` says that it stands for one tensor, `differs` that its copies do not."""
-
-    name: str
-    signal: str
-    ranks: Sequence[Summary | None]
-    replicated: bool = False
-    differs: bool = False
-
-    def odd_ranks(self) -> list[int]:
-        """The ranks that hold something else than most do; of two camps of one size, the one without the first rank."""
-        held = {rank: summary.to_bytes() for rank, summary in enumerate(self.ranks) if summary is not None}
-        camps = Counter(held.values())
-        most = max(camps.values(), default=0)
-        usual = next((data for data in held.values() if camps[data] == most), b"")
-        return [rank for rank, data in held.items() if data != usual]
+__all__ = ["OddRank", "ReplicasDiffer"]
 
 
 class ReplicasDiffer(Rule):
@@ -47,13 +26,12 @@ class ReplicasDiffer(Rule):
     )
     advice = (
         "Look for what only some ranks do: a parameter changed or loaded after DistributedDataParallel was built, an "
-        "optimizer over other parameters, a step taken under no_sync, gradients clipped or changed by a rank's own norm."
+        "optimizer over other parameters, a step taken under no_sync, gradients changed by a rank's own norm."
     )
 
-    def statistic(self, view: object) -> Iterable[Measurement]:
+    def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Count the ranks that differ from most."""
-        spreads: Sequence[RankSpread] = getattr(view, "ranks", ())
-        for spread in spreads:
+        for spread in view.ranks:
             if not spread.differs:
                 continue
             odd = spread.odd_ranks()
@@ -67,7 +45,7 @@ class ReplicasDiffer(Rule):
             )
             yield Measurement(spread.name, float(len(odd)), note=note, key=spread.signal)
 
-    def gather(self, broken: Sequence[Measurement], _view: object, /) -> Sequence[Measurement]:
+    def gather(self, broken: Sequence[Measurement], _view: StepView, /) -> Sequence[Measurement]:
         """The first of them stands for all: what differs once differs everywhere soon."""
         return broken[:1]
 
@@ -81,14 +59,13 @@ class OddRank(Rule):
     once = True
     why = "Ranks see batches of the same data and run the same weights, so their outputs have about the same size."
     advice = (
-        "Look at that rank's data: another folder, another normalisation, an empty or repeated shard; and at its weights "
-        "and random state if they are not kept equal."
+        "Look at that rank's data: another folder, another normalisation, an empty or repeated shard; and at its "
+        "weights and random state if they are not kept equal."
     )
 
-    def statistic(self, view: object) -> Iterable[Measurement]:
+    def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Compare each rank's root mean square with the median of the others'."""
-        spreads: Sequence[RankSpread] = getattr(view, "ranks", ())
-        for spread in spreads:
+        for spread in view.ranks:
             if spread.replicated or spread.signal != "outputs":
                 continue
             sizes = {rank: s.rms for rank, s in enumerate(spread.ranks) if s is not None and s.rms > 0}
@@ -102,7 +79,7 @@ class OddRank(Rule):
             )
             yield Measurement(spread.name, ratio, note=note)
 
-    def gather(self, broken: Sequence[Measurement], _view: object, /) -> Sequence[Measurement]:
+    def gather(self, broken: Sequence[Measurement], _view: StepView, /) -> Sequence[Measurement]:
         """The first module stands for those that it feeds."""
         return broken[:1]
 

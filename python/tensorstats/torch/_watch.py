@@ -11,6 +11,7 @@ from tensorstats.torch.choosing import DEFAULT_SIGNALS, SCALARS, SIGNALS, Collec
 from tensorstats.torch.masks import Mask
 from tensorstats.torch.modules import ModuleChoice
 from tensorstats.torch.monitor import Monitor
+from tensorstats.torch.reduction import Ranks
 from tensorstats.torch.schedule import Schedule
 from tensorstats.torch.states import Backend
 from tensorstats.torch.targets import Models, Optimizers, resolve_targets
@@ -37,6 +38,7 @@ def watch(
     scaler: Any = None,
     on_finding: OnFinding = None,
     backend: Backend = "auto",
+    ranks: Ranks = None,
 ) -> Monitor:
     """A monitor of one or more models while they are trained.
 
@@ -84,6 +86,12 @@ def watch(
         module whose output is the first that is not finite (on CPU; everything else at the end of the step).
     backend : {"auto", "core", "torch"}
         ``"torch"`` forces the path of accelerators.
+    ranks : None, "merge" or "local", optional
+        ``None`` merges the ranks of ``torch.distributed`` where it is initialised with two or more. Outputs and their
+        gradients are then those of all batches together, sharded parameters (FSDP2, DTensor) whole, and equal copies
+        (DistributedDataParallel) counted once; ``Monitor.ranks`` gives what each rank had. Every rank must watch, with
+        the same schedule; one that does not costs the others a wait of at most a minute, once. ``"local"`` exchanges
+        nothing and leaves sharded tensors out.
 
     Returns
     -------
@@ -131,4 +139,5 @@ def watch(
         scaler=scaler,
         on_finding=on_finding,
         backend=backend,
+        ranks=ranks,
     )

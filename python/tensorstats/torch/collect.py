@@ -46,9 +46,11 @@ class UnitTrack:
     updates_before: int = 0
     values_before: int = 0
     saturated_before: int = 0
+    part: UnitActivity | None = None  # this step's, apart from the total, while ranks are merged
 
-    def begin(self) -> None:
+    def begin(self, *, in_parts: bool = False) -> None:
         """Remember where the step starts."""
+        self.part = UnitActivity(self.total.dim, saturation=self.total.saturation) if in_parts else None
         self.updates_before = self.total.updates
         if self.total.saturation is not None:
             self.values_before = int(np.sum(self.total.count))
@@ -144,6 +146,9 @@ class Collector:
     histograms: bool
     units: bool
     what: str = "output"  # for messages
+    # While ranks are merged: the part of a sharded tensor on this rank, and whether units are kept apart per step.
+    locate: Callable[[str, torch.Tensor], torch.Tensor] | None = None
+    in_parts: bool = False
     steps: dict[str, TensorStep] = field(default_factory=dict)
     _tracks: dict[str, UnitTrack | None] = field(default_factory=dict)
     _tables: list[tuple[str, LogTable]] = field(default_factory=list)
@@ -169,6 +174,8 @@ class Collector:
 
         `found` is called later, with the position of the first non-finite value, for what comes from a device.
         """
+        if self.locate is not None:
+            tensor = self.locate(path, tensor)
         if not is_countable(tensor):
             self.guard.note(f"{self.what} of {place.name}", f"a {_describe(tensor)} tensor is not counted")
             return None
@@ -223,27 +230,46 @@ class Collector:
             self._tracks[path] = None if dim is None else UnitTrack(UnitActivity(dim, saturation=bounds))
         track = self._tracks[path]
         if track is not None:
+            track.begin(in_parts=self.in_parts)
+        return track
+
+    def take_units(self, path: str, state: UnitActivity) -> UnitTrack | None:
+        """Add the units of all ranks to those of the steps before."""
+        track = self._tracks.get(path)
+        if path not in self._tracks:
+            self._tracks[path] = track = UnitTrack(UnitActivity(state.dim, saturation=state.saturation))
             track.begin()
+        if track is None:
+            return None
+        track.part = None
+        try:
+            track.total.merge(state)
+        except ValueError:
+            self._tracks[path] = track = None  # their number changes: they are no units
+            self.log.units.pop(path, None)
         return track
 
     def _count_units(self, path: str, step: TensorStep, tensor: torch.Tensor) -> None:
         assert step.units is not None
         try:
-            pending = self.statistics.add_units(step.units.total, tensor)
+            total = step.units.total if step.units.part is None else step.units.part
+            pending = self.statistics.add_units(total, tensor)
         except (ValueError, IndexError):
             # The number of units changes from call to call (a sequence length, say): they are no units.
             self._tracks[path] = step.units = None
             self.log.units.pop(path, None)
             return
         if pending is not None:
-            total = step.units.total
             self.pending.add(pending, lambda state, _: total.merge(state))
 
-    def keep(self, step_number: int) -> None:
-        """Append the step to the log; summaries and units are on the host now."""
+    def settle_tables(self) -> None:
+        """Take in the histograms that were counted on devices."""
         tables, self._tables = self._tables, []
         for path, table in tables:
             self.log.histogram(path, self.statistics.empty_histogram).merge(table.histogram())
+
+    def keep(self, step_number: int) -> None:
+        """Append the step to the log; everything is on the host now."""
         steps = [step for step in self.steps.values() if step.summary is not None]
         if not steps:
             return

@@ -85,6 +85,7 @@ class EvaluationRecorder:
         self._temporary = []
         if recorded:
             self._pending.settle()
+            self._recorder.settle_tables()
             self._recorder.keep(self.calls)
             self._recorder.begin()
         self.calls += 1

@@ -77,6 +77,8 @@ class SignalLog:
     modules: dict[str, str] = field(default_factory=dict)  # of every name, in the order of rows
     histograms: dict[str, Histogram] = field(default_factory=dict)
     units: dict[str, UnitActivity] = field(default_factory=dict)
+    # Of the current step, apart from what came before, while ranks are merged at the end of each step; else None.
+    step_histograms: dict[str, Histogram] | None = None
     _layout: tuple[str, ...] = ()
     _totals: Summaries = field(default_factory=lambda: summaries_from([]))
     _pages: list[_Page] = field(default_factory=list)
@@ -121,10 +123,20 @@ class SignalLog:
         return summaries_from(aligned), missing
 
     def histogram(self, name: str, make: Histogram) -> Histogram:
-        """The running histogram of a tensor, begun as a copy of the empty `make` when it is new."""
+        """The histogram that a tensor of this step goes into, begun as a copy of the empty `make` when it is new."""
+        if self.step_histograms is None:
+            return self.total_histogram(name, make)
+        found = self.step_histograms.get(name)
+        if found is None:
+            self.step_histograms[name] = found = make.copy()
+        return found
+
+    def total_histogram(self, name: str, make: Histogram) -> Histogram:
+        """The histogram of a tensor over all recorded steps; `make` is an empty one of its axis."""
         found = self.histograms.get(name)
         if found is None:
             self.histograms[name] = found = make.copy()
+            found.reset()
         return found
 
     def total(self, name: str) -> Summary:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tensorstats._core import Summary
 from tensorstats.rules import Judge, NonFinite, Offender, Rule, StepView
 from tensorstats.torch.actions import Action, OnFinding
 from tensorstats.torch.choosing import Collection as TensorCollection
@@ -26,6 +27,7 @@ from tensorstats.torch.record_optimizer import OptimizerRecorder, learning_rates
 from tensorstats.torch.record_outputs import OutputRecorder
 from tensorstats.torch.record_parameters import ParameterRecorder
 from tensorstats.torch.record_raw import RawGradientRecorder
+from tensorstats.torch.reduction import Ranks, Reduction
 from tensorstats.torch.reset import ResetWatch
 from tensorstats.torch.schedule import Schedule
 from tensorstats.torch.states import Backend, Statistics
@@ -71,6 +73,7 @@ class Monitor(Reading):
         scaler: Any,
         on_finding: OnFinding,
         backend: Backend,
+        ranks: Ranks,
     ) -> None:
         self._modules = choose_modules(targets.root, modules, several="" not in targets.models)
         guard = Guard()
@@ -123,6 +126,7 @@ class Monitor(Reading):
         self._permanent: list[Any] = []
         self._temporary: list[Any] = []
         self._cache: tuple[int, dict[str, nn.Parameter]] | None = None
+        self._reduction = Reduction(self, ranks)
         self._graphs = GraphReports(self, gradients="output_gradients" in signals)
         self._attach()
 
@@ -252,6 +256,7 @@ class Monitor(Reading):
             self._graphs.hooks.begin(arguments, keywords)
             return
         self._graphs.end_step()
+        self._reduction.model_called()
         if self._listens(model):
             self._outputs.forward_begins(model, arguments, keywords)
 
@@ -349,6 +354,9 @@ class Monitor(Reading):
         if "optimizer_state" in self._signals:
             self._optimizer_state.read(optimizers, self._watched_parameters())
         self._pending.settle()
+        for recorder in (self._outputs, self._parameters, self._raw):
+            recorder.settle_tables()
+        self._reduction.reduce()
         losses, self._device_losses = self._device_losses, []
         for step, name, loss in losses:
             self._add_loss(step, name, float(loss))
@@ -378,6 +386,7 @@ class Monitor(Reading):
             parameters_nonfinite=nonfinite,
             gradients_kept=self._reset.kept(),
             has_optimizer=bool(optimizers),
+            ranks=self._reduction.spreads,
         )
 
     def _offender(self, parameters: Any) -> Offender | None:
@@ -388,6 +397,15 @@ class Monitor(Reading):
             or self._outputs.gradient_offender
             or step_offender(parameters, tensors)
         )
+
+    def ranks(self, signal: str, name: str) -> list[Summary | None]:
+        """What each rank had of a tensor in the last recorded step, in the order of ranks; None for one without it.
+
+        With one rank, or ``ranks="local"``, the list has this rank's summary alone. A rank holds its own batch of an
+        output, its shard of a sharded parameter, its copy of any other.
+        """
+        latest = self.latest(signal, name)
+        return list(self._reduction.latest.get((signal, name), [latest]))
 
     # --- the user's side ----------------------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ class OptimizerRecorder:
         self._chosen = chosen
         self._histograms = histograms
         self._rows: dict[str, Summary] = {}
+        self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
 
     def read(
         self, optimizers: Mapping[str, torch.optim.Optimizer], parameters: Mapping[str, torch.nn.Parameter]
@@ -75,6 +76,8 @@ class OptimizerRecorder:
                     continue
                 for key, value in state.items():
                     fits = isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.dim() > 0
+                    if fits and self.locate is not None:
+                        value = self.locate("optimizer_state", f"{name}.{key}", value)
                     if fits and is_countable(value) and self._chosen("optimizer_state", f"{name}.{key}"):
                         self._count(f"{name}.{key}", value)
 

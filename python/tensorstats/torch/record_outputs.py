@@ -232,6 +232,11 @@ class OutputRecorder:
 
     # --- the end of a step --------------------------------------------------------------------------------------------
 
+    def settle_tables(self) -> None:
+        """Take in the histograms that were counted on devices."""
+        for collector in self._collectors.values():
+            collector.settle_tables()
+
     def keep(self, step: int) -> None:
         """Append the step to the logs."""
         for collector in self._collectors.values():

@@ -1,7 +1,8 @@
 """Records parameters, their gradients and their updates around the optimizers' steps; knows no module output.
 
-All parameters are counted in one native call, all gradients in another. The copies that updates are measured from live
-in the core and are refreshed by the same pass that counts.
+All gradients are counted in one native call, all parameters and their updates in another. The copies that updates are
+measured from live in the core. They are taken anew before every recorded step: what happens to a parameter between two
+steps (weight clipping, loading a checkpoint) is no update, and not all of it leaves a trace that could be looked for.
 """
 
 from __future__ import annotations
@@ -47,14 +48,6 @@ class ParameterStep:
 
 
 @dataclass(slots=True)
-class _Copy:
-    """Which memory a copy was taken from, and in which version, so that an unchanged one is not taken again."""
-
-    address: int
-    version: int
-
-
-@dataclass(slots=True)
 class _Batch:
     """Tensors of one signal that are counted in one native call."""
 
@@ -91,12 +84,13 @@ class ParameterRecorder:
         self._histograms = histograms
         self._places: dict[str, int] = {}
         self._snapshots = Snapshots(0)
-        self._copies: dict[int, _Copy] = {}
         self._buffers: dict[str, torch.Tensor] = {}
         self._norms: dict[str, float] = {}
         self._choices: dict[tuple[str, str], bool] = {}
         self._tables: list[tuple[str, str, Any]] = []
         self.steps: dict[str, ParameterStep] = {}
+        # While ranks are merged: the part of a sharded tensor on this rank, by signal and name.
+        self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None
 
     def begin(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Start a step with these parameters."""
@@ -104,7 +98,6 @@ class ParameterRecorder:
             self._places.setdefault(name, len(self._places))
         if len(self._snapshots) < len(self._places):
             self._snapshots = Snapshots(len(self._places))
-            self._copies.clear()
         self.steps = {name: ParameterStep(name, p, self._places[name]) for name, p in parameters.items()}
         self._tables = []
 
@@ -112,7 +105,6 @@ class ParameterRecorder:
         """Let go of all parameters and of the memory of the copies."""
         self.begin({})
         self._buffers.clear()
-        self._copies.clear()
         self._snapshots = Snapshots(0)
 
     # --- before the optimizer's step ----------------------------------------------------------------------------------
@@ -128,9 +120,12 @@ class ParameterRecorder:
             if gradient is None or (only is not None and step.name not in only):
                 continue
             step.has_gradient = True
-            if self._records("gradients", step.name) and self._takes(gradient, "gradient", step):
+            if not self._records("gradients", step.name):
+                continue
+            gradient = self._here("gradients", step, gradient if scale is None else gradient / scale)
+            if self._takes(gradient, "gradient", step):
                 batch.steps.append(step)
-                batch.tensors.append(gradient if scale is None else gradient / scale)
+                batch.tensors.append(gradient)
         self._count_gradients(batch)
 
     def read_gradient(self, name: str, gradient: torch.Tensor) -> None:
@@ -139,6 +134,7 @@ class ParameterRecorder:
         if step is None:
             return
         step.has_gradient = True
+        gradient = self._here("gradients", step, gradient)
         if self._records("gradients", name) and self._takes(gradient, "gradient", step):
             self._count_gradients(_Batch([step], [gradient]))
 
@@ -157,30 +153,30 @@ class ParameterRecorder:
         places: list[int] = []
         tensors: list[torch.Tensor] = []
         for step in self.steps.values():
-            parameter = step.parameter
+            parameter = self._here("updates", step, step.parameter)
             named = only is None or step.name in only
-            if not named or not parameter.requires_grad or not self._records("updates", step.name):
+            if not named or not step.parameter.requires_grad or not self._records("updates", step.name):
                 continue
             if not is_countable(parameter):
                 continue
             if not self._statistics.uses_core(parameter):
-                self._copy_on_device(step)
+                self._copy_on_device(step, parameter)
                 continue
             step.copied = True
-            copy = self._copies.get(step.place)
-            if copy is None or copy.address != parameter.data_ptr() or copy.version != parameter._version:
-                places.append(step.place)
-                tensors.append(parameter)
-            self._note_initial(step)
+            places.append(step.place)
+            tensors.append(parameter)
+            self._note_initial(step, parameter)
         if tensors:
             self._snapshots.take(tensors, places)
 
-    def _note_initial(self, step: ParameterStep) -> None:
-        if step.name not in self._norms:
-            self._norms[step.name] = step.initial_norm = self._statistics.norm(step.parameter)
+    def _here(self, signal: str, step: ParameterStep, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if self.locate is None else self.locate(signal, step.name, tensor)
 
-    def _copy_on_device(self, step: ParameterStep) -> None:
-        parameter = step.parameter
+    def _note_initial(self, step: ParameterStep, parameter: torch.Tensor) -> None:
+        if step.name not in self._norms:
+            self._norms[step.name] = step.initial_norm = self._statistics.norm(parameter)
+
+    def _copy_on_device(self, step: ParameterStep, parameter: torch.Tensor) -> None:
         buffer = self._buffers.get(step.name)
         if buffer is None or buffer.shape != parameter.shape or buffer.device != parameter.device:
             # The difference of two 16-bit numbers is exact in 32 bits, not in 16.
@@ -207,11 +203,14 @@ class ParameterRecorder:
         batch = _Batch()
         for step in self.steps.values():
             wanted = step.value is None if only is None else step.name in only
-            if not wanted or not self._takes(step.parameter, "value", step):
+            if not wanted:
+                continue
+            value = self._here("parameters", step, step.parameter)
+            if not self._takes(value, "value", step):
                 continue
             if self._records("parameters", step.name) or self._records("updates", step.name):
                 batch.steps.append(step)
-                batch.tensors.append(step.parameter)
+                batch.tensors.append(value)
         if batch.tensors:
             self._count_values(batch)
 
@@ -228,7 +227,6 @@ class ParameterRecorder:
             step.value = values[row]
             if step.copied:
                 step.update = updates[row]
-                self._copies[step.place] = _Copy(step.parameter.data_ptr(), step.parameter._version)
 
     # --- one tensor ---------------------------------------------------------------------------------------------------
 
@@ -245,7 +243,7 @@ class ParameterRecorder:
         self._begin_on_device(tensor, what, step)
         if what == "value" and step.before is not None:
             with torch.no_grad():
-                update = torch.sub(step.parameter, step.before, out=step.before)
+                update = torch.sub(tensor, step.before, out=step.before)
             self._begin_on_device(update, "update", step)
         return False
 
@@ -272,11 +270,15 @@ class ParameterRecorder:
 
     # --- the end of a step --------------------------------------------------------------------------------------------
 
-    def keep(self, number: int, views: Sequence[ParameterView]) -> None:
-        """Append the step to the logs; everything is on the host now."""
-        for signal, name, table in self._tables:
+    def settle_tables(self) -> None:
+        """Take in the histograms that were counted on devices."""
+        tables, self._tables = self._tables, []
+        for signal, name, table in tables:
             if isinstance(table, LogTable) and signal in self._logs:
                 self._logs[signal].histogram(name, self._statistics.empty_histogram).merge(table.histogram())
+
+    def keep(self, number: int, views: Sequence[ParameterView]) -> None:
+        """Append the step to the logs; everything is on the host now."""
         ratios = {view.name: view.update_ratio for view in views if view.update is not None}
         for signal, what in (("parameters", "value"), ("gradients", "gradient"), ("updates", "update")):
             log = self._logs.get(signal)

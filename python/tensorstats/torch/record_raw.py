@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class RawGradientRecorder:
         self._scaler = scaler
         self._histograms = histograms
         self._rows: dict[str, tuple[Summary, Any]] = {}
+        self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
 
     def begin(self) -> None:
         """Forget the last step."""
@@ -40,6 +42,8 @@ class RawGradientRecorder:
 
     def read(self, name: str, gradient: torch.Tensor) -> None:
         """Summarise one gradient."""
+        if self.locate is not None:
+            gradient = self.locate("raw_gradients", name, gradient)
         if not is_countable(gradient):
             return
         if self._scaler is not None and self._scaler.is_enabled():
@@ -50,13 +54,17 @@ class RawGradientRecorder:
             return
         self._rows[name] = self._statistics.parts(gradient, histogram=self._histograms)  # type: ignore[assignment]
 
+    def settle_tables(self) -> None:
+        """Take in the histograms; those of devices have arrived."""
+        for name, (summary, histogram) in self._rows.items():
+            if histogram is not None:
+                self._log.histogram(name, self._statistics.empty_histogram).merge(histogram)
+                self._rows[name] = (summary, None)
+
     def keep(self, step: int) -> None:
         """Append the step to the log; everything is on the host now."""
         rows, self._rows = self._rows, {}
         if not rows:
             return
-        for name, (_, histogram) in rows.items():
-            if histogram is not None:
-                self._log.histogram(name, self._statistics.empty_histogram).merge(histogram)
         modules = [name.rpartition(".")[0] or ROOT_NAME for name in rows]
         self._log.add(step, list(rows), modules, summaries_from([summary for summary, _ in rows.values()]), {})

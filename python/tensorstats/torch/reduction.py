@@ -10,15 +10,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import astuple, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from tensorstats._core import Histogram, Summary, UnitActivity
-from tensorstats.rules import Offender
-from tensorstats.rules.ranks import RankSpread
+from tensorstats.rules import Offender, RankSpread
 from tensorstats.torch.collect import Collector, Place, TensorStep
 from tensorstats.torch.ranks import Entry, Merged, RankError, RankGroup, merge_ranks, pack
 from tensorstats.torch.sharded import Part, is_distributed, local_part
@@ -141,7 +140,7 @@ class Reduction:
         for which, offender in zip(("offender", "gradient offender"), offenders, strict=True):
             if offender is not None:
                 assert self._group is not None
-                text = json.dumps(astuple(offender))
+                text = json.dumps(asdict(offender))
                 entries.append(Entry(which, str(self._group.rank), None, about=(text,)))
         return entries
 
@@ -154,7 +153,8 @@ class Reduction:
             if kind == "summary" and signal not in ("initial", "offender", "gradient offender"):
                 self.latest[(signal, name)] = result.ranks
                 replicated = result.entry.replicated
-                self.spreads.append(RankSpread(name, signal, tuple(result.ranks), replicated, result.differs))
+                held = [state if isinstance(state, Summary) else None for state in result.ranks]
+                self.spreads.append(RankSpread(name, signal, held, replicated, result.differs))
             if isinstance(result.state, Histogram):
                 empty = monitor._statistics.empty_histogram
                 monitor._logs["train"][signal].total_histogram(name, empty).merge(result.state)
@@ -174,7 +174,7 @@ class Reduction:
         module = self._monitor._modules.get(module_name)
         if module is None:
             return  # of a part of the model that this rank does not have
-        step = collector.steps.get(name)
+        step = steps.get(name, collector.steps.get(name))
         if step is None:
             step = TensorStep(name, Place(module_name, module), int(call))
         steps[name] = step
@@ -210,11 +210,10 @@ class Reduction:
         found = {int(name): result.entry.about[0] for (signal, name, _), result in merged.items() if signal == which}
         if not found:
             return None
-        fields = json.loads(found[min(found)])
-        index = None if fields[4] is None else tuple(fields[4])
-        offender = Offender(*fields[:4], index, *fields[5:])
+        given: dict[str, Any] = json.loads(found[min(found)])
+        index = None if given["index"] is None else tuple(given["index"])
         ranks = ", ".join(map(str, sorted(found)))
-        return replace(offender, origin=f"{offender.origin} Seen on rank {ranks}.")
+        return Offender(**{**given, "index": index, "origin": f"{given['origin']} Seen on rank {ranks}."})
 
     def _leave(self) -> None:
         """Go on alone: what this rank holds of the step counts, parts of sharded tensors do not."""
@@ -230,7 +229,10 @@ class Reduction:
             for name, parameter in monitor._parameters.steps.items():
                 if (signal, name) in self._parts:
                     setattr(parameter, what, None)
-        for signal, rows in (("raw_gradients", monitor._raw._rows), ("optimizer_state", monitor._optimizer_state._rows)):
+        for signal, rows in (
+            ("raw_gradients", monitor._raw._rows),
+            ("optimizer_state", monitor._optimizer_state._rows),
+        ):
             for name in [name for name in rows if (signal, name) in self._parts]:
                 del rows[name]
         for signal, log in monitor._logs["train"].items():

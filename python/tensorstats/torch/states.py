@@ -90,7 +90,9 @@ class Statistics:
     ) -> tuple[Summary | PendingSummary, Histogram | LogTable | None]:
         """Summary and, where asked for, LogLinear histogram of `x`, or their beginnings on its device."""
         if self.uses_core(x):
-            return _core.summary(x, 2, THREADS), self.histogram(x) if histogram else None
+            if histogram:
+                return _core.summary_and_histogram(x, self._axis, 2, THREADS)
+            return _core.summary(x, 2, THREADS), None
         return self.start(x), self.histogram(x) if histogram else None
 
     def add_units(self, total: UnitActivity, x: torch.Tensor) -> PendingUnits | None:

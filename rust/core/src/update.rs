@@ -1,7 +1,7 @@
 //! Owns copies of tensors and the count of what has changed since they were taken. Knows nothing of Python, models or optimizers.
 //!
-//! One pass reads the new and the old values of a part that fits the second-level cache, counts the new ones and the differences, and
-//! puts the new ones in the place of the old: nothing of the size of the tensor is made on the way.
+//! One pass reads the new and the old values of a part that fits the second-level cache, and counts the new ones and the differences:
+//! nothing of the size of the tensor is made on the way.
 //!
 //! A difference is taken in the wide type of the dtype (`f32` up to 32 bits of float, else `f64`), rounded once to nearest. By Sterbenz'
 //! lemma it is exact wherever old and new are within a factor of two of each other, which is what one step of an optimizer does.
@@ -13,16 +13,15 @@ use crate::chunks::{CHUNKS_PER_TASK, SINGLE_THREAD_BYTES};
 use crate::dtype::Dtype;
 use crate::element::Element;
 use crate::environment::with_standard_floats;
-use crate::histogram::{Bins, Histogram};
-use crate::kernel::bins_log::LogCounter;
+use crate::histogram::Histogram;
+use crate::histogram_count::Counter;
 use crate::kernel::lanes::Lanes;
 use crate::kernel::wide::AsWide;
-use crate::kernel::wide_block::WideBlock;
-use crate::kernel::{BLOCK, CHUNK, Count, Moments};
+use crate::kernel::{CHUNK, Count, Moments};
 use crate::level::{Kernel, Level};
 use crate::scan::{Options, ordered};
 use crate::stats::Stats;
-use crate::summary::{Seen, Summary};
+use crate::summary::{Seen, Summary, stats_of_chunk};
 use crate::view::{TensorView, Walk};
 use crate::with_element;
 
@@ -89,24 +88,23 @@ pub struct Change {
     pub update: Option<Counted>,
 }
 
-/// Counts tensors and their differences from their snapshots, which hold the new values afterwards. A tensor without a snapshot is counted
-/// alone. With a `precision` there are also histograms of that [`Axis::LogLinear`].
+/// Counts tensors and their differences from their snapshots. A tensor without a snapshot that fits is counted alone. With an axis there are histograms of it as well.
 pub fn changes(
     views: &[TensorView<'_>],
-    snapshots: &mut [Option<&mut Snapshot>],
-    precision: Option<u8>,
+    snapshots: &[Option<&Snapshot>],
+    axis: Option<&Axis>,
     options: &Options<'_>,
 ) -> Vec<Change> {
     let mut jobs = Vec::with_capacity(views.len());
     let mut totals = Vec::with_capacity(views.len());
     let (mut tasks, mut bytes) = (0, 0_u64);
-    let mut slots = snapshots.iter_mut();
+    let mut slots = snapshots.iter().copied();
     for view in views {
-        let old = slots.next().and_then(Option::as_deref_mut).filter(|old| old.fits(view));
+        let old = slots.next().flatten().filter(|old| old.fits(view));
         let job = Job {
             walk: view.memory_order(),
             dtype: view.dtype(),
-            old: old.map(|snapshot| Old(snapshot.bytes.as_mut_ptr())),
+            old: old.map(|snapshot| snapshot.bytes.as_slice()),
             first_task: tasks,
         };
         tasks += job.chunks().div_ceil(CHUNKS_PER_TASK) as usize;
@@ -116,55 +114,60 @@ pub fn changes(
     }
     let options = Options { threads: if bytes <= SINGLE_THREAD_BYTES { 1 } else { options.threads }, ..*options };
     let level = options.level;
-    let work = |room: &mut Room, task: usize| {
+    let work = |room: &mut Room<'_>, task: usize| {
         // The last tensor that starts at or before this task; one without elements has no task and is never chosen.
         let tensor = jobs.partition_point(|job| job.first_task <= task) - 1;
         let job = &jobs[tensor];
-        // SAFETY: the views are borrowed, the snapshots are borrowed for this call alone, and no two tasks have a chunk in common.
-        let parts = with_element!(job.dtype, E => unsafe { job.task::<E>(task, room, precision, level) });
+        // SAFETY: the views are borrowed, and a snapshot that fits has as many elements of the same type.
+        let parts = with_element!(job.dtype, E => unsafe { job.task::<E>(task, room, level) });
         (tensor, parts)
     };
     with_standard_floats(|| {
-        ordered(tasks, &options, Room::default, work, |(tensor, (value, update)): (usize, (Part, Part))| {
-            totals[tensor].0.merge(value);
-            if let Some(total) = &mut totals[tensor].1 {
-                total.merge(update);
-            }
-        });
+        ordered(
+            tasks,
+            &options,
+            || Room::new(axis),
+            work,
+            |(tensor, (value, update)): (usize, (Part, Part))| {
+                totals[tensor].0.merge(value);
+                if let Some(total) = &mut totals[tensor].1 {
+                    total.merge(update);
+                }
+            },
+        );
     });
     jobs.iter()
         .zip(totals)
         .map(|(job, (value, update))| {
             let wide = with_element!(job.dtype, E => <<E as AsWide>::Wide as Element>::DTYPE);
-            Change {
-                value: value.counted(job.dtype, precision),
-                update: update.map(|part| part.counted(wide, precision)),
-            }
+            Change { value: value.counted(job.dtype, axis), update: update.map(|part| part.counted(wide, axis)) }
         })
         .collect()
 }
 
-/// Where the old values of a tensor are.
-#[derive(Clone, Copy)]
-struct Old(*mut u8);
-
-// SAFETY: the memory belongs to a snapshot that `changes` borrows for as long as this exists; tasks write to disjoint parts of it.
-unsafe impl Send for Old {}
-// SAFETY: as above.
-unsafe impl Sync for Old {}
-
-struct Job {
+struct Job<'a> {
     walk: Walk,
     dtype: Dtype,
-    old: Option<Old>,
+    old: Option<&'a [u8]>,
     first_task: usize,
 }
 
-/// Scratch memory of one thread, enough for the differences of a chunk of either wide type; nothing before it is needed.
-#[derive(Default)]
-struct Room(Vec<f64>);
+/// Scratch memory of one thread.
+struct Room<'a> {
+    axis: Option<&'a Axis>,
+    values: Option<Counter<'a>>,
+    updates: Option<Counter<'a>>,
+    /// Room for the differences of a chunk, of either wide type.
+    differences: Vec<f64>,
+}
 
-impl Job {
+impl<'a> Room<'a> {
+    fn new(axis: Option<&'a Axis>) -> Self {
+        Self { axis, values: axis.map(Counter::new), updates: axis.map(Counter::new), differences: Vec::new() }
+    }
+}
+
+impl Job<'_> {
     fn chunks(&self) -> u64 {
         self.walk.count().div_ceil(CHUNK as u64)
     }
@@ -172,41 +175,40 @@ impl Job {
     /// The values and differences of the chunks of one task.
     ///
     /// # Safety
-    /// The view of the walk must be alive and have element type `E`, as must the old values where there are any; nobody else may use the
-    /// old values of this task's chunks.
-    unsafe fn task<E>(&self, task: usize, room: &mut Room, precision: Option<u8>, level: Level) -> (Part, Part)
+    /// The view of the walk must be alive and have element type `E`, as must the old values where there are any.
+    unsafe fn task<E>(&self, task: usize, room: &mut Room<'_>, level: Level) -> (Part, Part)
     where
         E: AsWide + Count,
         E::Wide: Count + AsWide<Wide = E::Wide> + Sub<Output = E::Wide>,
     {
         let first = (task - self.first_task) as u64 * CHUNKS_PER_TASK;
-        let (mut value, mut update) = (Counter::new(precision), Counter::new(precision));
-        let (mut stage, mut wide) = (Vec::new(), WideBlock::<E::Wide>::new());
+        let (mut value, mut update) = (Stats::default(), Stats::default());
+        let mut stage = Vec::new();
         for chunk in first..self.chunks().min(first + CHUNKS_PER_TASK) {
             let from = chunk * CHUNK as u64;
             let len = (self.walk.count() - from).min(CHUNK as u64) as usize;
             // SAFETY: the range ends at the walk's count.
             let new = unsafe { self.walk.dense::<E>(from, len, &mut stage) };
             // SAFETY: `len` elements are readable from `new` on.
-            unsafe { value.chunk(level, new, len, &mut wide) };
-            let Some(Old(old)) = self.old else { continue };
-            if room.0.len() < len {
-                room.0.resize(len, 0.0);
+            unsafe { count(&mut value, room.values.as_mut(), level, new, len) };
+            let Some(old) = self.old else { continue };
+            if room.differences.len() < len {
+                room.differences.resize(len, 0.0);
             }
-            let old = old.wrapping_add(from as usize * size_of::<E>()).cast::<E>();
-            let differences = room.0.as_mut_ptr().cast::<E::Wide>();
+            let old = old.as_ptr().wrapping_add(from as usize * size_of::<E>()).cast::<E>();
+            let differences = room.differences.as_mut_ptr().cast::<E::Wide>();
             level.run(DifferenceKernel { new, old, differences, len });
             // SAFETY: the kernel has just written `len` of them.
-            unsafe { update.chunk(level, differences.cast_const(), len, &mut WideBlock::new()) };
+            unsafe { count(&mut update, room.updates.as_mut(), level, differences.cast_const(), len) };
         }
-        (value.part(), update.part())
+        (Part::new(value, room.axis, room.values.as_mut()), Part::new(update, room.axis, room.updates.as_mut()))
     }
 }
 
-/// Differences of a chunk; the new values take the place of the old ones.
+/// Differences of a chunk.
 struct DifferenceKernel<E: AsWide> {
     new: *const E,
-    old: *mut E,
+    old: *const E,
     differences: *mut E::Wide,
     len: usize,
 }
@@ -220,73 +222,33 @@ where
     #[inline(always)]
     fn run<L: Lanes>(self, _lanes: L) {
         for i in 0..self.len {
-            // SAFETY: `Job::task` vouches for `len` elements of each. New values may be written to by others meanwhile: each is read once.
+            // SAFETY: `Job::task` vouches for `len` elements of each.
             unsafe {
                 let new = self.new.add(i).read_unaligned();
                 let old = self.old.add(i).read_unaligned();
                 self.differences.add(i).write(new.wide() - old.wide());
-                self.old.add(i).write_unaligned(new);
             }
         }
     }
 }
 
-/// Counts chunk after chunk of one tensor.
-struct Counter {
-    stats: Stats,
-    log: Option<LogCounter>,
-    bits: u8,
-}
-
-impl Counter {
-    fn new(precision: Option<u8>) -> Self {
-        Self { stats: Stats::default(), log: precision.map(LogCounter::new), bits: 0 }
-    }
-
-    /// # Safety
-    /// `p` must be readable for `len` elements, at most [`CHUNK`].
-    unsafe fn chunk<E: AsWide + Count>(
-        &mut self,
-        level: Level,
-        p: *const E,
-        len: usize,
-        wide: &mut WideBlock<E::Wide>,
-    ) {
-        self.stats.merge(&level.run(ChunkKernel { p, len }));
-        let Some(log) = &mut self.log else { return };
-        self.bits = E::BITS;
-        let mut start = 0;
-        while start < len {
-            let n = BLOCK.min(len - start);
-            // SAFETY: a part of the chunk.
-            unsafe { log.block(level, wide.widen(level, p.add(start), n), n) };
-            start += n;
-        }
-    }
-
-    fn part(self) -> Part {
-        let log = self.log.map(|log| {
-            let specials = log.specials;
-            let counts = log.finish();
-            let axis = Axis::LogLinear { precision: counts.precision() };
-            Histogram { axis, bins: Bins::Log(counts), specials, value_bits: self.bits }
-        });
-        Part { stats: self.stats, histogram: log }
-    }
-}
-
-struct ChunkKernel<E> {
+/// Counts a chunk.
+///
+/// # Safety
+/// `p` must be readable for `len` elements, at most [`CHUNK`].
+unsafe fn count<E: AsWide + Count>(
+    stats: &mut Stats,
+    counter: Option<&mut Counter<'_>>,
+    level: Level,
     p: *const E,
     len: usize,
-}
-
-impl<E: Count> Kernel for ChunkKernel<E> {
-    type Output = Stats;
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) -> Stats {
-        // SAFETY: `Counter::chunk` vouches for `len` elements.
-        unsafe { E::chunk(lanes, self.p, self.len, Moments::Two) }
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        stats.merge(&stats_of_chunk(p, len, Moments::Two, level));
+        if let Some(counter) = counter {
+            counter.chunk(level, p, len);
+        }
     }
 }
 
@@ -298,6 +260,15 @@ struct Part {
 }
 
 impl Part {
+    fn new(stats: Stats, axis: Option<&Axis>, counter: Option<&mut Counter<'_>>) -> Self {
+        let histogram = axis.zip(counter).map(|(axis, counter)| {
+            let mut histogram = Histogram::new(axis.clone());
+            counter.move_into(&mut histogram);
+            histogram
+        });
+        Self { stats, histogram }
+    }
+
     fn merge(&mut self, other: Self) {
         self.stats.merge(&other.stats);
         match (&mut self.histogram, other.histogram) {
@@ -309,9 +280,13 @@ impl Part {
         }
     }
 
-    fn counted(self, dtype: Dtype, precision: Option<u8>) -> Counted {
+    fn counted(self, dtype: Dtype, axis: Option<&Axis>) -> Counted {
+        let any = self.stats.counts.total() > 0;
         let summary = Summary { stats: self.stats, seen: Seen::One(dtype), moments: Moments::Two };
-        let empty = || precision.map(|precision| Histogram::new(Axis::LogLinear { precision }));
-        Counted { summary, histogram: self.histogram.or_else(empty) }
+        let mut histogram = self.histogram.or_else(|| axis.map(|axis| Histogram::new(axis.clone())));
+        if let Some(histogram) = histogram.as_mut().filter(|_| any) {
+            histogram.value_bits = with_element!(dtype, E => <E as AsWide>::BITS);
+        }
+        Counted { summary, histogram }
     }
 }

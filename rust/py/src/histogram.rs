@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use tensorstats_core::histogram::Bins;
@@ -42,7 +42,7 @@ const WHAT: &str = "Histogram";
 pub(crate) struct PyHistogram(Mutex<Histogram>);
 
 impl PyHistogram {
-    fn wrap(histogram: Histogram) -> Self {
+    pub(crate) fn wrap(histogram: Histogram) -> Self {
         Self(Mutex::new(histogram))
     }
 
@@ -56,12 +56,9 @@ impl PyHistogram {
         self.lock().merge(part).map_err(to_py)
     }
 
-    /// The precision of a `LogLinear` axis.
-    pub(crate) fn precision(&self) -> PyResult<u8> {
-        match &self.lock().axis {
-            Axis::LogLinear { precision } => Ok(*precision),
-            axis => Err(PyValueError::new_err(format!("the axis must be LogLinear, got: {axis}"))),
-        }
+    /// A copy of its axis.
+    pub(crate) fn own_axis(&self) -> Axis {
+        self.lock().axis.clone()
     }
 
     fn of(py: Python<'_>, x: &Bound<'_, PyAny>, axis: &Axis, threads: usize) -> PyResult<Histogram> {

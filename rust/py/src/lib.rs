@@ -6,6 +6,7 @@ mod buffer;
 mod dicts;
 mod dlpack;
 mod errors;
+mod fused;
 mod histogram;
 mod many;
 mod range;
@@ -24,6 +25,8 @@ mod _core {
 
     #[pymodule_export]
     use crate::axis::PyAxis;
+    #[pymodule_export]
+    use crate::fused::{summaries_and_histograms, summary_and_histogram};
     #[pymodule_export]
     use crate::histogram::{PyHistogram, histogram};
     #[pymodule_export]

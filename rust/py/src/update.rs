@@ -5,13 +5,13 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tensorstats_core::update::{Change, Counted, Snapshot, changes};
-use tensorstats_core::{Sketch, TensorView};
+use tensorstats_core::{Axis, Sketch, TensorView};
 
 use crate::buffer::Buffer;
 use crate::histogram::PyHistogram;
 use crate::many::PySummaries;
-use crate::summary::{Shape, State};
 use crate::run;
+use crate::summary::{Shape, State};
 
 /// Copies of many tensors, to say later what has changed in them.
 ///
@@ -107,10 +107,10 @@ impl PySnapshots {
         Ok(())
     }
 
-    /// Counts tensors, and what has changed since they were copied; afterwards the copies hold the values of now.
+    /// Counts tensors, and what has changed since they were copied.
     ///
-    /// A place of None, or one without a copy of a tensor of that dtype and layout, gives an empty row of updates. With histograms (of a
-    /// `LogLinear` axis, one for each tensor), values and updates are counted into them as well.
+    /// A place of None, or one without a copy of a tensor of that dtype and layout, gives an empty row of updates. With histograms (one
+    /// for each tensor, all of one axis), values and updates are counted into them as well.
     #[pyo3(signature = (tensors, places, /, value_histograms = None, update_histograms = None, *, threads = None))]
     fn count(
         &self,
@@ -123,37 +123,36 @@ impl PySnapshots {
     ) -> PyResult<(PySummaries, PySummaries)> {
         check_lengths(tensors.len(), places.len(), "places")?;
         let histograms = [value_histograms.unwrap_or_default(), update_histograms.unwrap_or_default()];
-        let mut precision = None;
+        let mut axis: Option<Axis> = None;
         for (what, list) in ["value_histograms", "update_histograms"].into_iter().zip(&histograms) {
             if !list.is_empty() {
                 check_lengths(tensors.len(), list.len(), what)?;
             }
             for histogram in list {
-                let this = histogram.precision()?;
-                if precision.is_some_and(|precision| precision != this) {
-                    return Err(PyValueError::new_err("histograms must be of one precision"));
+                let this = histogram.own_axis();
+                if axis.as_ref().is_some_and(|axis| *axis != this) {
+                    return Err(PyValueError::new_err(format!(
+                        "histograms must be of one axis, got another one: {this}"
+                    )));
                 }
-                precision = Some(this);
+                axis = Some(this);
             }
         }
         let threads = run::threads(threads)?;
-        let mut borrowed = self.borrow(&places)?;
-        let mut slots: Vec<Option<&mut Snapshot>> = borrowed.snapshots.iter_mut().map(Some).collect();
-        let mut take = |place: Option<usize>| place.and_then(|place| slots.get_mut(place)).and_then(Option::take);
+        let borrowed = self.borrow(&places)?;
 
         let mut rows: Vec<Option<(Change, Sketch)>> = Vec::with_capacity(tensors.len());
         let mut shapes = Vec::with_capacity(tensors.len());
         let mut later: Vec<(usize, Buffer)> = Vec::new();
-        let mut old: Vec<Option<&mut Snapshot>> = Vec::new();
+        let mut old: Vec<Option<&Snapshot>> = Vec::new();
         for (row, (tensor, &place)) in tensors.iter().zip(&places).enumerate() {
             let buffer = Buffer::of(tensor)?;
             shapes.push(Shape::One(buffer.shape().to_vec()));
-            let snapshot = take(place);
+            let snapshot = place.and_then(|place| borrowed.snapshots.get(place));
             if buffer.is_borrowed() {
-                let mut snapshot = [snapshot];
                 rows.push(
                     Some(run::count(py, &buffer, 1, |view, options| {
-                        let mut change = changes(core::slice::from_ref(view), &mut snapshot, precision, options);
+                        let mut change = changes(core::slice::from_ref(view), &[snapshot], axis.as_ref(), options);
                         change.pop().map(|change| (change, Sketch::of(view)))
                     })?)
                     .flatten(),
@@ -168,7 +167,7 @@ impl PySnapshots {
             let counted = run::detached(py, threads, |options| {
                 let views: Vec<TensorView<'_>> = later.iter().map(|(_, buffer)| buffer.view()).collect();
                 let sketches: Vec<_> = views.iter().map(Sketch::of).collect();
-                changes(&views, &mut old, precision, options).into_iter().zip(sketches).collect::<Vec<_>>()
+                changes(&views, &old, axis.as_ref(), options).into_iter().zip(sketches).collect::<Vec<_>>()
             })?;
             for ((row, _), counted) in later.iter().zip(counted) {
                 rows[*row] = Some(counted);
