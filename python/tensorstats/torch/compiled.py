@@ -180,11 +180,12 @@ class CompileStart:
         if method is not None:
             method()
 
-    def register(self) -> None:
-        """Ask to be called; again after ``torch.compiler.reset()``, which forgets every callback."""
+    def register(self) -> bool:
+        """Ask to be called, again after ``torch.compiler.reset()`` forgot it; False without Dynamo."""
         handler = _callback_handler()
         if handler is not None and self not in handler.start_callbacks:
             handler.register_start_callback(self)
+        return handler is not None
 
     def remove(self) -> None:
         """Ask no longer."""

@@ -315,6 +315,9 @@ def _integer_row(block: torch.Tensor, moments: int, fixed: bool) -> torch.Tensor
 def _fixed_integer_tail(order: torch.Tensor, count: torch.Tensor) -> list[torch.Tensor]:
     """A whole number near the mean, the exponent of the deviations from it, and the sums of their first two powers."""
     centre = (order.to(torch.float32).sum() / order.numel()).to(torch.int64)
-    deviation = (order - centre).to(torch.float32)
+    difference = order - centre
+    # Where 64 bits cannot hold it, it is so large that float32 loses nothing that matters.
+    beyond = ((order ^ centre) & (order ^ difference)) < 0
+    deviation = torch.where(beyond, order.to(torch.float32) - centre.to(torch.float32), difference.to(torch.float32))
     scaled, exponent = scale_down(deviation, deviation.abs().max())
     return [centre, exponent, fixed_sum(scaled), fixed_sum(scaled * scaled), torch.zeros_like(count)]

@@ -38,9 +38,9 @@ class GraphReports:
 
     # --- when hooks must be there -------------------------------------------------------------------------------------
 
-    def expect(self) -> None:
-        """Ask to be told when something is compiled."""
-        self._start.register()
+    def expect(self) -> bool:
+        """Ask to be told when something is compiled; False while there is nobody to ask."""
+        return self._start.register()
 
     def close(self) -> None:
         """Finish a step that compiled code has taken, and ask no longer."""

@@ -144,8 +144,9 @@ class Monitor(Reading):
         else:
             called = hook("the call of the model", self._called_without_optimizer)
             self._permanent = [self._clock.register_forward_pre_hook(called, with_kwargs=True)]
-            # The first call may be compiled by a Dynamo that is not loaded yet and cannot announce it.
-            self._attach_temporary()
+            if not self._graphs.expect():
+                # The first call may be compiled by a Dynamo that is not loaded yet and cannot announce it.
+                self._attach_temporary()
 
     def _attach_temporary(self) -> None:
         """Hooks that exist only while a step is recorded."""

@@ -9,6 +9,7 @@ import torch
 
 from tensorstats._core import Summary, summaries_from
 from tensorstats.torch.collect import PendingList
+from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.modules import ROOT_NAME
 from tensorstats.torch.states import Statistics, is_countable
@@ -47,10 +48,13 @@ class RawGradientRecorder:
         if not is_countable(gradient):
             return
         if self._scaler is not None and self._scaler.is_enabled():
-            gradient = gradient / self._scaler.get_scale()
+            # Where the scale lies on a device, asking for its value would wait there.
+            scale = getattr(self._scaler, "_scale", None)
+            gradient = gradient / (self._scaler.get_scale() if scale is None else scale)
         if not self._statistics.uses_core(gradient):
             rows = self._rows
-            self._pending.add(self._statistics.start(gradient), lambda state, _: rows.update({name: (state, None)}))
+            table = self._statistics.histogram(gradient) if self._histograms else None
+            self._pending.add(self._statistics.start(gradient), lambda state, _: rows.update({name: (state, table)}))
             return
         self._rows[name] = self._statistics.parts(gradient, histogram=self._histograms)  # type: ignore[assignment]
 
@@ -58,7 +62,8 @@ class RawGradientRecorder:
         """Take in the histograms; those of devices have arrived."""
         for name, (summary, histogram) in self._rows.items():
             if histogram is not None:
-                self._log.histogram(name, self._statistics.empty_histogram).merge(histogram)
+                counted = histogram.histogram() if isinstance(histogram, LogTable) else histogram
+                self._log.histogram(name, self._statistics.empty_histogram).merge(counted)
                 self._rows[name] = (summary, None)
 
     def keep(self, step: int) -> None:
