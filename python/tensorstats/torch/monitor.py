@@ -12,7 +12,7 @@ from torch import nn
 from tensorstats.rules import Judge, NonFinite, Offender, Rule, StepView
 from tensorstats.torch.actions import Action, OnFinding
 from tensorstats.torch.choosing import Collection as TensorCollection
-from tensorstats.torch.collect import Collector, PendingList
+from tensorstats.torch.collect import Collector, PendingList, Units
 from tensorstats.torch.evaluation import EvaluationRecorder
 from tensorstats.torch.guard import Guard
 from tensorstats.torch.log import ScalarLog
@@ -65,6 +65,7 @@ class Monitor(Reading):
         collections: tuple[TensorCollection, ...] | None,
         rules: Iterable[Rule] | None,
         histograms: bool,
+        units: Units,
         mask: Mask,
         scaler: Any,
         on_finding: OnFinding,
@@ -92,7 +93,7 @@ class Monitor(Reading):
                 logs[signal],
                 self._pending,
                 histograms,
-                units=signal != "output_gradients",
+                units="none" if signal == "output_gradients" else units,
                 what=signal.removesuffix("s").replace("_", " "),
             )
             for signal in _OF_MODULES
@@ -109,7 +110,7 @@ class Monitor(Reading):
         self._optimizer_state = OptimizerRecorder(
             statistics, guard, logs["optimizer_state"], self._pending, self._chooses, histograms=histograms
         )
-        self._evaluation = EvaluationRecorder(self, self._logs["eval"], histograms=histograms)
+        self._evaluation = EvaluationRecorder(self, self._logs["eval"], histograms=histograms, units=units)
         self.eval_schedule = eval_schedule
         self._reset = ResetWatch(guard)
         self._device_losses: list[tuple[int, str, torch.Tensor]] = []
@@ -362,6 +363,8 @@ class Monitor(Reading):
 
     def _offender(self, parameters: Any) -> Offender | None:
         tensors = [self._parameters.steps[view.name].parameter for view in parameters]
+        if self._judge.poisoned:
+            return None  # everything is NaN now, and nobody is told again
         return (
             self._outputs.offender
             or self._judge.losses.offender()
