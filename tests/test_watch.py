@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 from typing import Any
 
@@ -311,7 +312,7 @@ def test_lstm_and_attention_are_watched_whole() -> None:
             y, _ = self.lstm(x[:, None, :])
             return self.attention(y, y, y)[0]
 
-    monitor = watched(Sequences())
+    monitor = watched(Sequences(), units="all")
     names = ["lstm[0]", "lstm[1][0]", "lstm[1][1]", "attention[0]", "attention[1]"]
     assert monitor.names("outputs") == names
     assert monitor.units("lstm[0]").units == 8
@@ -331,7 +332,10 @@ def test_units_are_channels_of_images_and_features_of_rows() -> None:
         nn.Linear(20, 3),
         nn.Tanh(),
     )
-    monitor = watched(model)
+    assert watched(copy.deepcopy(model)).units("3").units == 5
+    with pytest.raises(KeyError, match="not that of an activation"):
+        watched(copy.deepcopy(model)).units("1")
+    monitor = watched(model, units="all")
     assert [monitor.units(name).units for name in ("1", "2", "3", "4", "5", "6")] == [5, 5, 5, 20, 3, 3]
 
 
@@ -373,7 +377,7 @@ def test_outputs_whose_unit_count_changes_are_summarised_without_units() -> None
 
     model = Ragged()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with ts.watch(model, optimizer) as monitor:
+    with ts.watch(model, optimizer, units="all") as monitor:
         for width in (3, 5, 4):
             optimizer.zero_grad()
             model(torch.ones(2, width)).sum().backward()

@@ -144,7 +144,7 @@ def test_calls_in_eval_mode_have_a_schedule_and_names_of_their_own() -> None:
     assert (steps.tolist(), counts.tolist()) == ([0, 2], [3, 9])
     assert monitor.total("outputs", "2", mode="eval").count == 12
     assert monitor.histogram("outputs", "2", mode="eval").count == 12
-    assert monitor.units("2", mode="eval").units == 3
+    assert monitor.units("1", mode="eval").units == 8
     assert monitor.series("outputs", "2", "count")[1].tolist() == [15, 15]
     assert all(not module._forward_hooks for module in model.modules())
 

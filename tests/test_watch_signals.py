@@ -284,7 +284,7 @@ def test_masked_positions_are_not_counted() -> None:
     tokens = torch.randint(0, 10, (4, 7))
     mask = torch.arange(7)[None, :] < torch.tensor([7, 3, 1, 0])[:, None]
     signals = ["outputs", "output_gradients", "inputs"]
-    with ts.watch(model, optimizer, signals=signals, histograms=True, mask=mask) as monitor:
+    with ts.watch(model, optimizer, signals=signals, histograms=True, units="all", mask=mask) as monitor:
         expected = model.embed(tokens).detach()[mask]
         optimizer.zero_grad()
         model(tokens).sum().backward()

@@ -157,6 +157,11 @@ class Judge:
         return new
 
     @property
+    def poisoned(self) -> bool:
+        """Whether the weights were not finite at the last recorded step: nothing is judged from then on."""
+        return self._poisoned
+
+    @property
     def findings(self) -> list[Finding]:
         """All findings, earliest first and causes first; a symptom in a run that does not learn is a failure."""
         order = {rule.id: place for place, rule in enumerate(self.rules)}

@@ -8,6 +8,7 @@ from typing import Any
 from tensorstats.rules import Rule
 from tensorstats.torch.actions import OnFinding
 from tensorstats.torch.choosing import DEFAULT_SIGNALS, SCALARS, SIGNALS, Collection, resolve_collections
+from tensorstats.torch.collect import Units
 from tensorstats.torch.masks import Mask
 from tensorstats.torch.modules import ModuleChoice
 from tensorstats.torch.monitor import Monitor
@@ -34,6 +35,7 @@ def watch(
     collections: Iterable[str | Collection] | None = None,
     rules: Iterable[Rule] | None = None,
     histograms: bool = False,
+    units: Units = "activations",
     mask: Mask = None,
     scaler: Any = None,
     on_finding: OnFinding = None,
@@ -73,6 +75,8 @@ def watch(
         Instead of :func:`tensorstats.rules.default_rules`.
     histograms : bool
         Also keep a LogLinear histogram of everything recorded.
+    units : {"activations", "all", "none"}
+        Of which modules the activity of every unit is kept, which is what dead and saturated units are told from.
     mask : tensor or callable, optional
         Which positions of inputs, outputs and their gradients count: a tensor of the shape of their first dimensions
         (``[batch, time]``), true where there is no padding, or a function ``(name, tensor) -> mask or None``. Set
@@ -123,6 +127,8 @@ def watch(
     wanted = frozenset([signals] if isinstance(signals, str) else signals)
     if not wanted <= set(SIGNALS):
         raise ValueError(f"signals must be of {', '.join(SIGNALS)}, got {', '.join(sorted(wanted - set(SIGNALS)))}")
+    if units not in ("activations", "all", "none"):
+        raise ValueError(f"units must be 'activations', 'all' or 'none', got {units!r}")
     if start_step < 0:
         raise ValueError(f"start_step must be a step from 0 on, got {start_step}")
     return Monitor(
@@ -135,6 +141,7 @@ def watch(
         collections=chosen,
         rules=rules,
         histograms=histograms,
+        units=units,
         mask=mask,
         scaler=scaler,
         on_finding=on_finding,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -16,12 +16,14 @@ from tensorstats.torch.device import PendingSummary, PendingUnits
 from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.guard import Guard
 from tensorstats.torch.log import SignalLog
-from tensorstats.torch.modules import activation_kind, module_layout, saturation_bounds, unit_dimension
+from tensorstats.torch.modules import activation_kind, is_activation, module_layout, saturation_bounds, unit_dimension
 from tensorstats.torch.states import Statistics, is_countable
 
-__all__ = ["Collector", "PendingList", "Place", "TensorStep", "UnitTrack"]
+__all__ = ["Collector", "PendingList", "Place", "TensorStep", "UnitTrack", "Units"]
 
 _NAN = float("nan")
+
+Units: TypeAlias = Literal["activations", "all", "none"]
 
 
 class Place:
@@ -137,14 +139,14 @@ class _Last:
 
 @dataclass(slots=True)
 class Collector:
-    """The tensors of one signal and one mode. `units` says whether unit activity is kept."""
+    """The tensors of one signal and one mode. `units` says of which modules unit activity is kept."""
 
     statistics: Statistics
     guard: Guard
     log: SignalLog
     pending: PendingList
     histograms: bool
-    units: bool
+    units: Units
     what: str = "output"  # for messages
     # While ranks are merged: the part of a sharded tensor on this rank, and whether units are kept apart per step.
     locate: Callable[[str, torch.Tensor], torch.Tensor] | None = None
@@ -182,7 +184,7 @@ class Collector:
         step = self.steps.get(path)
         if step is None:
             self.steps[path] = step = TensorStep(path, place, call)
-            if self.units:
+            if self.units == "all" or (self.units == "activations" and is_activation(module)):
                 step.units = self._unit_track(path, module, tensor, layout)
         summary, histogram = self._parts(tensor)
         if histogram is not None:
@@ -274,10 +276,11 @@ class Collector:
         if not steps:
             return
         extras: dict[str, dict[str, float]] = {}
-        if self.units:
-            extras["dead_fraction"] = {step.name: step.dead_fraction() for step in steps}
-            extras["saturated_fraction"] = {step.name: step.saturated_fraction() for step in steps}
-            for step in steps:
+        counted = [step for step in steps if step.units is not None]
+        if counted:
+            extras["dead_fraction"] = {step.name: step.dead_fraction() for step in counted}
+            extras["saturated_fraction"] = {step.name: step.saturated_fraction() for step in counted}
+            for step in counted:
                 if step.units is not None:
                     self.log.units[step.name] = step.units.total
         rows = [step.summary for step in steps if step.summary is not None]

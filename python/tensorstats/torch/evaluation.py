@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from tensorstats.torch.collect import Collector, PendingList
+from tensorstats.torch.collect import Collector, PendingList, Units
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.record_outputs import OutputRecorder
 from tensorstats.torch.schedule import Schedule
@@ -26,7 +26,7 @@ class EvaluationRecorder:
     also when it ends with an error.
     """
 
-    def __init__(self, monitor: Monitor, logs: Mapping[str, SignalLog], *, histograms: bool) -> None:
+    def __init__(self, monitor: Monitor, logs: Mapping[str, SignalLog], *, histograms: bool, units: Units) -> None:
         self._monitor = monitor
         self.schedule: Schedule | None = None
         self.calls = 0
@@ -36,8 +36,7 @@ class EvaluationRecorder:
         self._pending = PendingList(statistics)
         chosen: list[str] = [signal for signal in ("inputs", "outputs") if signal in monitor._signals]
         collectors = {
-            signal: Collector(statistics, guard, logs[signal], self._pending, histograms, units=True)
-            for signal in chosen
+            signal: Collector(statistics, guard, logs[signal], self._pending, histograms, units) for signal in chosen
         }
         self._recorder = OutputRecorder(
             statistics, guard, collectors, self._pending, monitor._chooses, lambda: monitor.mask

@@ -12,7 +12,15 @@ from torch import nn
 from tensorstats.rules import limits
 from tensorstats.torch.compiled import clean_name
 
-__all__ = ["ModuleChoice", "activation_kind", "choose_modules", "module_layout", "saturation_bounds", "unit_dimension"]
+__all__ = [
+    "ModuleChoice",
+    "activation_kind",
+    "choose_modules",
+    "is_activation",
+    "module_layout",
+    "saturation_bounds",
+    "unit_dimension",
+]
 
 ModuleChoice: TypeAlias = (
     "type[nn.Module] | tuple[type[nn.Module], ...] | str | Callable[[str, nn.Module], bool] | None"
@@ -23,6 +31,9 @@ ROOT_NAME = "(model)"
 
 # Modules that hold others but run them without calling them, so that their children's hooks never fire.
 _CLOSED_CONTAINERS = (nn.MultiheadAttention,)
+
+# Activations of other libraries and of users go by their names.
+_ACTIVATION_NAMES = re.compile(r"relu|gelu|silu|swish|mish|sigmoid|tanh|softplus|activation", re.IGNORECASE)
 
 _RELU = (nn.ReLU, nn.ReLU6, nn.Threshold)
 _SIGMOID = (nn.Sigmoid,)
@@ -107,6 +118,15 @@ def _predicate(modules: ModuleChoice) -> Callable[[str, nn.Module], bool]:
         "modules must be None, a module type, a tuple of module types, a regular expression or a callable(name, "
         f"module), got {modules!r}"
     )
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module is an activation, by its class: those of torch (attention and softmax apart) and alike ones."""
+    if isinstance(module, (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax)):
+        return False
+    if next(module.parameters(recurse=True), None) is not None and not isinstance(module, nn.PReLU):
+        return False
+    return type(module).__module__ == nn.ReLU.__module__ or _ACTIVATION_NAMES.search(type(module).__name__) is not None
 
 
 def activation_kind(module: nn.Module) -> str:

@@ -13,7 +13,7 @@ from tensorstats._core import Summary
 from tensorstats.rules import Judge, NonFinite, Offender, Rule, StepView
 from tensorstats.torch.actions import Action, OnFinding
 from tensorstats.torch.choosing import Collection as TensorCollection
-from tensorstats.torch.collect import Collector, PendingList
+from tensorstats.torch.collect import Collector, PendingList, Units
 from tensorstats.torch.compiled import clean_name, is_tracing
 from tensorstats.torch.evaluation import EvaluationRecorder
 from tensorstats.torch.graphs import GraphReports
@@ -69,6 +69,7 @@ class Monitor(Reading):
         collections: tuple[TensorCollection, ...] | None,
         rules: Iterable[Rule] | None,
         histograms: bool,
+        units: Units,
         mask: Mask,
         scaler: Any,
         on_finding: OnFinding,
@@ -97,7 +98,7 @@ class Monitor(Reading):
                 logs[signal],
                 self._pending,
                 histograms,
-                units=signal != "output_gradients",
+                units="none" if signal == "output_gradients" else units,
                 what=signal.removesuffix("s").replace("_", " "),
             )
             for signal in _OF_MODULES
@@ -114,7 +115,7 @@ class Monitor(Reading):
         self._optimizer_state = OptimizerRecorder(
             statistics, guard, logs["optimizer_state"], self._pending, self._chooses, histograms=histograms
         )
-        self._evaluation = EvaluationRecorder(self, self._logs["eval"], histograms=histograms)
+        self._evaluation = EvaluationRecorder(self, self._logs["eval"], histograms=histograms, units=units)
         self.eval_schedule = eval_schedule
         self._reset = ResetWatch(guard)
         self._device_losses: list[tuple[int, str, torch.Tensor]] = []
@@ -392,6 +393,8 @@ class Monitor(Reading):
 
     def _offender(self, parameters: Any) -> Offender | None:
         tensors = [self._parameters.steps[view.name].parameter for view in parameters]
+        if self._judge.poisoned:
+            return None  # everything is NaN now, and nobody is told again
         return (
             self._outputs.offender
             or self._judge.losses.offender()

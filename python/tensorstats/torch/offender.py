@@ -6,9 +6,10 @@ Summaries say at the end of every call whether there is one, so nothing here run
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,8 +41,15 @@ UNSEEN_INPUT = (
 
 def argument_names(module: nn.Module) -> list[str]:
     """The names that a module's forward gives its arguments; empty when they cannot be read."""
+    return _names_of(getattr(module.forward, "__func__", module.forward))
+
+
+@functools.lru_cache(maxsize=256)
+def _names_of(forward: Callable[..., object]) -> list[str]:
+    """Reading a signature takes longer than counting a small tensor, so it is done once for a class."""
     with contextlib.suppress(TypeError, ValueError):
-        return list(inspect.signature(module.forward).parameters)
+        names = list(inspect.signature(forward).parameters)
+        return names[1:] if names[:1] == ["self"] else names
     return []
 
 

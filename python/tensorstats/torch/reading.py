@@ -120,7 +120,10 @@ class Reading:
         """The unit activity of the output `name` over all recorded steps."""
         units = self._find(signal, name, mode).units.get(name)
         if units is None:
-            raise KeyError(f"the output {name!r} has no units: it is not floating point, or their number changes")
+            raise KeyError(
+                f"the output {name!r} has no units: it is not that of an activation (watch with units='all'), not "
+                "floating point, or their number changes"
+            )
         return units.copy()
 
     def histogram(self, signal: str, name: str, *, mode: Mode = "train") -> Histogram:

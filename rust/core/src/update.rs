@@ -201,7 +201,7 @@ impl Job<'_> {
             // SAFETY: the kernel has just written `len` of them.
             unsafe { count(&mut update, room.updates.as_mut(), level, differences.cast_const(), len) };
         }
-        (Part::new(value, room.axis, room.values.as_mut()), Part::new(update, room.axis, room.updates.as_mut()))
+        (Part::new(&value, room.axis, room.values.as_mut()), Part::new(&update, room.axis, room.updates.as_mut()))
     }
 }
 
@@ -260,13 +260,13 @@ struct Part {
 }
 
 impl Part {
-    fn new(stats: Stats, axis: Option<&Axis>, counter: Option<&mut Counter<'_>>) -> Self {
+    fn new(stats: &Stats, axis: Option<&Axis>, counter: Option<&mut Counter<'_>>) -> Self {
         let histogram = axis.zip(counter).map(|(axis, counter)| {
             let mut histogram = Histogram::new(axis.clone());
             counter.move_into(&mut histogram);
             histogram
         });
-        Self { stats, histogram }
+        Self { stats: *stats, histogram }
     }
 
     fn merge(&mut self, other: Self) {
