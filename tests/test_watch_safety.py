@@ -338,23 +338,6 @@ def test_tracing_a_watched_model_records_nothing() -> None:
     assert monitor.names("outputs") == []
 
 
-@pytest.mark.parametrize("fullgraph", [False, True])
-@pytest.mark.parametrize("wrapper", [False, True])
-def test_compiled_models_run_as_before_and_the_missing_outputs_are_told(wrapper: bool, fullgraph: bool) -> None:
-    torch._dynamo.reset()
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
-    compiled = torch.compile(model, backend="eager", fullgraph=fullgraph)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    monitor = ts.watch(compiled if wrapper else model, optimizer, every=2)
-    with pytest.warns(ts.torch.WatchWarning, match=r"torch.compile runs modules without these hooks"):
-        run(compiled, optimizer, steps=5)
-    monitor.close()
-    assert monitor.names("outputs") == []
-    assert monitor.names("gradients") == ["0.weight", "0.bias", "2.weight", "2.bias"]
-    assert monitor.series("updates", "0.weight", "l2")[0].tolist() == [0, 2, 4]
-
-
 def test_autocast_does_not_change_the_statistics() -> None:
     model = nn.Linear(64, 64)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

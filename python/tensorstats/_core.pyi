@@ -15,6 +15,7 @@ from tensorstats.export import TensorBoardHistogram
 __all__ = [
     "Axis",
     "Histogram",
+    "Snapshots",
     "Summaries",
     "Summary",
     "UnitActivity",
@@ -192,7 +193,37 @@ class Summaries:
     def __getitem__(self, index: int, /) -> Summary: ...
     def dtypes(self) -> list[str | None]: ...
     def shapes(self) -> list[list[int] | None]: ...
+    def merge(self, other: Summaries, /) -> Summaries: ...
+    def copy(self) -> Summaries: ...
     def column(self, name: str) -> tuple[bool, bytes]: ...
+
+@final
+class Snapshots:
+    """Copies of many tensors, to say later what has changed in them.
+
+    A difference is taken in float32 (float64 for float64 and for integers beyond 16 bits) and rounded once to nearest:
+    it is exact wherever the old and the new value are within a factor of two of each other.
+    """
+
+    def __new__(cls, size: int, /) -> Snapshots: ...
+    def __len__(self) -> int: ...
+    def take(self, tensors: list[Any], places: list[int], /) -> None:
+        """Copies tensors into their places."""
+
+    def forget(self, places: list[int], /) -> None:
+        """Lets go of the copies in some places."""
+
+    def count(
+        self,
+        tensors: list[Any],
+        places: list[int | None],
+        /,
+        value_histograms: list[Histogram] | None = None,
+        update_histograms: list[Histogram] | None = None,
+        *,
+        threads: int | None = None,
+    ) -> tuple[Summaries, Summaries]:
+        """Counts tensors, and what has changed since they were copied."""
 
 @final
 class Axis:

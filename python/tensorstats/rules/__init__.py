@@ -8,8 +8,9 @@ from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, Vanish
 from tensorstats.rules.judge import Judge, default_rules
 from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
+from tensorstats.rules.ranks import OddRank, ReplicasDiffer
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
-from tensorstats.rules.view import Offender, OutputView, ParameterView, StepView
+from tensorstats.rules.view import Offender, OutputView, ParameterView, RankSpread, StepView
 
 __all__ = [
     "AllZeroOutput",
@@ -22,9 +23,12 @@ __all__ = [
     "Measurement",
     "NoGradient",
     "NonFinite",
+    "OddRank",
     "Offender",
     "OutputView",
     "ParameterView",
+    "RankSpread",
+    "ReplicasDiffer",
     "Rule",
     "SaturatedActivation",
     "Status",

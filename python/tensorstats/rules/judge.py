@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tensorstats.rules import limits
-from tensorstats.rules.base import Measurement, Rule
+from tensorstats.rules.base import Measurement, Rule, sentence
 from tensorstats.rules.finding import Finding
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
 from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
+from tensorstats.rules.ranks import OddRank, ReplicasDiffer
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
 from tensorstats.rules.view import Offender, StepView
 
@@ -25,10 +26,12 @@ def default_rules() -> list[Rule]:
     Examples
     --------
     >>> [rule.id for rule in default_rules()][:3]
-    ['non-finite', 'gradients-not-reset', 'frozen']
+    ['non-finite', 'replicas-differ', 'odd-rank']
     """
     return [
         NonFinite(),
+        ReplicasDiffer(),
+        OddRank(),
         GradientsKept(),
         Frozen(),
         NoGradient(),
@@ -145,13 +148,18 @@ class Judge:
                 step=begin,
                 value=measurement.value,
                 limit=rule.limit if measurement.limit is None else measurement.limit,
-                why=measurement.note or rule.why,
+                why=sentence(measurement) or rule.why,
                 advice=advise(view) if advise is not None else rule.advice,
             )
             if rule.symptom:
                 self._symptoms.add(place)
             new.append(finding)
         return new
+
+    @property
+    def poisoned(self) -> bool:
+        """Whether the weights were not finite at the last recorded step: nothing is judged from then on."""
+        return self._poisoned
 
     @property
     def findings(self) -> list[Finding]:

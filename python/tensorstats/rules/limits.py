@@ -99,3 +99,10 @@ UPDATE_RATIO_RISING = 2.0
 # after 300 steps). We compare the first and the last tenth of the logged losses once there are enough of them.
 NOT_LEARNING_FRACTION = 0.9
 NOT_LEARNING_LOSSES = 50
+
+# --- ranks ------------------------------------------------------------------------------------------------------------
+
+# Ours, without an outside source: batches of one distribution through equal weights differ by far less, and a rank that
+# reads unnormalised images (0..255 instead of 0..1) by far more. In a few steps in a row, so that no odd batch counts.
+ODD_RANK_RATIO = 10.0
+ODD_RANK_PATIENCE = 3

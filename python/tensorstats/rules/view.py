@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tensorstats._core import Summary, UnitActivity
 
-__all__ = ["Offender", "OutputView", "ParameterView", "StepView"]
+__all__ = ["Offender", "OutputView", "ParameterView", "RankSpread", "StepView"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,36 @@ class Offender:
     """The first non-finite value of a step: where it is, and whether that module made it or passed it on."""
 
     where: str
-    signal: str  # "input", "output", "gradient", "parameter" or "loss"
+    signal: str  # "input", "output", "output gradient", "gradient", "parameter" or "loss"
     nonfinite_count: int
     count: int
     index: tuple[int, ...] | None  # of the first one in the tensor
     value: str  # "nan", "inf" or "-inf"
     origin: str  # one sentence: produced here, or passed on, or unknown
     call: int = 0
+    module: str = ""  # the module it belongs to
+    argument: str | None = None  # the argument of that module through which it came in, when it was passed on
+    backward: bool = False  # met on the way back
+    produced: bool | None = None  # by that module; None: not known
+
+
+@dataclass(frozen=True, slots=True)
+class RankSpread:
+    """One tensor on every rank. `replicated` says that it stands for one tensor, `differs` that its copies do not."""
+
+    name: str
+    signal: str
+    ranks: Sequence[Summary | None]
+    replicated: bool = False
+    differs: bool = False
+
+    def odd_ranks(self) -> list[int]:
+        """The ranks that hold something else than most do; of two camps of one size, the one without the first rank."""
+        held = {rank: summary.to_bytes() for rank, summary in enumerate(self.ranks) if summary is not None}
+        camps = Counter(held.values())
+        most = max(camps.values(), default=0)
+        usual = next((data for data in held.values() if camps[data] == most), b"")
+        return [rank for rank, data in held.items() if data != usual]
 
 
 @dataclass(slots=True)
@@ -80,6 +104,7 @@ class StepView:
     parameters_nonfinite: bool = False
     gradients_kept: bool | None = None  # True: added onto the last step's; None: not known
     has_optimizer: bool = True
+    ranks: Sequence[RankSpread] = ()  # empty where there is one rank
     learning: bool | None = None  # what the logged losses say; None: not known
     notes: list[str] = field(default_factory=list)
 

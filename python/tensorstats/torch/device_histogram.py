@@ -10,6 +10,7 @@ import torch
 
 from tensorstats._core import Histogram
 from tensorstats.axis import Variable
+from tensorstats.torch import device_fixed
 from tensorstats.torch.device_host import RawSummary, resolve
 from tensorstats.torch.device_kernels import (
     FLOATS,
@@ -25,6 +26,7 @@ from tensorstats.torch.device_kernels import (
 
 if TYPE_CHECKING:
     from tensorstats.axis import Axis, LogLinear
+    from tensorstats.torch.device_arena import Arena, Batch
 
 __all__ = ["EdgeTable", "LogTable", "histogram"]
 
@@ -117,6 +119,7 @@ class _Table:
         self._places = places
         self._counts = torch.zeros(places + 1, dtype=torch.int64, device=like.device)
         self._specials = torch.zeros(3, dtype=torch.int64, device=like.device)  # NaN, +inf, -inf
+        self._batch: Batch | None = None
 
     def update(self, x: torch.Tensor, where: torch.Tensor | None = None) -> _Table:
         """Count a tensor of the same dtype and device, where a mask of its shape is true; it stays there."""
@@ -160,11 +163,23 @@ class _Table:
             }
         )
 
+    def send(self, arena: Arena) -> None:
+        """Put the counts where the next copy to the host takes them along."""
+        self._place_in_arena = arena.put([torch.cat([self._counts, self._specials])], self._places + 4)
+        self._batch = arena.batch
+
+    def _on_host(self) -> torch.Tensor:
+        if self._batch is None or not self._batch.launched:
+            return torch.cat([self._counts, self._specials]).cpu()
+        start = int(self._place_in_arena.storage_offset())
+        return torch.from_numpy(self._batch.land()[start : start + self._places + 4])
+
     def _read(self) -> tuple[list[int], list[int], list[int]]:
         """Occupied places, their counts, and the counts of NaN, +inf and -inf."""
-        counts = self._counts[: self._places].cpu()
+        host = self._on_host()
+        counts = host[: self._places]
         places = counts.nonzero().reshape(-1)
-        return places.tolist(), counts[places].tolist(), self._specials.tolist()
+        return places.tolist(), counts[places].tolist(), host[self._places + 1 :].tolist()
 
     def histogram(self) -> Histogram:
         """Bring the counts to the host."""
@@ -279,6 +294,19 @@ def _leading(pattern: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # Beyond 53 bits float64 would round; the surplus is cut off first.
     large = (pattern < 0) | (pattern >= 1 << 53)
     cut = torch.where(large, (pattern >> 11) & ((1 << 53) - 1), pattern)
-    top = torch.frexp(cut.to(torch.float64)).exponent.to(torch.int64) - 1
+    if device_fixed.has_float64(pattern.device):
+        top = torch.frexp(cut.to(torch.float64)).exponent.to(torch.int64) - 1
+    else:
+        top = _top_bit(cut)
     fraction = torch.where(cut > 0, cut << (52 - top).clamp(0, 52), 0) & ((1 << 52) - 1)
     return top + torch.where(large, 11, 0), fraction
+
+
+def _top_bit(pattern: torch.Tensor) -> torch.Tensor:
+    """Place of the top bit of a positive integer, by halving; -1 for zero, as frexp has it."""
+    top = torch.where(pattern > 0, 0, -1)
+    for step in (32, 16, 8, 4, 2, 1):
+        above = pattern >= 1 << step
+        top = torch.where(above, top + step, top)
+        pattern = torch.where(above, pattern >> step, pattern)
+    return top

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tensorstats.torch.device_fixed import UNIT, to_float
 from tensorstats.torch.device_kernels import (
     COUNTS,
     FLOAT_ROW,
@@ -21,7 +22,7 @@ from tensorstats.torch.device_kernels import (
     FloatFormat,
     PendingSummary,
 )
-from tensorstats.torch.device_units import UNIT_COUNTS, PendingUnits
+from tensorstats.torch.device_units import FIXED_COUNTS, UNIT_COUNTS, PendingUnits
 
 __all__ = ["RawSummary", "RawUnits", "resolve"]
 
@@ -83,11 +84,18 @@ class RawUnits:
 
 
 def resolve(pending: Sequence[PendingSummary | PendingUnits]) -> list[RawSummary | RawUnits]:
-    """Bring all rows to the host, one copy per device, and finish them there."""
+    """Bring all rows to the host, one copy per device, and finish them there.
+
+    Rows in an arena are read from its batch, whose copy must have been launched.
+    """
     hosts: list[npt.NDArray[np.int64] | None] = [None] * len(pending)
     devices: dict[torch.device, list[int]] = {}
     for place, item in enumerate(pending):
-        devices.setdefault(item.rows.device, []).append(place)
+        if item.batch is None:
+            devices.setdefault(item.rows.device, []).append(place)
+        else:
+            start = int(item.rows.storage_offset())
+            hosts[place] = item.batch.land()[start : start + item.rows.numel()].reshape(tuple(item.rows.shape))
     for places in devices.values():
         packed = torch.cat([pending[place].rows.reshape(-1) for place in places]).cpu().numpy()
         start = 0
@@ -165,7 +173,10 @@ def _finish_floats(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawS
     smallest = int(_column(host, FLOAT_ROW, "absmin_key").min())
     raw.absmin = _decode(smallest, form) if smallest != INT64_MAX else None
 
-    sums = host[:, len(FLOAT_ROW) - len(FLOAT_SUMS) : len(FLOAT_ROW)].copy().view(np.float64)
+    if pending.fixed:
+        sums = _fixed_floats(host[:, : len(FLOAT_ROW)], counts)
+    else:
+        sums = host[:, len(FLOAT_ROW) - len(FLOAT_SUMS) : len(FLOAT_ROW)].copy().view(np.float64)
     exponents = _column(host, FLOAT_ROW, "exponent")
     raw.exponent = int(max(exponent for exponent, count in zip(exponents, counts, strict=True) if count))
     shrink = np.ldexp(1.0, np.minimum(exponents - raw.exponent, 0).astype(np.int64))
@@ -178,6 +189,15 @@ def _finish_floats(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawS
     ]
     raw.mean, raw.m2, raw.m3, raw.m4 = _merge_moments(counts, means, powers)
     return raw
+
+
+def _fixed_floats(host: npt.NDArray[np.int64], counts: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Sums in fixed point as float64; the deviations were taken from a rounded mean, which is made up for here."""
+    sums = to_float(host[:, -len(FLOAT_SUMS) :])
+    drift = sums[:, 4].copy()
+    sums[:, 3] = np.maximum(sums[:, 3] - drift * drift / np.maximum(counts, 1), 0.0)
+    sums[:, 4] = 0.0
+    return sums
 
 
 def _finish_integers(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawSummary:
@@ -199,6 +219,10 @@ def _finish_integers(pending: PendingSummary, host: npt.NDArray[np.int64]) -> Ra
     else:
         raw.min, raw.max, raw.absmax = low, high, -large
         raw.absmin = -small if raw.zero < raw.count else None
+    if pending.fixed:
+        return _finish_fixed_integers(
+            raw, host[:, : len(INTEGER_ROW)], columns["count"], unsigned=pending.dtype is torch.uint64
+        )
     tail = host[:, 11 : len(INTEGER_ROW)].copy().view(np.float64)
     raw.squares = math.fsum(tail[:, 1])
     powers = [(float(a), float(b), float(c)) for a, b, c in tail[:, 2:]]
@@ -207,10 +231,45 @@ def _finish_integers(pending: PendingSummary, host: npt.NDArray[np.int64]) -> Ra
     return raw
 
 
+def _finish_fixed_integers(
+    raw: RawSummary, host: npt.NDArray[np.int64], counts: list[int], *, unsigned: bool
+) -> RawSummary:
+    """Moments of integers from the sums of their deviations from a whole number near the mean."""
+    offset = 1 << 63 if unsigned else 0
+    means: list[float] = []
+    powers: list[tuple[float, float, float]] = []
+    squares: list[float] = []
+    for count, (centre, exponent, first, second, _) in zip(counts, host[:, 11:].tolist(), strict=True):
+        scale = math.ldexp(UNIT, exponent)
+        drift, spread = first * scale, second * math.ldexp(scale, exponent)
+        middle = float(centre + offset)
+        means.append(middle + drift / count)
+        powers.append((max(spread - drift * drift / count, 0.0), 0.0, 0.0))
+        squares.append(count * middle * middle + 2.0 * middle * drift + spread)
+    raw.squares = math.fsum(squares)
+    _, raw.m2, raw.m3, raw.m4 = _merge_moments(counts, means, powers)
+    raw.mean = raw.sum / raw.count
+    return raw
+
+
+def _unit_floats(pending: PendingUnits, host: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Mean, sum of squared deviations, min and max of every unit in every block."""
+    if not pending.fixed:
+        return host[:, len(UNIT_COUNTS) :].copy().view(np.float64)
+    exponent, total, first, second, low, high = (host[:, place] for place in range(len(UNIT_COUNTS), FIXED_COUNTS))
+    finite = host[:, UNIT_COUNTS.index("zero")] + host[:, UNIT_COUNTS.index("active")]
+    count = np.maximum(finite, 1)
+    scale = exponent.astype(np.int64)
+    mean = np.ldexp(to_float(total) / count, scale)
+    spread = np.ldexp(np.maximum(to_float(second) - to_float(first) ** 2 / count, 0.0), 2 * scale)
+    ends = [bits.astype(np.int32).view(np.float32).astype(np.float64) for bits in (low, high)]
+    return np.stack([mean, spread, *ends], axis=1)
+
+
 def _finish_units(pending: PendingUnits, host: npt.NDArray[np.int64]) -> RawUnits:
     units = host.shape[2]
     counts = {name: host[:, place].sum(0, dtype=np.int64) for place, name in enumerate(UNIT_COUNTS)}
-    floats = host[:, len(UNIT_COUNTS) :].copy().view(np.float64)
+    floats = _unit_floats(pending, host)
     n = np.zeros(units)
     mean, m2 = np.zeros(units), np.zeros(units)
     low, high = np.full(units, np.inf), np.full(units, -np.inf)

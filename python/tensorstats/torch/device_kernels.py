@@ -1,15 +1,23 @@
 """Summaries as torch operations, one row of 64-bit integers per block, left on the device; knows no model and no state.
 
 Counts and extremes are taken from the bit patterns: exact whatever the device does with subnormal numbers. Sums are
-float64 within blocks of bounded size.
+float64 within blocks of bounded size, or fixed-point integers on devices without float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+
+from tensorstats.torch import device_fixed
+from tensorstats.torch.device_fixed import FIXED_BLOCK, deviation_sums, fixed_sum, scale_down
+
+if TYPE_CHECKING:
+    from tensorstats.torch.device_arena import Arena, Batch
 
 __all__ = [
     "FLOATS",
@@ -22,6 +30,7 @@ __all__ = [
     "float_bits",
     "repeated_mask",
     "start_summary",
+    "without_autocast",
 ]
 
 # Elements per block: bounds the temporaries (about ten of 8 bytes per element). Larger where launches cost more than
@@ -97,10 +106,17 @@ class PendingSummary:
     shape: tuple[int, ...]
     rows: torch.Tensor  # int64 [blocks, columns]
     count: int  # of elements, chosen by a mask or all
+    fixed: bool = False  # sums are in fixed point
+    batch: Batch | None = None  # of the arena that holds the rows
 
 
 def start_summary(
-    x: torch.Tensor, *, moments: int = 2, where: torch.Tensor | None = None, limits: Sequence[Sequence[int]] = ()
+    x: torch.Tensor,
+    *,
+    moments: int = 2,
+    where: torch.Tensor | None = None,
+    limits: Sequence[Sequence[int]] = (),
+    arena: Arena | None = None,
 ) -> PendingSummary:
     """Begin the summary of a real, dense tensor on its device; nothing is copied to the host.
 
@@ -114,37 +130,56 @@ def start_summary(
         A mask of the same shape and device; finding out how many elements it chooses waits for the device.
     limits : sequence of sequences of int
         Magnitudes, as `_core.format_limits` gives them: how many elements are beyond each becomes a column of its own.
+    arena : Arena, optional
+        Memory of the device to write the rows into.
 
     Raises
     ------
     TypeError
         If the dtype is not one of the supported ones.
+    ValueError
+        If `moments` is 4 and the device has no float64.
     """
     x = x.detach()
     if x.dtype not in FLOATS and x.dtype not in INTEGERS:
         accepted = ", ".join([form.name for form in FLOATS.values()] + list(INTEGERS.values()))
         raise TypeError(f"a tensor of dtype {x.dtype} has no summary; accepted are {accepted}")
     columns = len(FLOAT_ROW) if x.dtype in FLOATS else len(INTEGER_ROW)
+    fixed = not device_fixed.has_float64(x.device)
+    if fixed and moments != 2:
+        raise ValueError(f"moments must be 2 on {x.device.type}, which has no float64, got {moments}")
     rows = []
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    with torch.no_grad(), without_autocast(x.device):
         contiguous = where is None and x.is_contiguous()
         flat = [limit for each in limits for limit in each]
         start = 0
         for block in blocks(x, block_size(x)) if where is None else chosen_blocks(x, where, block_size(x)):
             if x.dtype in FLOATS:
-                row = _float_row(block, FLOATS[x.dtype], start if contiguous else None, moments)
+                row = _float_row(block, FLOATS[x.dtype], start if contiguous else None, moments, fixed)
             else:
-                row = _integer_row(block, moments)
+                row = _integer_row(block, moments, fixed)
             rows.append(torch.cat([row, _beyond(block, flat)]) if flat else row)
             start += block.numel()
-        shape = (0, columns + len(flat))
-        stacked = torch.stack(rows) if rows else torch.empty(shape, dtype=torch.int64, device=x.device)
-    return PendingSummary(x.dtype, tuple(x.shape), stacked, start)
+        columns += len(flat)
+        if arena is not None:
+            stacked = arena.put(rows, columns)
+        else:
+            stacked = torch.stack(rows) if rows else torch.empty((0, columns), dtype=torch.int64, device=x.device)
+    batch = None if arena is None else arena.batch
+    return PendingSummary(x.dtype, tuple(x.shape), stacked, start, fixed, batch)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Keeps mixed precision out of the sums, on devices that know it."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def block_size(x: torch.Tensor) -> int:
     """Elements per block on the device of `x`."""
-    return CPU_BLOCK if x.device.type == "cpu" else DEVICE_BLOCK
+    size = CPU_BLOCK if x.device.type == "cpu" else DEVICE_BLOCK
+    return size if device_fixed.has_float64(x.device) else min(size, FIXED_BLOCK)
 
 
 def blocks(x: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
@@ -213,7 +248,7 @@ def float_bits(block: torch.Tensor, form: FloatFormat) -> tuple[torch.Tensor, to
     return bits & form.magnitude, bits < 0
 
 
-def _float_row(block: torch.Tensor, form: FloatFormat, start: int | None, moments: int) -> torch.Tensor:
+def _float_row(block: torch.Tensor, form: FloatFormat, start: int | None, moments: int, fixed: bool) -> torch.Tensor:
     """The row of one flat block of floats. Non-negative magnitudes are ordered as their patterns are."""
     magnitude, sign = float_bits(block, form)
     nan = magnitude > form.infinity
@@ -227,17 +262,8 @@ def _float_row(block: torch.Tensor, form: FloatFormat, start: int | None, moment
     wide_nonzero = torch.where(nonzero, wide, INT64_MAX)
     absmax = torch.where(finite, wide, -1).max()
 
-    values = block.to(torch.float64) if form.integer is not torch.uint8 else block.to(torch.float32).to(torch.float64)
-    values = torch.where(finite, values, 0.0)
-    exponent = torch.zeros((), dtype=torch.int64, device=block.device)
-    if form.integer is torch.int64:
-        exponent = torch.frexp(absmax.clamp(min=0).view(torch.float64)).exponent.to(torch.int64)
-        # In two factors, since 2 ** -1024 alone is already below the normal range.
-        half = torch.div(exponent, 2, rounding_mode="floor")
-        values = values * torch.exp2(-half.to(torch.float64)) * torch.exp2((half - exponent).to(torch.float64))
     count = finite.sum()
-    total = values.sum()
-    deviation = torch.where(finite, values - total / count.clamp(min=1), 0.0)
+    exponent, floats = (_fixed_sums if fixed else _float_sums)(block, form, finite, count, absmax, moments)
     if start is None:
         first = torch.full((), -1, dtype=torch.int64, device=block.device)
     else:
@@ -258,8 +284,47 @@ def _float_row(block: torch.Tensor, form: FloatFormat, start: int | None, moment
         exponent,
         first,
     ]
+    return torch.cat([torch.stack(integers), floats])
+
+
+def _float_sums(
+    block: torch.Tensor,
+    form: FloatFormat,
+    finite: torch.Tensor,
+    count: torch.Tensor,
+    absmax: torch.Tensor,
+    moments: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The exponent of a block's scale and its sums as bit patterns of float64."""
+    values = block.to(torch.float64) if form.integer is not torch.uint8 else block.to(torch.float32).to(torch.float64)
+    values = torch.where(finite, values, 0.0)
+    exponent = torch.zeros((), dtype=torch.int64, device=block.device)
+    if form.integer is torch.int64:
+        exponent = torch.frexp(absmax.clamp(min=0).view(torch.float64)).exponent.to(torch.int64)
+        # In two factors, since 2 ** -1024 alone is already below the normal range.
+        half = torch.div(exponent, 2, rounding_mode="floor")
+        values = values * torch.exp2(-half.to(torch.float64)) * torch.exp2((half - exponent).to(torch.float64))
+    total = values.sum()
+    deviation = torch.where(finite, values - total / count.clamp(min=1), 0.0)
     floats = [total, values.abs().sum(), (values * values).sum(), *_powers(deviation, count, moments)]
-    return torch.cat([torch.stack(integers), torch.stack(floats).view(torch.int64)])
+    return exponent, torch.stack(floats).view(torch.int64)
+
+
+def _fixed_sums(
+    block: torch.Tensor,
+    _form: FloatFormat,
+    finite: torch.Tensor,
+    count: torch.Tensor,
+    _absmax: torch.Tensor,
+    _moments: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The exponent of a block's scale and its sums in fixed point; instead of the third power that of the first."""
+    values = torch.where(finite, block.to(torch.float32), 0.0)
+    scaled, exponent = scale_down(values, values.abs().max())
+    total = fixed_sum(scaled)
+    first, second = deviation_sums(scaled, total, count, finite)
+    sums = [total, fixed_sum(scaled.abs()), fixed_sum(scaled * scaled), second, first, torch.zeros_like(first)]
+    return exponent, torch.stack(sums)
 
 
 def _beyond(block: torch.Tensor, limits: Sequence[int]) -> torch.Tensor:
@@ -288,7 +353,7 @@ def _powers(deviation: torch.Tensor, count: torch.Tensor, moments: int) -> list[
     return [m2, (squared * deviation).sum(), (squared * squared).sum()]
 
 
-def _integer_row(block: torch.Tensor, moments: int) -> torch.Tensor:
+def _integer_row(block: torch.Tensor, moments: int, fixed: bool) -> torch.Tensor:
     """The row of one flat block of integers; sums in two halves of 32 bits, which 2**31 elements cannot overflow."""
     unsigned = block.dtype is torch.uint64
     values = block.view(torch.int64) if unsigned else block.to(torch.int64)
@@ -301,10 +366,7 @@ def _integer_row(block: torch.Tensor, moments: int) -> torch.Tensor:
     order = values ^ INT64_MIN if unsigned else values
     size = values ^ INT64_MAX if unsigned else torch.where(values > 0, -values, values)
     smallest_size = torch.where(nonzero, size, INT64_MIN).max()
-    floats = high.to(torch.float64) * 4294967296.0 + low.to(torch.float64)
     count = torch.full((), block.numel(), dtype=torch.int64, device=block.device)
-    centre = floats.sum() / block.numel()
-    deviation = floats - centre
     integers = [
         (~nonzero).sum(),
         negative.sum(),
@@ -318,5 +380,20 @@ def _integer_row(block: torch.Tensor, moments: int) -> torch.Tensor:
         torch.where(negative, high, 0).sum(),
         torch.where(negative, low, 0).sum(),
     ]
-    tail = [centre, (floats * floats).sum(), *_powers(deviation, count, moments)]
+    if fixed:
+        return torch.stack([*integers, *_fixed_integer_tail(order, count)])
+    floats = high.to(torch.float64) * 4294967296.0 + low.to(torch.float64)
+    centre = floats.sum() / block.numel()
+    tail = [centre, (floats * floats).sum(), *_powers(floats - centre, count, moments)]
     return torch.cat([torch.stack(integers), torch.stack(tail).view(torch.int64)])
+
+
+def _fixed_integer_tail(order: torch.Tensor, count: torch.Tensor) -> list[torch.Tensor]:
+    """A whole number near the mean, the exponent of the deviations from it, and the sums of their first two powers."""
+    centre = (order.to(torch.float32).sum() / order.numel()).to(torch.int64)
+    difference = order - centre
+    # Where 64 bits cannot hold it, it is so large that float32 loses nothing that matters.
+    beyond = ((order ^ centre) & (order ^ difference)) < 0
+    deviation = torch.where(beyond, order.to(torch.float32) - centre.to(torch.float32), difference.to(torch.float32))
+    scaled, exponent = scale_down(deviation, deviation.abs().max())
+    return [centre, exponent, fixed_sum(scaled), fixed_sum(scaled * scaled), torch.zeros_like(count)]

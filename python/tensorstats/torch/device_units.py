@@ -5,15 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from tensorstats.torch.device_kernels import FLOATS, block_size
+from tensorstats.torch import device_fixed
+from tensorstats.torch.device_fixed import deviation_sums, fixed_sum, scale_down
+from tensorstats.torch.device_kernels import FLOATS, block_size, without_autocast
 
-__all__ = ["UNIT_COUNTS", "UNIT_FLOATS", "PendingUnits", "start_units"]
+if TYPE_CHECKING:
+    from tensorstats.torch.device_arena import Arena, Batch
+
+__all__ = ["FIXED_COUNTS", "UNIT_COUNTS", "UNIT_FLOATS", "PendingUnits", "start_units"]
 
 UNIT_COUNTS = ("zero", "active", "nonfinite", "low", "high")
 UNIT_FLOATS = ("mean", "m2", "min", "max")
+
+# Without float64: exponent, sum, sums of deviations and of their squares, and the bits of min and max as float32.
+FIXED_COUNTS = len(UNIT_COUNTS) + 6
 
 
 @dataclass(slots=True)
@@ -22,7 +31,9 @@ class PendingUnits:
 
     dim: int
     saturation: tuple[float, float] | None
-    rows: torch.Tensor  # int64 [blocks, 9, units]
+    rows: torch.Tensor  # int64 [blocks, 9 or 11, units]
+    fixed: bool = False  # sums are in fixed point
+    batch: Batch | None = None  # of the arena that holds the rows
 
 
 def start_units(
@@ -30,25 +41,33 @@ def start_units(
     dim: int,
     saturation: tuple[float, float] | None = None,
     where: torch.Tensor | None = None,
+    *,
+    arena: Arena | None = None,
 ) -> PendingUnits:
     """Begin the unit activity of `x` along `dim` on its device, of the elements that a mask of its shape chooses."""
     x = x.detach()
     if not -x.dim() <= dim < x.dim():
         raise IndexError(f"dim must lie within the {x.dim()} dimensions of the tensor, got {dim}")
     rows: list[torch.Tensor] = []
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    fixed = not device_fixed.has_float64(x.device)
+    row = _fixed_unit_row if fixed else _unit_row
+    with torch.no_grad(), without_autocast(x.device):
         moved = x.movedim(dim, 0)
         size = block_size(x)
         if where is None:
-            rows.extend(_unit_row(block, saturation) for block in _unit_blocks(moved, size))
+            rows.extend(row(block, saturation) for block in _unit_blocks(moved, size))
         else:
             # Blocks are cut by shape alone, so those of the mask fit.
             masks = _unit_blocks(where.movedim(dim, 0), size)
             pairs = zip(_unit_blocks(moved, size), masks, strict=True)
-            rows.extend(_unit_row(block, saturation, mask) for block, mask in pairs)
-        shape = (0, len(UNIT_COUNTS) + len(UNIT_FLOATS), moved.shape[0])
-        stacked = torch.stack(rows) if rows else torch.empty(shape, dtype=torch.int64, device=x.device)
-    return PendingUnits(dim % x.dim(), saturation, stacked)
+            rows.extend(row(block, saturation, mask) for block, mask in pairs)
+        columns = FIXED_COUNTS if fixed else len(UNIT_COUNTS) + len(UNIT_FLOATS)
+        if arena is not None:
+            stacked = arena.put(rows, columns, moved.shape[0])
+        else:
+            shape = (0, columns, moved.shape[0])
+            stacked = torch.stack(rows) if rows else torch.empty(shape, dtype=torch.int64, device=x.device)
+    return PendingUnits(dim % x.dim(), saturation, stacked, fixed, None if arena is None else arena.batch)
 
 
 def _unit_blocks(x: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
@@ -72,18 +91,13 @@ def _unit_row(
         values = values.to(torch.float32)
     values = values.to(torch.float64)
     finite = torch.isfinite(values)
-    zero, nonfinite = values == 0, ~finite
     if mask is not None:
-        finite, zero, nonfinite = finite & mask, zero & mask, nonfinite & mask
+        finite = finite & mask
     count = finite.sum(1)
     kept = torch.where(finite, values, 0.0)
     mean = kept.sum(1) / count.clamp(min=1)
     deviation = torch.where(finite, values - mean[:, None], 0.0)
-    low = high = torch.zeros_like(count)
-    if saturation is not None:
-        low = (finite & (values < saturation[0])).sum(1)
-        high = (finite & (values > saturation[1])).sum(1)
-    integers = [zero.sum(1), (finite & ~zero).sum(1), nonfinite.sum(1), low, high]
+    integers = _unit_counts(values, finite, count, saturation, mask)
     floats = [
         mean,
         (deviation * deviation).sum(1),
@@ -91,3 +105,40 @@ def _unit_row(
         torch.where(finite, values, -math.inf).amax(1),
     ]
     return torch.cat([torch.stack(integers), torch.stack(floats).view(torch.int64)])
+
+
+def _unit_counts(
+    values: torch.Tensor,
+    finite: torch.Tensor,
+    count: torch.Tensor,
+    saturation: tuple[float, float] | None,
+    mask: torch.Tensor | None,
+) -> list[torch.Tensor]:
+    """The columns of `UNIT_COUNTS`; `finite` is true only where the mask is."""
+    zero = finite & (values == 0)
+    nonfinite = ~torch.isfinite(values)
+    if mask is not None:
+        nonfinite = nonfinite & mask
+    low = high = torch.zeros_like(count)
+    if saturation is not None:
+        low = (finite & (values < saturation[0])).sum(1)
+        high = (finite & (values > saturation[1])).sum(1)
+    return [zero.sum(1), (finite & ~zero).sum(1), nonfinite.sum(1), low, high]
+
+
+def _fixed_unit_row(
+    block: torch.Tensor, saturation: tuple[float, float] | None, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The same without float64."""
+    values = block.to(torch.float32)
+    finite = torch.isfinite(values)
+    if mask is not None:
+        finite = finite & mask
+    count = finite.sum(1)
+    kept = torch.where(finite, values, 0.0)
+    scaled, exponent = scale_down(kept, kept.abs().amax(1), dim=1)
+    total = fixed_sum(scaled, 1)
+    first, second = deviation_sums(scaled, total, count, finite, 1)
+    ends = torch.stack([torch.where(finite, values, math.inf).amin(1), torch.where(finite, values, -math.inf).amax(1)])
+    rows = [*_unit_counts(values, finite, count, saturation, mask), exponent, total, first, second]
+    return torch.cat([torch.stack(rows), ends.view(torch.int32).to(torch.int64)])

@@ -10,8 +10,17 @@ import torch
 from torch import nn
 
 from tensorstats.rules import limits
+from tensorstats.torch.compiled import clean_name
 
-__all__ = ["ModuleChoice", "activation_kind", "choose_modules", "module_layout", "saturation_bounds", "unit_dimension"]
+__all__ = [
+    "ModuleChoice",
+    "activation_kind",
+    "choose_modules",
+    "is_activation",
+    "module_layout",
+    "saturation_bounds",
+    "unit_dimension",
+]
 
 ModuleChoice: TypeAlias = (
     "type[nn.Module] | tuple[type[nn.Module], ...] | str | Callable[[str, nn.Module], bool] | None"
@@ -22,6 +31,9 @@ ROOT_NAME = "(model)"
 
 # Modules that hold others but run them without calling them, so that their children's hooks never fire.
 _CLOSED_CONTAINERS = (nn.MultiheadAttention,)
+
+# Activations of other libraries and of users go by their names.
+_ACTIVATION_NAMES = re.compile(r"relu|gelu|silu|swish|mish|sigmoid|tanh|softplus|activation", re.IGNORECASE)
 
 _RELU = (nn.ReLU, nn.ReLU6, nn.Threshold)
 _SIGMOID = (nn.Sigmoid,)
@@ -49,7 +61,7 @@ _CHANNELS_LAST: tuple[type[nn.Module], ...] = (
 )
 
 
-def choose_modules(model: nn.Module, modules: ModuleChoice) -> dict[str, nn.Module]:
+def choose_modules(model: nn.Module, modules: ModuleChoice, *, several: bool = False) -> dict[str, nn.Module]:
     """The watched modules by name, each module once, in the order of ``named_modules``.
 
     Parameters
@@ -59,6 +71,8 @@ def choose_modules(model: nn.Module, modules: ModuleChoice) -> dict[str, nn.Modu
         ``None`` takes every module without children (and those whose children are never called, such as
         ``MultiheadAttention``); a type or a tuple of types takes their instances; a string is a regular expression that
         must match somewhere in the name; a callable ``(name, module) -> bool`` decides itself.
+    several : bool
+        Whether `model` is only a container of the models that are watched, and thus not a module of its own.
 
     Raises
     ------
@@ -70,8 +84,11 @@ def choose_modules(model: nn.Module, modules: ModuleChoice) -> dict[str, nn.Modu
     keep = _predicate(modules)
     chosen: dict[str, nn.Module] = {}
     closed: tuple[str, ...] = ()
-    for name, module in model.named_modules():
-        if modules is None and name.startswith(closed) and closed:
+    for path, module in model.named_modules():
+        if "_orig_mod" in module._modules:
+            continue  # the wrapper of torch.compile; what it wraps follows
+        name = clean_name(path)
+        if (several and not name) or (modules is None and name.startswith(closed) and closed):
             continue
         if keep(name, module):
             chosen[name or ROOT_NAME] = module
@@ -101,6 +118,15 @@ def _predicate(modules: ModuleChoice) -> Callable[[str, nn.Module], bool]:
         "modules must be None, a module type, a tuple of module types, a regular expression or a callable(name, "
         f"module), got {modules!r}"
     )
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module is an activation, by its class: those of torch (attention and softmax apart) and alike ones."""
+    if isinstance(module, (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax)):
+        return False
+    if next(module.parameters(recurse=True), None) is not None and not isinstance(module, nn.PReLU):
+        return False
+    return type(module).__module__ == nn.ReLU.__module__ or _ACTIVATION_NAMES.search(type(module).__name__) is not None
 
 
 def activation_kind(module: nn.Module) -> str:

@@ -20,9 +20,14 @@ from tensorstats.torch.device import (
     summary_of,
     units_of,
 )
+from tensorstats.torch.device_arena import Arena
 from tensorstats.torch.device_histogram import LogTable
 
-__all__ = ["Backend", "Statistics", "finished", "first_nonfinite", "is_countable", "unravel"]
+__all__ = ["THREADS", "Backend", "Statistics", "first_nonfinite", "is_countable", "unravel"]
+
+# Inside a training loop torch's own threads wait busily for their next work: a second thread of ours would only wait
+# for them.
+THREADS = 1
 
 Backend: TypeAlias = Literal["auto", "core", "torch"]
 
@@ -53,6 +58,9 @@ class Statistics:
             raise ValueError(f"backend must be 'auto', 'core' or 'torch', got {backend!r}")
         self.backend = backend
         self._axis = LogLinear()
+        self._arenas: dict[torch.device, Arena] = {}
+        self._tables: list[LogTable] = []
+        self.empty_histogram = Histogram(self._axis)
 
     def uses_core(self, x: torch.Tensor) -> bool:
         """Whether `x` is counted by the core."""
@@ -61,43 +69,72 @@ class Statistics:
     def summary(self, x: torch.Tensor) -> Summary | PendingSummary:
         """The summary of `x`, or the beginning of one that `settle` completes."""
         if self.uses_core(x):
-            return _core.summary(x, 2, None)
-        return start_summary(x)
+            return _core.summary(x, 2, THREADS)
+        return self.start(x)
+
+    def start(self, x: torch.Tensor) -> PendingSummary:
+        """The beginning of a summary on a device."""
+        return start_summary(x, arena=self._arena(x.device))
+
+    def _arena(self, device: torch.device) -> Arena:
+        if device not in self._arenas:
+            self._arenas[device] = Arena(device)
+        return self._arenas[device]
+
+    def norm(self, x: torch.Tensor) -> float:
+        """The norm of a tensor in CPU memory."""
+        return _core.summary(x, 2, THREADS).l2
+
+    def parts(
+        self, x: torch.Tensor, *, histogram: bool
+    ) -> tuple[Summary | PendingSummary, Histogram | LogTable | None]:
+        """Summary and, where asked for, LogLinear histogram of `x`, or their beginnings on its device."""
+        if self.uses_core(x):
+            if histogram:
+                return _core.summary_and_histogram(x, self._axis, 2, THREADS)
+            return _core.summary(x, 2, THREADS), None
+        return self.start(x), self.histogram(x) if histogram else None
 
     def add_units(self, total: UnitActivity, x: torch.Tensor) -> PendingUnits | None:
         """Count the units of `x` into `total`, now or (when something is returned) in `settle`."""
         if self.uses_core(x):
-            total.update(x)
+            total.update(x, threads=THREADS)
             return None
-        return start_units(x, total.dim, total.saturation)
+        return start_units(x, total.dim, total.saturation, arena=self._arena(x.device))
 
     def histogram(self, x: torch.Tensor) -> Histogram | LogTable:
         """The LogLinear histogram of `x`, or a table on its device that `finished` completes."""
         if self.uses_core(x):
-            return Histogram(self._axis).update(x)
+            return Histogram(self._axis).update(x, threads=THREADS)
         table = LogTable(self._axis, x)
         table.update(x)
+        self._tables.append(table)
         return table
+
+    def launch(self) -> None:
+        """Start one copy per device of everything begun so far; `settle` reads it, now or much later."""
+        tables, self._tables = self._tables, []
+        for table in tables:
+            table.send(self._arena(table.device))
+        for arena in self._arenas.values():
+            arena.launch()
 
     def settle(
         self, pending: Sequence[PendingSummary | PendingUnits]
     ) -> list[tuple[Summary | UnitActivity, int | None]]:
-        """Complete what was begun on devices, with one copy per device.
+        """Complete what was begun on devices, after their copy was launched.
 
         Returns the states in the order given, each with the row-major position of its first non-finite value where
         known.
         """
+        if any(item.batch is not None and not item.batch.launched for item in pending):
+            self.launch()
         settled: list[tuple[Summary | UnitActivity, int | None]] = []
         for raw in resolve(pending):
             settled.append(
                 (units_of(raw), None) if isinstance(raw, RawUnits) else (summary_of(raw), raw.first_nonfinite)
             )
         return settled
-
-
-def finished(histogram: Histogram | LogTable) -> Histogram:
-    """A histogram whose counts are on the host."""
-    return histogram.histogram() if isinstance(histogram, LogTable) else histogram
 
 
 def first_nonfinite(x: torch.Tensor) -> tuple[int, tuple[int, ...], str] | None:

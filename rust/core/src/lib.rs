@@ -48,6 +48,7 @@ pub mod units_moments;
 mod units_plan;
 mod units_scan;
 mod units_where;
+pub mod update;
 pub mod verdict;
 pub mod view;
 

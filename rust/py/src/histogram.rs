@@ -54,6 +54,16 @@ impl PyHistogram {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes in counts of the same axis.
+    pub(crate) fn add(&self, part: &Histogram) -> PyResult<()> {
+        self.lock().merge(part).map_err(to_py)
+    }
+
+    /// A copy of its axis.
+    pub(crate) fn own_axis(&self) -> Axis {
+        self.lock().axis.clone()
+    }
+
     fn of(
         py: Python<'_>,
         x: &Bound<'_, PyAny>,

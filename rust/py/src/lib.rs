@@ -19,6 +19,7 @@ mod summary;
 mod summary_dict;
 mod summary_repr;
 mod units;
+mod update;
 
 /// Statistics over host memory.
 #[pyo3::pymodule(gil_used = false)]
@@ -45,6 +46,8 @@ mod _core {
     use crate::summary::{PySummary, summary, summary_where};
     #[pymodule_export]
     use crate::units::{PyUnitActivity, unit_activity};
+    #[pymodule_export]
+    use crate::update::PySnapshots;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -35,6 +35,11 @@ impl State {
         Self { summary, sketch: Sketch::default(), shape: Shape::Nothing }
     }
 
+    /// Of nothing.
+    pub(crate) fn empty() -> Self {
+        Self::new(Moments::Two, None)
+    }
+
     pub(crate) fn of(py: Python<'_>, x: &Bound<'_, PyAny>, moments: Moments, threads: usize) -> PyResult<Self> {
         let buffer = Buffer::of(x)?;
         let (summary, sketch) =
@@ -60,7 +65,7 @@ impl State {
         Ok(Self { summary, sketch, shape: Shape::One(buffer.shape().into()) })
     }
 
-    fn merge(&mut self, other: &Self) -> PyResult<()> {
+    pub(crate) fn merge(&mut self, other: &Self) -> PyResult<()> {
         self.summary.merge(&other.summary).map_err(to_py)?;
         self.sketch.merge(&other.sketch);
         self.shape = match (&self.shape, &other.shape) {

@@ -1,0 +1,57 @@
+//! Changes of tensors against differences taken one by one.
+
+#![allow(clippy::panic, reason = "a test fails by panicking")]
+
+use tensorstats_core::kernel::Moments;
+use tensorstats_core::scan::Options;
+use tensorstats_core::update::{Change, Snapshot, changes};
+use tensorstats_core::{Axis, Histogram, Level, Summary, TensorView};
+
+fn values(len: usize, factor: f32) -> Vec<f32> {
+    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) as f32 / 1e9 - 2.0) * factor).collect()
+}
+
+fn options(threads: usize, level: Level) -> Options<'static> {
+    Options { threads, level, interrupted: &|| false }
+}
+
+#[test]
+fn changes_are_differences_at_every_level_and_thread_count() {
+    let axis = Axis::LogLinear { precision: 6 };
+    for len in [0, 1, 31, 4097, 65_536, 200_001, 1_300_000] {
+        let (old, new) = (values(len, 1.0), values(len, 1.01));
+        let difference: Vec<f32> = new.iter().zip(&old).map(|(new, old)| new - old).collect();
+        let shape = [len as i64];
+        let mut snapshot = Snapshot::default();
+        snapshot.take(&TensorView::from_slice(&old, &shape));
+        let view = TensorView::from_slice(&new, &shape);
+        let expected_view = TensorView::from_slice(&difference, &shape);
+        for &level in Level::available() {
+            for threads in [1, 2, 5] {
+                let options = options(threads, level);
+                let found = changes(std::slice::from_ref(&view), &[Some(&snapshot)], Some(&axis), &options);
+                let [Change { value, update: Some(update) }] = found.as_slice() else { panic!("one change") };
+                assert_eq!(value.summary, Summary::of(&view, Moments::Two, &options), "{len} {threads}");
+                assert_eq!(update.summary, Summary::of(&expected_view, Moments::Two, &options), "{len} {threads}");
+                assert_eq!(value.histogram, Some(Histogram::of(&view, &axis, &options)), "{len} {threads}");
+                assert_eq!(update.histogram, Some(Histogram::of(&expected_view, &axis, &options)), "{len} {threads}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_snapshot_that_fits_there_is_no_update() {
+    let (old, new) = (values(10, 1.0), values(12, 1.0));
+    let mut snapshot = Snapshot::default();
+    snapshot.take(&TensorView::from_slice(&old, &[10]));
+    let view = TensorView::from_slice(&new, &[12]);
+    let options = options(1, Level::best());
+    for snapshots in [vec![Some(&snapshot)], vec![None], Vec::new()] {
+        let found = changes(std::slice::from_ref(&view), &snapshots, None, &options);
+        assert!(found[0].update.is_none());
+        assert_eq!(found[0].value.summary.stats.counts.total(), 12);
+    }
+    snapshot.forget();
+    assert!(!snapshot.fits(&TensorView::from_slice(&old, &[10])));
+}

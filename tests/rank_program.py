@@ -1,0 +1,236 @@
+"""One rank of a small distributed program, run by test_watch_distributed: each scenario leaves its facts as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+import tensorstats as ts
+from tensorstats.torch import ranks
+
+SIGNALS = ("outputs", "parameters", "gradients", "updates", "optimizer_state")
+
+
+def build() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
+
+
+def batch(rank: int, step: int) -> torch.Tensor:
+    return torch.randn(4 + rank, 5, generator=torch.Generator().manual_seed(10 * step + rank))
+
+
+def train(
+    model: Any, *, steps: int = 2, rate: float = 0.1, change: Any = None, watched: Any = None, **options: Any
+) -> Any:
+    """A watched run; `change(step)` may do something before each step's batch is used."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
+    monitor = ts.watch(model if watched is None else watched, optimizer, **options)
+    for step in range(steps):
+        x = batch(dist.get_rank(), step)
+        if change is not None:
+            x = change(step, x)
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+    monitor.close()
+    return monitor
+
+
+def facts(monitor: Any) -> dict[str, Any]:
+    """What a test looks at."""
+    return {
+        "errors": monitor.errors,
+        "findings": [[f.rule, f.where, f.step, f.why] for f in monitor.findings],
+        "totals": {
+            f"{signal} {name}": [s.count, s.min, s.max, s.l2]
+            for signal in SIGNALS
+            for name in monitor.names(signal)
+            for s in [monitor.total(signal, name)]
+        },
+        "steps": {name: monitor.series("outputs", name, "count")[0].tolist() for name in monitor.names("outputs")},
+    }
+
+
+def everyone(value: Any) -> list[Any]:
+    """The value of every rank."""
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+# --- scenarios --------------------------------------------------------------------------------------------------------
+
+
+def data_parallel() -> dict[str, Any]:
+    model = build()
+    parallel = DistributedDataParallel(model)
+    seen: list[torch.Tensor] = []
+    handle = model[0].register_forward_hook(lambda _m, _a, output: seen.append(output.detach().clone()))
+    monitor = train(parallel, watched=model, histograms=True, signals=SIGNALS)
+    handle.remove()
+    outputs = torch.cat([torch.cat(part) for part in everyone(seen)])
+    want = ts.summary(outputs)
+    gradient = model[0].weight.grad
+    axis = monitor.histogram("outputs", "0").axis
+    return {
+        **facts(monitor),
+        "outputs": [want.count, want.min, want.max, want.l2],
+        "histogram": monitor.histogram("outputs", "0") == ts.histogram(outputs, axis),
+        "median": [float(monitor.histogram("outputs", "0").quantile(0.5)), float(outputs.double().median())],
+        "units": [monitor.units("1").updates, int(monitor.units("1").count[0])],
+        "gradient": monitor.latest("gradients", "0.weight").to_bytes() == ts.summary(gradient).to_bytes(),
+        "ranks": [summary.count for summary in monitor.ranks("outputs", "0")],
+    }
+
+
+def out_of_sync() -> dict[str, Any]:
+    parallel = DistributedDataParallel(build())
+    if dist.get_rank() == 1:
+        with torch.no_grad():
+            parallel.module[2].weight[0, 0] += 1e-3
+    return facts(train(parallel))
+
+
+def odd_rank() -> dict[str, Any]:
+    def change(_step: int, x: torch.Tensor) -> torch.Tensor:
+        return x * 255 if dist.get_rank() == 1 else x
+
+    return facts(train(DistributedDataParallel(build()), steps=4, rate=1e-9, change=change, signals=["outputs"]))
+
+
+def bad_value_on_one_rank() -> dict[str, Any]:
+    def change(step: int, x: torch.Tensor) -> torch.Tensor:
+        if step == 1 and dist.get_rank() == 1:
+            x[3, 2] = float("nan")
+        return x
+
+    return facts(train(DistributedDataParallel(build()), change=change))
+
+
+def module_on_one_rank() -> dict[str, Any]:
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first = nn.Linear(5, 3)
+            self.extra = nn.Linear(3, 3)
+
+        def forward(self, x: Any) -> Any:
+            y = self.first(x)
+            return self.extra(y) if dist.get_rank() == 1 else y
+
+    return facts(train(Sometimes()))
+
+
+def sharded() -> dict[str, Any]:
+    model = build()
+    mesh = init_device_mesh("cpu", (2,))
+    for layer in (model[0], model[2]):
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    monitor = train(model, signals=SIGNALS, histograms=True)
+    whole: dict[str, list[Any]] = {}
+    for name, parameter in model.named_parameters():
+        for signal, tensor in (("parameters", parameter), ("gradients", parameter.grad)):
+            assert isinstance(tensor, DTensor)
+            full = tensor.detach().full_tensor()
+            got, want = monitor.latest(signal, name), ts.summary(full)
+            whole[f"{signal} {name}"] = [
+                [s.count, s.zero_count, s.negative_count, s.min, s.max, s.l2] for s in (got, want)
+            ]
+    ratio = monitor.series("updates", "0.weight", "update_ratio")[1][-1]
+    update, value = monitor.latest("updates", "0.weight").l2, monitor.latest("parameters", "0.weight").l2
+    shards = [None if s is None else s.count for s in monitor.ranks("parameters", "2.weight")]
+    histogram = monitor.histogram("parameters", "0.weight").count
+    return {**facts(monitor), "whole": whole, "ratio": [ratio, update / value], "shards": shards, "hist": histogram}
+
+
+def sharded_but_local() -> dict[str, Any]:
+    model = build()
+    fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    return facts(train(model, ranks="local"))
+
+
+def placements() -> dict[str, Any]:
+    mesh = init_device_mesh("cpu", (2,))
+
+    class Placed(nn.Module):
+        def forward(self, x: Any, placement: Any) -> Any:
+            if isinstance(placement, Partial):
+                return DTensor.from_local(x, mesh, [placement])
+            return distribute_tensor(x, mesh, [placement])
+
+    found: dict[str, Any] = {}
+    for placement in (Replicate(), Shard(0), Partial()):
+        model = nn.Sequential(nn.Linear(1, 1))
+        model.add_module("placed", Placed())
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with ts.watch(model, optimizer, signals=["outputs"]) as monitor:
+            model[1](torch.arange(12.0).reshape(3, 4), placement)
+            optimizer.step()
+        counts = [monitor.latest("outputs", name).count for name in monitor.names("outputs")]
+        found[type(placement).__name__] = [counts, monitor.errors]
+    return found
+
+
+def another_schedule_on_one_rank() -> dict[str, Any]:
+    return facts(train(DistributedDataParallel(build()), steps=3, stop=1 if dist.get_rank() == 1 else None))
+
+
+def watched_on_one_rank() -> dict[str, Any]:
+    parallel = DistributedDataParallel(build())
+    if dist.get_rank() == 0:
+        return facts(train(parallel))
+    optimizer = torch.optim.SGD(parallel.parameters(), lr=0.1, momentum=0.9)
+    for step in range(2):
+        optimizer.zero_grad()
+        parallel(batch(1, step)).square().mean().backward()
+        optimizer.step()
+    return {}
+
+
+SCENARIOS: tuple[Callable[[], dict[str, Any]], ...] = (
+    data_parallel,
+    out_of_sync,
+    odd_rank,
+    bad_value_on_one_rank,
+    module_on_one_rank,
+    sharded,
+    sharded_but_local,
+    placements,
+    another_schedule_on_one_rank,
+    # Last: from here on the ranks have made different numbers of watchers.
+    watched_on_one_rank,
+)
+
+
+def main(rank: int, size: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    ranks.TIMEOUT = timedelta(seconds=3)
+    store = dist.FileStore(str(folder / "store"), size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=60))
+    results = {}
+    for scenario in SCENARIOS:
+        results[scenario.__name__] = scenario()
+        dist.barrier()
+    (folder / f"rank{rank}.json").write_text(json.dumps(results))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

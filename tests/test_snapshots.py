@@ -1,0 +1,172 @@
+"""The native count of many tensors and of what has changed in them since they were copied."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tensorstats as ts
+from tensorstats._core import Histogram, Snapshots
+from tensorstats.axis import LogLinear, Regular
+
+FLOATS = ("float16", "float32", "float64")
+
+
+def pair(dtype: str, shape: tuple[int, ...] = (513, 37), seed: int = 0) -> tuple[Any, Any]:
+    generator = np.random.default_rng(seed)
+    old = generator.standard_normal(shape)
+    new = old + 1e-3 * generator.standard_normal(shape)
+    return old.astype(dtype), new.astype(dtype)
+
+
+def wide(x: Any) -> Any:
+    return x.astype(np.float64 if x.dtype == np.float64 or x.dtype.itemsize == 8 else np.float32)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_values_and_differences_are_those_of_separate_calls(dtype: str, threads: int) -> None:
+    shapes = [(513, 37), (), (1,), (0, 3), (300_000,), (70_001,)]
+    olds, news = zip(*(pair(dtype, shape, seed) for seed, shape in enumerate(shapes)), strict=True)
+    axis = LogLinear()
+    snapshots = Snapshots(len(shapes))
+    places = list(range(len(shapes)))
+    snapshots.take(list(olds), places)
+    kept = [old.copy() for old in olds]
+    values_in = [Histogram(axis) for _ in shapes]
+    updates_in = [Histogram(axis) for _ in shapes]
+    values, updates = snapshots.count(list(news), list(places), values_in, updates_in, threads=threads)
+    for i, (old, new) in enumerate(zip(kept, news, strict=True)):
+        difference = wide(new) - wide(old)
+        assert values[i] == ts.summary(new)
+        assert updates[i] == ts.summary(difference)
+        assert values[i].shape == updates[i].shape == new.shape
+        assert values_in[i] == ts.Histogram(axis).update(new)
+        assert updates_in[i] == ts.Histogram(axis).update(difference)
+
+
+def test_a_difference_is_the_true_one_rounded_once() -> None:
+    generator = np.random.default_rng(3)
+    bits = generator.integers(0, 2**32, size=(2, 3000), dtype=np.uint32)
+    old, new = (row.view(np.float32) for row in bits)
+    finite = np.isfinite(old) & np.isfinite(new)
+    old, new = old[finite].copy(), new[finite].copy()
+    snapshots = Snapshots(1)
+    for a, b in zip(old, new, strict=True):
+        before, after = np.array([a]), np.array([b])
+        exact = Fraction(float(b)) - Fraction(float(a))
+        snapshots.take([before], [0])
+        _, updates = snapshots.count([after], [0])
+        if abs(exact) > Fraction(float(np.finfo(np.float32).max)):
+            continue
+        found = updates[0].min
+        spacing = Fraction(float(np.spacing(np.abs(np.float32(found)))))
+        assert abs(Fraction(float(found)) - exact) <= spacing / 2
+        close = exact != 0 and Fraction(1, 2) <= Fraction(float(b)) / Fraction(float(a) or 1) <= 2
+        if close:
+            assert Fraction(float(found)) == exact  # Sterbenz
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.T,
+        lambda x: x[::-1],
+        lambda x: x[:, ::3],
+        lambda x: x[1:, 2:],
+        lambda x: np.broadcast_to(x[0], x.shape),
+    ],
+)
+def test_layouts_are_walked_in_place(view: Any) -> None:
+    old, new = pair("float32")
+    snapshots = Snapshots(1)
+    snapshots.take([view(old)], [0])
+    values, updates = snapshots.count([view(new)], [0])
+    assert values[0] == ts.summary(view(new))
+    # A sum of differences does not depend on the order beyond its bound; everything else not at all.
+    difference = view(new) - view(old)
+    assert updates[0].l2 == pytest.approx(ts.summary(difference).l2, rel=1e-12)
+    assert (updates[0].min, updates[0].max) == (difference.min(), difference.max())
+
+
+def test_nothing_special_is_lost_between_old_and_new() -> None:
+    inf, nan = float("inf"), float("nan")
+    old = np.array([0.0, 1.0, inf, nan, 1.0, -0.0, 1e-45], dtype=np.float32)
+    new = np.array([-0.0, inf, inf, 1.0, nan, 0.0, 2.8e-45], dtype=np.float32)
+    snapshots = Snapshots(1)
+    snapshots.take([old], [0])
+    _, updates = snapshots.count([new], [0])
+    # inf - inf and everything with a NaN is NaN; the difference of two subnormals is one.
+    assert (updates[0].nan_count, updates[0].posinf_count, updates[0].zero_count) == (3, 1, 2)
+    assert updates[0].subnormal_count == 1
+
+
+def test_the_copy_stays_until_it_is_taken_again() -> None:
+    old, new = pair("float32")
+    snapshots = Snapshots(2)
+    snapshots.take([old], [1])
+    for _ in range(2):
+        _, updates = snapshots.count([new], [1])
+        assert updates[0] == ts.summary(new - old)
+    snapshots.take([new], [1])
+    _, updates = snapshots.count([new], [1])
+    assert updates[0].zero_count == new.size
+    snapshots.forget([1])
+    _, updates = snapshots.count([new], [1])
+    assert updates[0].count == 0
+
+
+def test_a_copy_of_another_shape_layout_or_dtype_gives_no_difference() -> None:
+    old, new = pair("float32")
+    snapshots = Snapshots(1)
+    snapshots.take([old], [0])
+    for other in (new.T, new[:-1], new.astype(np.float64), np.asfortranarray(new)):
+        values, updates = snapshots.count([other], [0])
+        assert values[0].count == other.size
+        assert updates[0].count == 0
+    _, updates = snapshots.count([new], [None])
+    assert updates[0].count == 0
+
+
+def test_integers_and_one_byte_dtypes_have_differences() -> None:
+    old = np.array([0, 250, 7], dtype=np.uint8)
+    new = np.array([255, 0, 7], dtype=np.uint8)
+    snapshots = Snapshots(1)
+    snapshots.take([old], [0])
+    values, updates = snapshots.count([new], [0])
+    assert values[0].max == 255
+    assert (updates[0].min, updates[0].max, updates[0].zero_count) == (-250.0, 255.0, 1)
+
+
+def test_tables_merge_row_by_row() -> None:
+    old, new = pair("float32")
+    first, second = ts._core.summaries([old, new]), ts._core.summaries([new, old])
+    total = first.copy().merge(second)
+    assert total[0] == ts.summary(old) + ts.summary(new)
+    assert first[0] == ts.summary(old)
+    with pytest.raises(ValueError, match="a table of 2 rows cannot take in one of 1"):
+        first.merge(ts._core.summaries([old]))
+
+
+def test_wrong_arguments_are_refused_and_leave_the_copies() -> None:
+    old, new = pair("float32")
+    snapshots = Snapshots(1)
+    snapshots.take([old], [0])
+    with pytest.raises(ValueError, match="a place must be below 1, got: 1"):
+        snapshots.take([new], [1])
+    with pytest.raises(ValueError, match="a place may be named once, got twice: 0"):
+        snapshots.count([new, new], [0, 0])
+    with pytest.raises(ValueError, match="places must have one entry for each of 1 tensors, got 2"):
+        snapshots.count([new], [0, None])
+    with pytest.raises(ValueError, match="value_histograms must have one entry for each of 1 tensors, got 2"):
+        snapshots.count([new], [0], [Histogram(LogLinear())] * 2)
+    with pytest.raises(ValueError, match="histograms must be of one axis"):
+        snapshots.count([new], [0], [Histogram(LogLinear())], [Histogram(Regular(4, 0.0, 1.0))])
+    with pytest.raises(TypeError):
+        snapshots.count([object()], [0])
+    _, updates = snapshots.count([new], [0])
+    assert updates[0] == ts.summary(new - old)
+    assert len(snapshots) == 1
