@@ -19,6 +19,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "histogram-regular": lambda: ts.Histogram(ts.axis.Regular(16, -3.0, 3.0)),
     "histogram-variable": lambda: ts.Histogram(ts.axis.Variable([-3.0, -0.1, 0.0, 0.2, 5.0])),
     "histogram-log-linear": lambda: ts.Histogram(ts.axis.LogLinear(4)),
+    "histogram-linear": lambda: ts.Histogram(ts.axis.Linear(32)),
     "unit-activity": lambda: ts.UnitActivity(1),
     "unit-activity-saturation": lambda: ts.UnitActivity(1, saturation=(-1.0, 1.0)),
 }

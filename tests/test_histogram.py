@@ -122,7 +122,9 @@ def test_tensorboard_edges():
 
 
 @pytest.mark.parametrize(
-    "axis", [ts.axis.Regular(10, -3, 3), ts.axis.Variable([-3, -0.1, 0, 2]), ts.axis.LogLinear(5)], ids=repr
+    "axis",
+    [ts.axis.Regular(10, -3, 3), ts.axis.Variable([-3, -0.1, 0, 2]), ts.axis.LogLinear(5), ts.axis.Linear(50)],
+    ids=repr,
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_layouts_levels_and_threads_do_not_show(dtype: str, axis: ts.axis.Axis, restore_simd_level: None):
@@ -359,7 +361,12 @@ def test_quantiles_of_nothing_and_of_infinities():
 
 # --- the state --------------------------------------------------------------------------------------------------------
 
-AXES = [ts.axis.Regular(10, -3.0, 3.0), ts.axis.Variable([-3.0, -0.1, 0.0, 2.0]), ts.axis.LogLinear(5)]
+AXES = [
+    ts.axis.Regular(10, -3.0, 3.0),
+    ts.axis.Variable([-3.0, -0.1, 0.0, 2.0]),
+    ts.axis.LogLinear(5),
+    ts.axis.Linear(40),
+]
 axes = pytest.mark.parametrize("axis", AXES, ids=repr)
 
 
@@ -394,8 +401,25 @@ def test_only_equal_axes_merge():
 
 def test_repr_is_one_line_and_loud():
     h = ts.histogram(np.array([-5.0, 0.5, 0.5, 1.5, 9.0, np.nan, np.inf]), bins=2, range=(0, 2))
-    assert repr(h) == "Histogram Regular(2, 0, 2) n=7 x∈[0 █▅ 2] underflow=1 overflow=1 nan=1 +inf=1"
+    assert repr(h) == "Histogram Regular(2) n=7 x∈[0 █▅ 2] underflow=1 overflow=1 NaN=1! +inf=1!"
     assert repr(ts.Histogram(ts.axis.LogLinear(6))) == "Histogram LogLinear(6) n=0"
+
+
+def test_repr_is_logarithmic_where_equal_widths_would_be_one_spike():
+    def bars_and_rest(values: np.ndarray) -> tuple[str, str]:
+        shown = repr(ts.histogram(values, ts.axis.LogLinear(6)))
+        low, bars, rest = shown[shown.index("[") + 1 :].split(" ", 2)
+        return bars, f"{low} {rest}"
+
+    bars, rest = bars_and_rest(np.linspace(-2, 2, 4096))
+    assert (set(bars), rest) == ({"▇", "█"}, "-2.031 2.031]")
+    wide = np.geomspace(1e-8, 1e8, 4096)
+    for values, ends in ((wide, "9.90e-9 1.01e8"), (-wide, "-1.01e8 -9.90e-9"), (np.r_[-wide, wide], "-1.01e8 1.01e8")):
+        bars, rest = bars_and_rest(values)
+        # Every decade holds as many values.
+        assert (len(bars), rest) == (16, f"{ends} log]")
+        assert set(bars) <= {"▇", "█"}
+    assert repr(ts.histogram(np.array([0.0, 0.0, 1.0]), ts.axis.LogLinear(6))).endswith(" zero=66.7%")
 
 
 # --- axes -------------------------------------------------------------------------------------------------------------
@@ -408,7 +432,7 @@ def test_axes_are_values(axis: ts.axis.Axis):
     assert hash(again) == hash(axis)
     assert repr(again) == repr(axis)
     assert (
-        eval(repr(axis), {"Regular": ts.axis.Regular, "Variable": ts.axis.Variable, "LogLinear": ts.axis.LogLinear})
+        eval(repr(axis), {name: getattr(ts.axis, name) for name in ("Regular", "Variable", "LogLinear", "Linear")})
         == axis
     )
     assert ts.Histogram(axis).axis == axis
@@ -439,11 +463,13 @@ def test_regular_edges_are_numpys(bins: int, start: float, stop: float):
         (lambda: ts.axis.Variable([1.0, np.nan]), ValueError, "edges must be finite, got: NaN"),
         (lambda: ts.axis.Variable([[1.0, 2.0]]), ValueError, r"edges must be one-dimensional, got shape: \(1, 2\)"),
         (lambda: ts.axis.LogLinear(11), ValueError, r"precision must be in \[0, 10\], got: 11"),
+        (lambda: ts.axis.Linear(1), ValueError, r"bins must be in \[2, 16777216\], got: 1"),
+        (lambda: ts.axis.Linear(2.5), TypeError, "bins must be a whole number, got: 2.5"),
         (lambda: ts.axis.LogLinear("6"), TypeError, "precision must be a whole number, got: '6'"),
         (
             lambda: ts.Histogram(10),
             TypeError,
-            "axis must be an axis.Regular, axis.Variable or axis.LogLinear, got: int",
+            "axis must be an axis.Regular, axis.Variable, axis.LogLinear or axis.Linear, got: int",
         ),
         (lambda: ts.histogram(np.ones(3), 10), TypeError, "got: int"),
         (lambda: ts.histogram(np.ones(3), bins=0), ValueError, "bins must be at least 1, got: 0"),

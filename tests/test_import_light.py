@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "matplotlib", "ml_dtypes", "sklearn", "scipy", "pandas", "uhi", "hypothesis", "pytest")
+HEAVY = (
+    *("torch", "matplotlib", "ml_dtypes", "sklearn", "scipy", "pandas", "hypothesis", "pytest"),
+    *("uhi", "tensorboard", "wandb", "opentelemetry", "prometheus_client", "google"),
+)
 
 
 def run_python(code: str) -> str:
@@ -25,8 +28,10 @@ def run_python(code: str) -> str:
         "import numpy as np, tensorstats as ts; ts.summary(np.ones(5)).mean; repr(ts.summary(np.ones(5)))",
         "import numpy as np, tensorstats as ts; ts.histogram(np.ones(5)); ts.norm([np.ones(5)]); ts.check(np.ones(5))",
         "from tensorstats import *",
+        "import numpy as np, tensorstats as ts; x = np.ones(5); s = ts.summary(x); ts.export.to_uhi;"
+        "h = ts.histogram(x, ts.axis.LogLinear(6)); h.to_tensorboard(s); h.to_opentelemetry(0, s); h.to_prometheus(s)",
     ],
-    ids=["import", "dir", "summary", "others", "star"],
+    ids=["import", "dir", "summary", "others", "star", "export"],
 )
 def test_nothing_heavy_is_imported(code: str):
     out = run_python(f"{code}\nimport sys; print([name for name in {HEAVY!r} if name in sys.modules])")

@@ -8,7 +8,12 @@ from uhi.typing.plottable import PlottableAxisGeneric, PlottableHistogram, Plott
 
 import tensorstats as ts
 
-AXES = [ts.axis.Regular(10, -3.0, 3.0), ts.axis.Variable([-3.0, -0.1, 0.0, 2.0]), ts.axis.LogLinear(2)]
+AXES = [
+    ts.axis.Regular(10, -3.0, 3.0),
+    ts.axis.Variable([-3.0, -0.1, 0.0, 2.0]),
+    ts.axis.LogLinear(2),
+    ts.axis.Linear(12),
+]
 axes = pytest.mark.parametrize("axis", AXES, ids=repr)
 
 

@@ -268,7 +268,8 @@ def test_what_cannot_be_is_refused(call: object, kind: type[Exception], message:
 def test_repr_is_one_line():
     u = ts.unit_activity(np.array([[0.0, 1.0, np.nan], [0.0, 3.0, 2.0]]), 1, saturation=(0, 2))
     assert repr(u) == (
-        "UnitActivity dim=1 units=3 updates=1 n=6 active=50.000% dead=1 saturation=(0, 2) saturated=16.667% nonfinite=1"
+        "UnitActivity dim=1 units=3 updates=1 n=6 active=50.000% [0% █▁▁▁▁█▁▁▁█ 100%] dead=1"
+        " saturation=(0, 2) saturated=16.667% nonfinite=1!"
     )
     assert repr(ts.UnitActivity(-1)) == "UnitActivity dim=-1 units=0 updates=0 n=0"
 

@@ -1,18 +1,21 @@
 """Exact statistics of tensors at memory speed, and a watcher for training loops.
 
-Importing this package imports neither torch nor matplotlib; `watch` brings torch when it is first used.
+Importing this package imports neither torch nor matplotlib; `watch` brings torch and `plot` matplotlib when first used.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from tensorstats import axis
 from tensorstats._checks import CheckError, check
 from tensorstats._core import __version__
+from tensorstats._distance import distance
 from tensorstats._fused import summary_and_histogram
 from tensorstats._histogram import Histogram, histogram
 from tensorstats._norms import norm, norms
+from tensorstats._quantile import quantile
 from tensorstats._settings import SimdLevel, ThreadCount, simd_level, thread_count
 from tensorstats._summary import Summary, summary
 from tensorstats._table import SummaryTable, summaries
@@ -20,6 +23,8 @@ from tensorstats._units import UnitActivity, unit_activity
 from tensorstats._verdicts import all_between, is_finite
 
 if TYPE_CHECKING:
+    from tensorstats import export as export
+    from tensorstats import plot as plot
     from tensorstats.torch import watch as watch
 
 __all__ = [
@@ -34,10 +39,12 @@ __all__ = [
     "all_between",
     "axis",
     "check",
+    "distance",
     "histogram",
     "is_finite",
     "norm",
     "norms",
+    "quantile",
     "simd_level",
     "summaries",
     "summary",
@@ -52,9 +59,11 @@ def __getattr__(name: str) -> Any:
         from tensorstats.torch import watch
 
         return watch
+    if name in ("export", "plot"):
+        return importlib.import_module(f"tensorstats.{name}")
     raise AttributeError(f"module 'tensorstats' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    # `watch` is not in `__all__`: `from tensorstats import *` must not import torch.
-    return [*__all__, "watch"]
+    # These are not in `__all__`: `from tensorstats import *` must import neither torch nor matplotlib.
+    return [*__all__, "export", "plot", "watch"]

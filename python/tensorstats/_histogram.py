@@ -35,7 +35,7 @@ def histogram(
         Any tensor: numpy array (ml_dtypes included), torch tensor, or an object with `__dlpack__`; any shape, strides
         and alignment. Nothing is copied.
     axis
-        `axis.Regular`, `axis.Variable` or `axis.LogLinear`; None for `axis.Regular(bins, *range)`.
+        `axis.Regular`, `axis.Variable`, `axis.LogLinear` or `axis.Linear`; None for `axis.Regular(bins, *range)`.
     bins
         Number of equal bins.
     range

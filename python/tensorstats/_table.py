@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,21 +50,26 @@ class SummaryTable(Mapping[str, "Summary"]):
 
     def __init__(self, names: Iterable[str], rows: _core.Summaries) -> None:
         self._rows = rows
-        self._index = {name: row for row, name in enumerate(names)}
+        self._names = tuple(names)
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        # Made when first asked for: columns are read without it.
+        return {name: row for row, name in enumerate(self._names)}
 
     @property
     def names(self) -> list[str]:
         """Names of the rows, in the order given."""
-        return list(self._index)
+        return list(self._names)
 
     def __getitem__(self, name: str) -> Summary:
         return self._rows[self._index[name]]
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._names)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._index)
+        return iter(self._names)
 
     def column(self, name: str, /) -> npt.NDArray[Any]:
         """One field of every row, as a read-only array.
@@ -101,7 +107,7 @@ class SummaryTable(Mapping[str, "Summary"]):
         """
         import pandas as pd  # type: ignore[import-untyped, unused-ignore]  # optional, and not every pandas has types
 
-        frame = pd.DataFrame({"dtype": self._rows.dtypes(), **self.columns()}, index=list(self._index))
+        frame = pd.DataFrame({"dtype": self._rows.dtypes(), **self.columns()}, index=self.names)
         frame.index.name = "name"
         return frame
 
@@ -111,7 +117,7 @@ class SummaryTable(Mapping[str, "Summary"]):
         infinities = self.column("posinf_count") + self.column("neginf_count")
         rows: list[tuple[str, ...]] = [head]
         for row, (name, dtype, shape) in enumerate(
-            zip(self._index, self._rows.dtypes(), self._rows.shapes(), strict=True)
+            zip(self._names, self._rows.dtypes(), self._rows.shapes(), strict=True)
         ):
             zero, nan = int(self.column("zero_count")[row]), int(self.column("nan_count")[row])
             numbers = [f"{column[row]:.4g}" for column in floats]
@@ -158,11 +164,16 @@ def summaries(tensors: Any, /, *, moments: int = 2, threads: int | None = None) 
     weight  float64  [1, 2]    3    4   3.5  0.5   5     0    0    0
     bias    float32  [2]       0    0     0    0   0     2    0    0
     """
-    if not isinstance(tensors, Mapping):
-        tensors = {str(i): tensor for i, tensor in enumerate(tensors)}
-    named = {str(name): tensor for name, tensor in tensors.items() if tensor is not None}
-    rows = list(named.values())
+    if isinstance(tensors, Mapping):
+        names, rows = list(tensors), list(tensors.values())
+    else:
+        rows = list(tensors)
+        names = list(map(str, range(len(rows))))
+    # Asking once for all of them is cheap beside small tensors; looking at each is not.
+    if set(map(type, names)) != {str} or type(None) in set(map(type, rows)):
+        named = {str(name): tensor for name, tensor in zip(names, rows, strict=True) if tensor is not None}
+        names, rows = list(named), list(named.values())
     try:
-        return SummaryTable(named, _core.summaries(rows, moments, threads))
+        return SummaryTable(names, _core.summaries(rows, moments, threads))
     except DeviceError:
-        return SummaryTable(named, _core.summaries_from(host_rows(rows, moments=moments)))
+        return SummaryTable(names, _core.summaries_from(host_rows(rows, moments=moments)))

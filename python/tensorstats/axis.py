@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tensorstats import _core
 
-__all__ = ["Axis", "Bins", "LogLinear", "Regular", "Traits", "Variable"]
+__all__ = ["Axis", "Bins", "Linear", "LogLinear", "Regular", "Traits", "Variable"]
 
 
 class Traits(NamedTuple):
@@ -86,7 +86,8 @@ class _Axis:
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash((type(self).__name__, self._native.precision, self._native.edges.tobytes()))
+        native = self._native
+        return hash((type(self).__name__, native.precision, native.bins, native.edges.tobytes()))
 
 
 class _Edged(_Axis):
@@ -239,12 +240,72 @@ class LogLinear(_Axis):
         return f"LogLinear({self.precision})"
 
 
-Axis: TypeAlias = Regular | Variable | LogLinear
+class Linear(_Axis):
+    """Equal bins for data whose range is not known: their width is the power of two that the values need.
+
+    Bin `i` holds `i * width <= x < (i + 1) * width`. The width is the smallest power of two at which at most `bins`
+    bins reach from the smallest finite value to the largest, and at least `math.ulp` of the largest magnitude; when the
+    range grows, pairs of neighbouring bins become one. So it follows from the set of values alone: the order, the cuts
+    and the threads they were counted in, and merging, change nothing. More than half of `bins` are in use unless the
+    values are that close together.
+
+    Parameters
+    ----------
+    bins
+        Most bins, from 2 to 2^24.
+
+    Raises
+    ------
+    ValueError
+        `bins` is not in [2, 2^24].
+
+    Notes
+    -----
+    Values are compared with the edges exactly, 64-bit integers included. Edges are exact float64 numbers; those beyond
+    its range are its largest or smallest number. A constant is in one bin, shown as wide as its power of two (1 for
+    zero). ±inf are in the flow bins and NaN in none, as on every axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tensorstats as ts
+    >>> h = ts.Histogram(ts.axis.Linear(4)).update(np.array([0.1, 0.2, 0.9]))
+    >>> h.to_numpy()
+    (array([2, 0, 0, 1]), array([0.  , 0.25, 0.5 , 0.75, 1.  ]))
+    >>> h.update(np.array([-1.5])).to_numpy()
+    (array([1, 0, 3]), array([-2., -1.,  0.,  1.]))
+    """
+
+    __slots__ = ()
+
+    def __init__(self, bins: int = 256) -> None:
+        self._native = _core.Axis.linear(_whole(bins, "bins"))
+
+    @property
+    def bins(self) -> int:
+        """Most bins."""
+        bins = self._native.bins
+        assert bins is not None
+        return bins
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Linear, (self.bins,)
+
+    def __repr__(self) -> str:
+        return f"Linear({self.bins})"
+
+
+Axis: TypeAlias = Regular | Variable | LogLinear | Linear
 
 
 def from_native(native: _core.Axis, /) -> Axis:
     """The axis around what the native module holds."""
-    kinds: dict[str, type[Axis]] = {"regular": Regular, "variable": Variable, "log_linear": LogLinear}
+    kinds: dict[str, type[Axis]] = {
+        "regular": Regular,
+        "variable": Variable,
+        "log_linear": LogLinear,
+        "linear": Linear,
+    }
     kind = kinds[native.kind]
     axis: Axis = kind.__new__(kind)
     axis._native = native

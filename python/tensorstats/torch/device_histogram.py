@@ -5,10 +5,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from tensorstats._core import Histogram
-from tensorstats.torch.device_kernels import FLOATS, INTEGERS, FloatFormat, block_size, blocks, float_bits
+from tensorstats.axis import Variable
+from tensorstats.torch.device_host import RawSummary, resolve
+from tensorstats.torch.device_kernels import (
+    FLOATS,
+    INTEGERS,
+    FloatFormat,
+    block_size,
+    blocks,
+    float_bits,
+    start_summary,
+)
 
 if TYPE_CHECKING:
     from tensorstats.axis import Axis, LogLinear
@@ -40,7 +51,7 @@ def histogram(x: torch.Tensor, axis: Axis) -> Histogram:
     ----------
     x : torch.Tensor
         Dense, real, of any shape.
-    axis : axis.Regular, axis.Variable or axis.LogLinear
+    axis : axis.Regular, axis.Variable, axis.LogLinear or axis.Linear
 
     Examples
     --------
@@ -48,8 +59,43 @@ def histogram(x: torch.Tensor, axis: Axis) -> Histogram:
     >>> histogram(torch.tensor([0.1, 0.6, 0.7, 3.0]), ts.axis.Regular(2, 0.0, 1.0)).values()
     array([1, 2])
     """
+    if axis._native.bins is not None:
+        return _linear(x, axis)
     table = LogTable(axis, x) if axis._native.precision is not None else EdgeTable(axis, x)
     return table.update(x).histogram()
+
+
+def _linear(x: torch.Tensor, axis: Axis) -> Histogram:
+    """The histogram of a Linear axis: the extremes give its bins, then their edges are an edge table."""
+    (raw,) = resolve([start_summary(x)])
+    assert isinstance(raw, RawSummary)
+    state = Histogram(axis)
+    if raw.finite:
+        whole = np.uint64 if x.dtype is torch.uint64 else np.int64
+        state.update(np.array([raw.min, raw.max], dtype=np.float64 if x.dtype in FLOATS else whole))
+    form = state.to_dict() | {
+        "value_bits": _VALUE_BITS.get(x.dtype, _NO_VALUE_BITS) if x.numel() else 0,
+        "nan_count": raw.nan,
+        "posinf_count": raw.posinf,
+        "neginf_count": raw.neginf,
+    }
+    if form["places"]:
+        low, high, width = min(form["places"]), max(form["places"]), form["width_exponent"]
+        edges = [_multiple(i, width) for i in range(low, high + 2)]
+        table = EdgeTable(Variable(edges), x)
+        table.update(x)
+        places, counts, _ = table._read()
+        inside = [(place, n) for place, n in zip(places, counts, strict=True) if 1 <= place < len(edges)]
+        form |= {"places": [low + place - 1 for place, _ in inside], "counts": [n for _, n in inside]}
+    return Histogram.from_dict(form)
+
+
+def _multiple(i: int, exponent: int) -> float:
+    """A multiple of a power of two; beyond float64 its largest or smallest number."""
+    try:
+        return math.ldexp(i, exponent)
+    except OverflowError:
+        return math.copysign(float(np.finfo(np.float64).max), i)
 
 
 class _Table:

@@ -34,6 +34,11 @@ pub enum Axis {
         /// Mantissa bits kept.
         precision: u8,
     },
+    /// As many equal bins at most, their width the power of two that the values counted so far need.
+    Linear {
+        /// Most bins.
+        bins: u64,
+    },
 }
 
 impl PartialEq for Axis {
@@ -42,6 +47,7 @@ impl PartialEq for Axis {
             (Self::Regular { edges: a, .. }, Self::Regular { edges: b, .. })
             | (Self::Variable { edges: a }, Self::Variable { edges: b }) => a.values() == b.values(),
             (Self::LogLinear { precision: a }, Self::LogLinear { precision: b }) => a == b,
+            (Self::Linear { bins: a }, Self::Linear { bins: b }) => a == b,
             _ => false,
         }
     }
@@ -89,11 +95,20 @@ impl Axis {
         }
     }
 
+    /// Equal bins of which there are at most so many, whatever the range.
+    pub fn linear(bins: i64) -> Result<Self> {
+        match u64::try_from(bins) {
+            // One bin cannot hold values of both signs, since zero is an edge at every width.
+            Ok(bins) if (2..=MAX_BINS).contains(&bins) => Ok(Self::Linear { bins }),
+            _ => Err(Error::Axis(format!("bins must be in [2, {MAX_BINS}], got: {bins}"))),
+        }
+    }
+
     /// The edge table, where the axis has one.
     pub fn edges(&self) -> Option<&Arc<Edges>> {
         match self {
             Self::Regular { edges, .. } | Self::Variable { edges } => Some(edges),
-            Self::LogLinear { .. } => None,
+            Self::LogLinear { .. } | Self::Linear { .. } => None,
         }
     }
 }
@@ -104,6 +119,7 @@ impl core::fmt::Display for Axis {
             Self::Regular { start, stop, edges } => write!(f, "Regular({}, {start}, {stop})", edges.values().len() - 1),
             Self::Variable { edges } => write!(f, "Variable({} bins)", edges.values().len() - 1),
             Self::LogLinear { precision } => write!(f, "LogLinear({precision})"),
+            Self::Linear { bins } => write!(f, "Linear({bins})"),
         }
     }
 }

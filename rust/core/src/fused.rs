@@ -9,13 +9,17 @@ use crate::chunks::SINGLE_THREAD_BYTES;
 use crate::environment::with_standard_floats;
 use crate::histogram::Histogram;
 use crate::histogram_count::Counter;
-use crate::kernel::Moments;
+use crate::kernel::{CHUNK, Moments};
 use crate::level::Level;
 use crate::scan::{Options, ordered};
 use crate::stats::Stats;
 use crate::summary::{Job, Seen, Summary, bytes, stats_of_chunk};
 use crate::view::TensorView;
 use crate::with_element;
+
+/// What follows the chunk of `f32` in hand, or the next half of one of `f64`. A histogram takes longer to count than memory takes to
+/// answer, a summary does not: while the former is counted, the next values come near.
+const NEXT_CHUNK: usize = CHUNK * size_of::<f32>();
 
 /// Summaries and histograms, one after another, on one thread: what is allocated for counting serves all of them.
 pub struct Fused<'a> {
@@ -27,7 +31,7 @@ pub struct Fused<'a> {
 impl<'a> Fused<'a> {
     /// Nothing counted.
     pub fn new(axis: &'a Axis, moments: Moments) -> Self {
-        Self { axis, moments, counter: Counter::new(axis) }
+        Self { axis, moments, counter: Counter::reading_ahead(axis, NEXT_CHUNK) }
     }
 
     /// Of one tensor.
@@ -69,7 +73,7 @@ pub fn of_each(
     }
     let mut all = vec![Stats::default(); jobs.len()];
     let level = options.level;
-    let local = || Local { axis, counter: Counter::new(axis), tensor: None, done: Vec::new() };
+    let local = || Local { axis, counter: Counter::reading_ahead(axis, NEXT_CHUNK), tensor: None, done: Vec::new() };
     let task = |local: &mut Local<'_>, index: usize| {
         // The last tensor that starts at or before this task; tensors without elements have no task and are never chosen.
         let tensor = first_tasks.partition_point(|&first| first <= index) - 1;

@@ -5,9 +5,10 @@ use crate::axis::Axis;
 use crate::chunks::count_chunks;
 use crate::error::{Error, Result};
 use crate::histogram_count::Counter;
+use crate::histogram_linear::LinearCounts;
 use crate::histogram_log::LogCounts;
 use crate::kernel::bins::Specials;
-use crate::kernel::wide::AsWide;
+use crate::kernel::wide::{AsWide, in_standard_mode};
 use crate::scan::Options;
 use crate::view::TensorView;
 use crate::with_element;
@@ -19,6 +20,8 @@ pub enum Bins {
     Edges(Vec<u64>),
     /// By sign, octave and leading bits.
     Log(LogCounts),
+    /// By whole multiples of a power of two.
+    Linear(LinearCounts),
 }
 
 /// A mergeable histogram with exact counts. NaN is in no bin; infinities are in the flow bins, and counted apart too.
@@ -45,6 +48,7 @@ impl Histogram {
     pub fn new(axis: Axis) -> Self {
         let bins = match &axis {
             Axis::LogLinear { precision } => Bins::Log(LogCounts::new(*precision)),
+            Axis::Linear { bins } => Bins::Linear(LinearCounts::new(*bins)),
             Axis::Regular { edges, .. } | Axis::Variable { edges } => Bins::Edges(vec![0; edges.values().len() + 1]),
         };
         Self { axis, bins, specials: Specials::default(), value_bits: 0 }
@@ -68,6 +72,7 @@ impl Histogram {
         match (&mut self.bins, &other.bins) {
             (Bins::Edges(mine), Bins::Edges(theirs)) => add_all(mine, theirs),
             (Bins::Log(mine), Bins::Log(theirs)) => mine.merge(theirs),
+            (Bins::Linear(mine), Bins::Linear(theirs)) => mine.merge(theirs),
             _ => return Err(Error::Incompatible("cannot merge histograms with different bins".to_owned())),
         }
         self.specials.add(&other.specials);
@@ -101,15 +106,20 @@ impl Histogram {
     pub fn count_numbers(&self) -> u64 {
         match &self.bins {
             Bins::Edges(ranks) => ranks.iter().fold(0, |sum, &n| sum.wrapping_add(n)),
-            Bins::Log(counts) => counts.total().wrapping_add(self.specials.posinf).wrapping_add(self.specials.neginf),
+            Bins::Log(counts) => self.with_infinities(counts.total()),
+            Bins::Linear(counts) => self.with_infinities(counts.total()),
         }
+    }
+
+    fn with_infinities(&self, finite: u64) -> u64 {
+        finite.wrapping_add(self.specials.posinf).wrapping_add(self.specials.neginf)
     }
 
     /// Values below the first edge; of a range without end, -inf.
     pub fn underflow(&self) -> u64 {
         match &self.bins {
             Bins::Edges(ranks) => ranks.first().copied().unwrap_or(0),
-            Bins::Log(_) => self.specials.neginf,
+            Bins::Log(_) | Bins::Linear(_) => self.specials.neginf,
         }
     }
 
@@ -117,19 +127,34 @@ impl Histogram {
     pub fn overflow(&self) -> u64 {
         match &self.bins {
             Bins::Edges(ranks) => ranks.last().copied().unwrap_or(0),
-            Bins::Log(_) => self.specials.posinf,
+            Bins::Log(_) | Bins::Linear(_) => self.specials.posinf,
         }
     }
 
     /// Edges and the counts between them, flow bins left out.
     pub fn dense(&self) -> (Vec<f64>, Vec<u64>) {
-        match (&self.bins, self.axis.edges()) {
-            (Bins::Edges(ranks), Some(edges)) => {
+        self.dense_within(self)
+    }
+
+    /// The same over the bins of another histogram of the same axis, which holds at least these values.
+    fn dense_within(&self, whole: &Self) -> (Vec<f64>, Vec<u64>) {
+        in_standard_mode(|| match (&self.bins, &whole.bins, self.axis.edges()) {
+            (Bins::Edges(ranks), _, Some(edges)) => {
                 (edges.values().to_vec(), ranks.get(1..ranks.len() - 1).unwrap_or_default().to_vec())
             }
-            (Bins::Log(counts), _) => counts.dense(),
+            (Bins::Log(counts), Bins::Log(whole), _) => counts.dense_within(whole),
+            (Bins::Linear(counts), Bins::Linear(whole), _) => counts.dense_within(whole),
             _ => (Vec::new(), Vec::new()),
-        }
+        })
+    }
+
+    /// The edges of the bins that two histograms of the same axis have in common, and the counts of each between them, flow bins left
+    /// out.
+    pub fn aligned(&self, other: &Self) -> Result<(Vec<f64>, [Vec<u64>; 2])> {
+        let mut whole = self.clone();
+        whole.merge(other)?;
+        let (edges, mine) = self.dense_within(&whole);
+        Ok((edges, [mine, other.dense_within(&whole).1]))
     }
 
     fn count<E: AsWide>(&mut self, view: &TensorView<'_>, options: &Options<'_>) {

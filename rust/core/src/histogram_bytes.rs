@@ -4,14 +4,17 @@ use crate::axis::Axis;
 use crate::bytes::{Reader, Writer};
 use crate::error::{Error, Result};
 use crate::histogram::{Bins, Histogram};
+use crate::histogram_linear::LinearCounts;
 use crate::histogram_log::Key;
 use crate::kernel::bins::Specials;
+use crate::kernel::wide::in_standard_mode;
 
 const MAGIC: [u8; 4] = *b"TSHI";
 const WHAT: &str = "Histogram";
 const REGULAR: u8 = 0;
 const VARIABLE: u8 = 1;
 const LOG_LINEAR: u8 = 2;
+const LINEAR: u8 = 3;
 
 impl Histogram {
     /// The versioned byte form.
@@ -21,6 +24,11 @@ impl Histogram {
             Axis::LogLinear { precision } => {
                 w.u8(LOG_LINEAR);
                 w.u8(*precision);
+            }
+            Axis::Linear { bins } => {
+                w.u8(LINEAR);
+                w.u64(*bins);
+                w.i64(self.width_exponent());
             }
             Axis::Regular { edges, .. } | Axis::Variable { edges } => {
                 w.u8(if matches!(self.axis, Axis::Regular { .. }) { REGULAR } else { VARIABLE });
@@ -46,7 +54,13 @@ impl Histogram {
     /// Reads [`Histogram::to_bytes`] back.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut r = Reader::new(bytes, MAGIC, WHAT)?;
+        let mut width_exponent = 0;
         let axis = match r.u8()? {
+            LINEAR => {
+                let axis = Axis::linear(r.i64()?)?;
+                width_exponent = r.i64()?;
+                axis
+            }
             LOG_LINEAR => Axis::log_linear(i64::from(r.u8()?))?,
             kind @ (REGULAR | VARIABLE) => {
                 let len = r.len(8)?;
@@ -65,16 +79,23 @@ impl Histogram {
         let len = r.len(16)?;
         let entries = (0..len).map(|_| Ok((r.i64()?, r.u64()?))).collect::<Result<Vec<_>>>()?;
         r.finish()?;
-        Self::from_entries(axis, value_bits, specials, &entries)
+        Self::from_entries(axis, width_exponent, value_bits, specials, &entries)
+    }
+
+    /// Of a `Linear` axis: the width of its bins is two to this power. Zero for any other.
+    pub fn width_exponent(&self) -> i64 {
+        if let Bins::Linear(counts) = &self.bins { i64::from(counts.exponent()) } else { 0 }
     }
 
     /// The counts that are not zero, each with its place. For an edge table the place is 0 below the first edge, then the number of
     /// the bin from 1 on. For `LogLinear` it is 0 for zeros, else the signed number of the bin's magnitude, from ±1 on.
+    /// For `Linear` it is the lower edge in widths of a bin.
     pub fn entries(&self) -> Vec<(i64, u64)> {
         match &self.bins {
             Bins::Edges(ranks) => {
                 ranks.iter().enumerate().filter(|&(_, &n)| n > 0).map(|(i, &n)| (i as i64, n)).collect()
             }
+            Bins::Linear(counts) => counts.occupied().collect(),
             Bins::Log(counts) => {
                 let zeros = (counts.zeros > 0).then_some((0, counts.zeros));
                 let mut entries: Vec<(i64, u64)> =
@@ -86,8 +107,19 @@ impl Histogram {
     }
 
     /// Puts [`Histogram::entries`] back together.
-    pub fn from_entries(axis: Axis, value_bits: u8, specials: Specials, entries: &[(i64, u64)]) -> Result<Self> {
+    pub fn from_entries(
+        axis: Axis,
+        width_exponent: i64,
+        value_bits: u8,
+        specials: Specials,
+        entries: &[(i64, u64)],
+    ) -> Result<Self> {
         let mut histogram = Self { specials, value_bits, ..Self::new(axis) };
+        if let Axis::Linear { bins } = histogram.axis {
+            let counts = in_standard_mode(|| LinearCounts::from_occupied(bins, width_exponent, entries))?;
+            histogram.bins = Bins::Linear(counts);
+            return Ok(histogram);
+        }
         for &(place, n) in entries {
             let found = match &mut histogram.bins {
                 Bins::Edges(ranks) => {
@@ -97,6 +129,7 @@ impl Histogram {
                     counts.zeros = n;
                     true
                 }
+                Bins::Linear(_) => false,
                 Bins::Log(counts) => match u32::try_from(place.unsigned_abs() - 1) {
                     Ok(magnitude) => counts.add_key(Key { negative: place < 0, magnitude }, n),
                     Err(_) => false,

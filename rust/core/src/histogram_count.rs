@@ -8,8 +8,10 @@ use crate::histogram::{Bins, Histogram, add_all};
 use crate::histogram_edges::{Edges, Grid};
 use crate::kernel::BLOCK;
 use crate::kernel::bins::{RankCounter, Specials};
+use crate::kernel::bins_linear::LinearCounter;
 use crate::kernel::bins_log::LogCounter;
 use crate::kernel::bytes::{count_bytes, element_of_byte};
+use crate::kernel::prefetch::AHEAD;
 use crate::kernel::wide::{AsWide, in_standard_mode};
 use crate::kernel::wide_block::WideBlock;
 use crate::level::Level;
@@ -28,16 +30,25 @@ pub(crate) struct Counter<'a> {
 enum Table<'a> {
     Edges(&'a Edges, RankCounter<'a>),
     Log(LogCounter),
+    Linear(LinearCounter),
 }
 
 impl<'a> Counter<'a> {
     /// All zero.
     pub(crate) fn new(axis: &'a Axis) -> Self {
+        Self::reading_ahead(axis, AHEAD)
+    }
+
+    /// The same; memory `ahead` bytes further on is asked for while values are counted.
+    pub(crate) fn reading_ahead(axis: &'a Axis, ahead: usize) -> Self {
         let table = match axis {
-            Axis::LogLinear { precision } => Table::Log(LogCounter::new(*precision)),
-            Axis::Regular { edges, .. } | Axis::Variable { edges } => Table::Edges(edges, RankCounter::new(edges)),
+            Axis::LogLinear { precision } => Table::Log(LogCounter::new(*precision, ahead)),
+            Axis::Linear { bins } => Table::Linear(LinearCounter::new(*bins)),
+            Axis::Regular { edges, .. } | Axis::Variable { edges } => {
+                Table::Edges(edges, RankCounter::new(edges, ahead))
+            }
         };
-        Self { table, room: WideBlock::new(), codes: [0; 256], coded: None }
+        Self { table, room: WideBlock::reading_ahead(ahead), codes: [0; 256], coded: None }
     }
 
     /// Counts a chunk. All chunks between two calls of [`Counter::move_into`] have one dtype.
@@ -59,6 +70,8 @@ impl<'a> Counter<'a> {
             unsafe {
                 match &mut self.table {
                     Table::Log(counter) => counter.block(level, self.room.widen(level, block, n), n),
+                    Table::Linear(counter) if E::MAY_BE_CUT => counter.integers(level, block, n),
+                    Table::Linear(counter) => counter.block(level, self.room.widen(level, block, n), n),
                     Table::Edges(edges, counter) => count_ranks(level, edges, counter, &mut self.room, block, n),
                 }
             }
@@ -75,6 +88,10 @@ impl<'a> Counter<'a> {
         }
         match (&mut self.table, &mut histogram.bins) {
             (Table::Log(counter), Bins::Log(counts)) => {
+                counter.move_into(counts);
+                histogram.specials.add(&core::mem::take(&mut counter.specials));
+            }
+            (Table::Linear(counter), Bins::Linear(counts)) => {
                 counter.move_into(counts);
                 histogram.specials.add(&core::mem::take(&mut counter.specials));
             }
@@ -101,6 +118,7 @@ fn add_bytes<E: AsWide>(histogram: &mut Histogram, codes: &[u64; 256]) {
         });
         match (&mut histogram.bins, histogram.axis.edges()) {
             (Bins::Log(counts), _) => counts.add(x, times),
+            (Bins::Linear(counts), _) if x.is_finite() => counts.add(Number::Float(x), times),
             (Bins::Edges(ranks), Some(edges)) if !x.is_nan() => {
                 let rank = rank_of(edges, Number::Float(x), x);
                 if let Some(count) = ranks.get_mut(rank) {

@@ -8,7 +8,9 @@
 
 use std::sync::OnceLock;
 
+use crate::histogram_cells::Cells;
 use crate::histogram_guide::Guide;
+use crate::histogram_narrow::Narrow;
 use crate::kernel::wide::{Wide, in_standard_mode};
 
 /// Which values a proof is about.
@@ -85,6 +87,8 @@ pub struct Edges {
     lower: Vec<f64>,
     methods: [OnceLock<Method>; 3],
     guide: OnceLock<Guide>,
+    narrow: OnceLock<Option<Narrow>>,
+    cells: [OnceLock<Option<Cells>>; 2],
 }
 
 impl Edges {
@@ -95,7 +99,15 @@ impl Edges {
         if let Some(first) = lower.first_mut() {
             *first = f64::NEG_INFINITY;
         }
-        Self { values, equal, lower, methods: Default::default(), guide: OnceLock::new() }
+        Self {
+            values,
+            equal,
+            lower,
+            methods: Default::default(),
+            guide: OnceLock::new(),
+            narrow: OnceLock::new(),
+            cells: Default::default(),
+        }
     }
 
     /// The edges as bounds for correcting a guess: nothing is below the first, nothing reaches the one after the last.
@@ -129,6 +141,21 @@ impl Edges {
     /// The table that starts a search.
     pub fn guide(&self) -> &Guide {
         self.guide.get_or_init(|| in_standard_mode(|| Guide::new(&self.values)))
+    }
+
+    /// How to find ranks of `f32` in `f32` arithmetic, where that is worth it.
+    pub fn narrow(&self) -> Option<&Narrow> {
+        let find = || if self.equal { in_standard_mode(|| Narrow::new(&self.values)) } else { None };
+        self.narrow.get_or_init(find).as_ref()
+    }
+
+    /// The table of cells with one edge each, for values of `f32` or else of `f64`; `None` where it would be too big.
+    pub fn cells(&self, single: bool) -> Option<&Cells> {
+        let kept = &self.cells[usize::from(single)];
+        let find = || {
+            in_standard_mode(|| if single { Cells::new::<f32>(&self.values) } else { Cells::new::<f64>(&self.values) })
+        };
+        kept.get_or_init(find).as_ref()
     }
 
     fn find_method(&self, grid: Grid) -> Method {

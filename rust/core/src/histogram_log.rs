@@ -162,14 +162,22 @@ impl LogCounts {
             .chain(self.positive.occupied(self.precision).map(key(false)))
     }
 
-    /// Edges and counts from the smallest to the largest bin that holds something, as neighbours without a gap: zeros have one bin
-    /// between the smallest magnitudes of either sign. Edges are empty when nothing was counted.
-    pub fn dense(&self) -> (Vec<f64>, Vec<u64>) {
+    /// As [`LogCounts::occupied`], with zeros, which have no key, in their place.
+    pub fn in_order(&self) -> impl Iterator<Item = (Option<Key>, u64)> + '_ {
+        let bin = |(key, n)| (Some(key), n);
+        let negative = self.occupied().take_while(|(key, _)| key.negative).map(bin);
+        let positive = self.occupied().skip_while(|(key, _)| key.negative).map(bin);
+        negative.chain((self.zeros > 0).then_some((None, self.zeros))).chain(positive)
+    }
+
+    /// Edges and counts from the smallest to the largest bin of `whole` that holds something, as neighbours without a gap: zeros have one
+    /// bin between the smallest magnitudes of either sign. Edges are empty when nothing was counted; `whole` holds at least these values.
+    pub fn dense_within(&self, whole: &Self) -> (Vec<f64>, Vec<u64>) {
         let range = |side: &Side| {
             let mut keys = side.occupied(self.precision).map(|(key, _)| key);
             keys.next().map(|low| (low, keys.next_back().unwrap_or(low)))
         };
-        let (negative, positive) = (range(&self.negative), range(&self.positive));
+        let (negative, positive) = (range(&whole.negative), range(&whole.positive));
         let (mut edges, mut counts) = (Vec::new(), Vec::new());
         let mut push = |low: f64, high: f64, n: u64| {
             let (low, high) = (low.max(f64::MIN), high.min(f64::MAX));
@@ -183,7 +191,8 @@ impl LogCounts {
             }
         };
         let count = |side: &Side, key: u32| {
-            side.counts.get((key - (side.first << self.precision)) as usize).copied().unwrap_or(0)
+            let place = (key as usize).checked_sub((side.first as usize) << self.precision);
+            place.and_then(|place| side.counts.get(place)).copied().unwrap_or(0)
         };
         if let Some((low, high)) = negative {
             for key in (low..=high).rev() {
@@ -191,7 +200,7 @@ impl LogCounts {
             }
         }
         let near = |range: Option<(u32, u32)>| range.map_or(0.0, |(low, _)| self.lower_edge(low));
-        if self.zeros > 0 || (negative.is_some() && positive.is_some()) {
+        if whole.zeros > 0 || (negative.is_some() && positive.is_some()) {
             // Nothing but zeros: the width that numpy gives to a constant.
             let (low, high) =
                 if negative.is_none() && positive.is_none() { (0.5, 0.5) } else { (near(negative), near(positive)) };

@@ -29,6 +29,7 @@ impl Number {
     }
 
     /// Exact comparison, integers against floats included.
+    #[inline]
     pub fn compare(self, other: Self) -> Ordering {
         match (self, other) {
             (Self::Int(a), Self::Int(b)) => a.cmp(&b),
@@ -39,17 +40,20 @@ impl Number {
     }
 
     /// The smaller of two.
+    #[inline]
     pub fn min(self, other: Self) -> Self {
         if other.compare(self) == Ordering::Less { other } else { self }
     }
 
     /// The larger of two.
+    #[inline]
     pub fn max(self, other: Self) -> Self {
         if other.compare(self) == Ordering::Greater { other } else { self }
     }
 }
 
 /// A number that orders like `x`, from its bits: whether subnormals are read as zeros does not matter, and -0 equals +0.
+#[inline]
 fn order(x: f64) -> i64 {
     let bits = x.to_bits() as i64;
     if bits < 0 { -(bits & i64::MAX) } else { bits }

@@ -36,14 +36,28 @@ impl Sketch {
         let count = walk.count();
         let wanted = count.min(SAMPLES as u64);
         let mut sketch = Self { count, ..Self::default() };
+        if wanted == 0 {
+            return sketch;
+        }
         let mut stage = Vec::new();
-        for i in 0..wanted {
-            // SAFETY: the walk belongs to the borrowed view; `i * count / wanted` is below `count`.
-            let p = unsafe {
-                walk.dense::<E>((u128::from(i) * u128::from(count) / u128::from(wanted)) as u64, 1, &mut stage)
+        let dense = walk.as_dense().map(<*const u8>::cast::<E>);
+        // Sample `i` is number `i * count / wanted`, counted up in whole steps and parts of `wanted`: a division costs more than the rest.
+        let (step, part) = (count / wanted, count % wanted);
+        let (mut at, mut parts) = (0, 0);
+        for _ in 0..wanted {
+            let p = match dense {
+                Some(first) => first.wrapping_add(at as usize),
+                // SAFETY: the walk belongs to the borrowed view, and `at` is below `count`.
+                None => unsafe { walk.dense::<E>(at, 1, &mut stage) },
             };
-            // SAFETY: `dense` returned one readable element.
+            // SAFETY: `at` is below `count`, so that either way `p` is one readable element.
             sketch.push(unsafe { p.read_unaligned() }.to_f64());
+            at += step;
+            parts += part;
+            if parts >= wanted {
+                parts -= wanted;
+                at += 1;
+            }
         }
         sketch
     }

@@ -140,22 +140,16 @@ impl Stats {
         self.scaled_sum().divided_by(self.counts.finite() as f64)
     }
 
-    /// The same numbers expressed with another scale.
-    fn rescaled(&self, scale: i32) -> Self {
+    /// Expresses the same numbers with another scale.
+    fn rescale(&mut self, scale: i32) {
         let k = self.scale - scale;
-        if k == 0 {
-            return *self;
-        }
-        Self {
-            sum: self.sum.scaled(k),
-            l1: self.l1.scaled(k),
-            squares: self.squares.scaled(2 * k),
-            m2: self.m2.scaled(2 * k),
-            m3: scalb(self.m3, 3 * k),
-            m4: scalb(self.m4, 4 * k),
-            scale,
-            ..*self
-        }
+        self.sum = self.sum.scaled(k);
+        self.l1 = self.l1.scaled(k);
+        self.squares = self.squares.scaled(2 * k);
+        self.m2 = self.m2.scaled(2 * k);
+        self.m3 = scalb(self.m3, 3 * k);
+        self.m4 = scalb(self.m4, 4 * k);
+        self.scale = scale;
     }
 
     /// Beyond any exponent of f64 by a little.
@@ -198,27 +192,33 @@ impl Stats {
             (false, true) => other.scale,
             _ => self.scale.max(other.scale),
         };
-        let a = self.rescaled(scale);
-        let b = other.rescaled(scale);
-        let central = merged_central(&a, &b);
-        let mut counts = a.counts;
-        counts.add(&b.counts);
-        *self = Self {
-            counts,
-            extremes: match (a.extremes, b.extremes) {
-                (Some(x), Some(y)) => Some(x.merged(y)),
-                (x, y) => x.or(y),
-            },
-            int_sum: a.int_sum.saturating_add(b.int_sum),
-            int_l1: a.int_l1.saturating_add(b.int_l1),
-            sum: a.sum.add(b.sum),
-            l1: a.l1.add(b.l1),
-            squares: a.squares.add(b.squares),
-            m2: central.0,
-            m3: central.1,
-            m4: central.2,
-            scale,
+        if self.scale != scale {
+            self.rescale(scale);
+        }
+        if other.scale == scale {
+            self.merge_same_scale(other);
+        } else {
+            let mut other = *other;
+            other.rescale(scale);
+            self.merge_same_scale(&other);
+        }
+    }
+
+    /// In place: this runs for every chunk and for every tensor of a list, where copies of whole states would show.
+    #[inline]
+    fn merge_same_scale(&mut self, other: &Self) {
+        // Means need sums and counts as they were.
+        (self.m2, self.m3, self.m4) = merged_central(self, other);
+        self.counts.add(&other.counts);
+        self.extremes = match (self.extremes, other.extremes) {
+            (Some(x), Some(y)) => Some(x.merged(y)),
+            (x, y) => x.or(y),
         };
+        self.int_sum = self.int_sum.saturating_add(other.int_sum);
+        self.int_l1 = self.int_l1.saturating_add(other.int_l1);
+        self.sum = self.sum.add(other.sum);
+        self.l1 = self.l1.add(other.l1);
+        self.squares = self.squares.add(other.squares);
     }
 }
 

@@ -160,6 +160,21 @@ impl UnitActivity {
         Ok(self.units.iter().enumerate().filter(|(_, u)| u.active_fraction() <= threshold).map(|(i, _)| i).collect())
     }
 
+    /// How many updates there were since the unit was last active; all of them where it never was.
+    pub fn inactive_for(&self, unit: &Unit) -> u64 {
+        self.updates.saturating_sub(unit.last_active)
+    }
+
+    /// Units that were not active in any of the last `updates` updates, of which there must have been as many. A unit without values
+    /// is not among them.
+    pub fn inactive_units(&self, updates: u64) -> Result<Vec<usize>> {
+        if updates == 0 {
+            return Err(Error::Argument("updates must be at least 1, got: 0".to_owned()));
+        }
+        let inactive = |u: &Unit| u.count() > 0 && self.inactive_for(u) >= updates;
+        Ok(self.units.iter().enumerate().filter(|(_, u)| inactive(u)).map(|(i, _)| i).collect())
+    }
+
     /// Share of units that are dead; NaN without units.
     pub fn dead_fraction(&self, threshold: f64) -> Result<f64> {
         Ok(self.dead_units(threshold)?.len() as f64 / self.units.len() as f64)

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::environment::with_standard_floats;
 use crate::error::{Error, Result};
-use crate::kernel::Moments;
+use crate::kernel::{CHUNK, Moments};
 use crate::number::Number;
 use crate::scan::{Options, ordered};
 use crate::stats::Stats;
@@ -55,6 +55,10 @@ impl Question {
     /// Whether it holds for every value of a tensor. Stops at the first chunk for which it does not.
     pub fn of(self, view: &TensorView<'_>, options: &Options<'_>) -> bool {
         let job = Job::new(view);
+        if view.count() <= CHUNK as u64 {
+            // One chunk needs no thread, and most tensors of a list are that small.
+            return view.count() == 0 || self.holds(&job.chunk(0, Moments::Two, options.level));
+        }
         let broken = AtomicBool::new(false);
         let (level, moments) = (options.level, Moments::Two);
         let interrupted = || broken.load(Ordering::Relaxed) || (options.interrupted)();

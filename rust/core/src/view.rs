@@ -166,6 +166,11 @@ impl Walk {
         self.count
     }
 
+    /// The first element, where the whole walk is dense memory.
+    pub fn as_dense(&self) -> Option<*const u8> {
+        (self.outer.is_empty() && self.run.stride == 1).then_some(self.start)
+    }
+
     /// Elements `[from, from + len)` of the walk as dense memory: in place where they are, else gathered into `stage`.
     ///
     /// The returned pointer is readable for `len` elements until `stage` changes; it need not be aligned.

@@ -29,3 +29,20 @@ pub(crate) fn to_floats(object: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
     let py = object.py();
     AS_ARRAY.import(py, "numpy", "asarray")?.call1((object, "float64"))?.call_method0(intern!(py, "tolist"))?.extract()
 }
+
+/// What `f` makes of a number, or of the numbers of an array; the result has the shape of `x`.
+pub(crate) fn map<'py>(
+    x: &Bound<'py, PyAny>,
+    f: impl FnOnce(&[f64]) -> PyResult<Vec<f64>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static AS_ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = x.py();
+    if let Ok(number) = x.extract::<f64>() {
+        let result = f(&[number])?.first().copied().unwrap_or(f64::NAN);
+        return Ok(result.into_pyobject(py)?.into_any());
+    }
+    let array = AS_ARRAY.import(py, "numpy", "asarray")?.call1((x, "float64"))?;
+    let flat: Vec<f64> = array.call_method0(intern!(py, "ravel"))?.call_method0(intern!(py, "tolist"))?.extract()?;
+    let shape = array.getattr(intern!(py, "shape"))?;
+    floats(py, &f(&flat)?)?.call_method1(intern!(py, "reshape"), (shape,))
+}

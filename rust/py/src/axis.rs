@@ -9,7 +9,7 @@ use tensorstats_core::Axis;
 use crate::arrays;
 use crate::errors::to_py;
 
-/// An axis as the core sees it; users meet `tensorstats.axis.Regular`, `Variable` and `LogLinear`.
+/// An axis as the core sees it; users meet `tensorstats.axis.Regular`, `Variable`, `LogLinear` and `Linear`.
 #[pyclass(frozen, eq, name = "Axis", module = "tensorstats._core")]
 #[derive(PartialEq)]
 pub(crate) struct PyAxis(pub(crate) Axis);
@@ -34,17 +34,24 @@ impl PyAxis {
         Axis::log_linear(precision).map(Self).map_err(to_py)
     }
 
-    /// `"regular"`, `"variable"` or `"log_linear"`.
+    #[staticmethod]
+    #[pyo3(signature = (bins, /))]
+    fn linear(bins: i64) -> PyResult<Self> {
+        Axis::linear(bins).map(Self).map_err(to_py)
+    }
+
+    /// `"regular"`, `"variable"`, `"log_linear"` or `"linear"`.
     #[getter]
     fn kind(&self) -> &'static str {
         match self.0 {
             Axis::Regular { .. } => "regular",
             Axis::Variable { .. } => "variable",
             Axis::LogLinear { .. } => "log_linear",
+            Axis::Linear { .. } => "linear",
         }
     }
 
-    /// The edges; empty for `LogLinear`.
+    /// The edges; empty where they depend on what was counted.
     #[getter]
     fn edges<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         arrays::floats(py, self.0.edges().map(|e| e.values()).unwrap_or_default())
@@ -54,6 +61,12 @@ impl PyAxis {
     #[getter]
     fn precision(&self) -> Option<u8> {
         if let Axis::LogLinear { precision } = self.0 { Some(precision) } else { None }
+    }
+
+    /// Most bins of `Linear`.
+    #[getter]
+    fn bins(&self) -> Option<u64> {
+        if let Axis::Linear { bins } = self.0 { Some(bins) } else { None }
     }
 }
 
@@ -69,7 +82,9 @@ pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Axis> {
     };
     native.ok_or_else(|| {
         let kind = object.get_type().name().map_or_else(|_| "?".to_owned(), |n| n.to_string());
-        PyTypeError::new_err(format!("axis must be an axis.Regular, axis.Variable or axis.LogLinear, got: {kind}"))
+        PyTypeError::new_err(format!(
+            "axis must be an axis.Regular, axis.Variable, axis.LogLinear or axis.Linear, got: {kind}"
+        ))
     })
 }
 

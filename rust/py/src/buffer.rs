@@ -18,7 +18,7 @@ use crate::dlpack::{DataType, Exchange, Managed, Tensor};
 const HOST_DEVICES: [i32; 4] = [1, 3, 11, 13];
 
 /// Below this many bytes a tensor is counted without letting other threads run: the work is shorter than the hand-over.
-const BORROW_BYTES: u64 = 64 << 10;
+const SMALL_BYTES: u64 = 64 << 10;
 
 /// Dimensions described without an allocation.
 const INLINE_DIMS: usize = 8;
@@ -32,32 +32,40 @@ pub(crate) struct Buffer {
     heap: Vec<i64>,
     dense: bool,
     /// Keeps the memory alive; `None` for a borrow that ends before Python code runs again.
-    owner: Option<Managed>,
+    _owner: Option<Managed>,
 }
 
-// SAFETY: the memory is kept alive by `owner` and only read; DLPack lets a deleter run on any thread (producers that need the GIL
+// SAFETY: the memory is kept alive by `_owner` and only read; DLPack lets a deleter run on any thread (producers that need the GIL
 // take it).
 unsafe impl Send for Buffer {}
 // SAFETY: as above; a buffer has no interior mutability.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// Reads any array-like object. Small torch tensors are borrowed: see [`Buffer::is_borrowed`].
+    /// Reads any array-like object. Small torch tensors are borrowed: see [`Buffer::is_small`].
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if let Some(buffer) = Self::of_torch(object)? {
+        if is_plain_numpy(object) {
+            if let Some(buffer) = Self::of_numpy(object)? {
+                return Ok(buffer);
+            }
+        } else if let Some(buffer) = Self::of_torch(object)? {
             return Ok(buffer);
         }
-        if is_plain_numpy(object)
-            && let Ok(capsule) = export_versioned(object)
-        {
-            let managed = Managed::from_capsule(&capsule)?;
-            let tensor = managed.tensor();
-            // The longer way knows what to say about a dtype that we do not read.
-            if Format::of(tensor.dtype).is_some() {
-                return Self::new(tensor, Some(managed), None);
-            }
-        }
         Self::of_other(object)
+    }
+
+    /// A numpy array through its own method; `None` when it needs the longer way.
+    fn of_numpy(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        // Without arguments the call costs a third, but read-only arrays are refused: DLPack before 1.0 could not say so.
+        let legacy = object.call_method0(intern!(object.py(), "__dlpack__"));
+        let Ok(capsule) = legacy.or_else(|_| export_versioned(object)) else { return Ok(None) };
+        let managed = Managed::from_capsule(&capsule)?;
+        let tensor = managed.tensor();
+        // The longer way knows what to say about a dtype that we do not read.
+        if Format::of(tensor.dtype).is_none() {
+            return Ok(None);
+        }
+        Self::new(tensor, Some(managed), None).map(Some)
     }
 
     /// A plain torch tensor or parameter through its class's C functions; `None` when it is neither, or needs the longer way.
@@ -72,7 +80,7 @@ impl Buffer {
             return Ok(None);
         }
         let borrowed = Self::new(tensor, None, None)?;
-        if borrowed.view().count() * borrowed.dtype.size() as u64 <= BORROW_BYTES {
+        if borrowed.is_small() {
             return Ok(Some(borrowed));
         }
         let managed = exchange.manage(object)?;
@@ -126,7 +134,7 @@ impl Buffer {
             inline: [[0; INLINE_DIMS]; 2],
             heap: Vec::new(),
             dense: tensor.strides.is_null(),
-            owner,
+            _owner: owner,
         };
         if ndim > INLINE_DIMS {
             buffer.heap = vec![0; 2 * ndim];
@@ -165,15 +173,16 @@ impl Buffer {
         if self.ndim > INLINE_DIMS { &self.heap[self.ndim..] } else { &self.inline[1][..self.ndim] }
     }
 
-    /// Whether the view ends as soon as Python code may run again, so that it must be used without detaching.
-    pub(crate) fn is_borrowed(&self) -> bool {
-        self.owner.is_none()
+    /// Whether the tensor is to be counted at once, without detaching: it costs little, and a small tensor of torch is only borrowed,
+    /// which ends as soon as Python code may run again.
+    pub(crate) fn is_small(&self) -> bool {
+        self.view().count().saturating_mul(self.dtype.size() as u64) <= SMALL_BYTES
     }
 
     /// The tensor.
     pub(crate) fn view(&self) -> TensorView<'_> {
         let strides = if self.dense { None } else { Some(self.strides()) };
-        // SAFETY: the producer vouches for its description; `owner`, or the caller of a borrow, keeps the memory alive for `'_`.
+        // SAFETY: the producer vouches for its description; `_owner`, or the caller of a borrow, keeps the memory alive for `'_`.
         unsafe { TensorView::new(self.data.cast(), self.dtype, self.shape(), strides) }
     }
 }

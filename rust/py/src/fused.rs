@@ -17,7 +17,7 @@ type Pair = (PySummary, PyHistogram);
 type Counted = ((Summary, Histogram), Sketch);
 
 fn pair(((summary, histogram), sketch): Counted, buffer: &Buffer) -> Pair {
-    let shape = Shape::One(buffer.shape().to_vec());
+    let shape = Shape::One(buffer.shape().into());
     (PySummary::wrap(State { summary, sketch, shape }), PyHistogram::wrap(histogram))
 }
 
@@ -34,7 +34,7 @@ fn pairs(
     let mut later: Vec<(usize, Buffer)> = Vec::new();
     for (row, tensor) in tensors.iter().enumerate() {
         let buffer = Buffer::of(tensor)?;
-        if !buffer.is_borrowed() {
+        if !buffer.is_small() {
             later.push((row, buffer));
             rows.push(None);
             continue;

@@ -14,6 +14,9 @@ use crate::dicts::{check_kind, field};
 use crate::errors::to_py;
 use crate::{arrays, axis, run};
 
+/// Edges, and the counts of two histograms between them.
+type Aligned<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>);
+
 const WHAT: &str = "Histogram";
 
 /// Exact counts of values in the bins of an axis; mergeable.
@@ -21,7 +24,7 @@ const WHAT: &str = "Histogram";
 /// Parameters
 /// ----------
 /// axis
-///     `axis.Regular`, `axis.Variable` or `axis.LogLinear`.
+///     `axis.Regular`, `axis.Variable`, `axis.LogLinear` or `axis.Linear`.
 ///
 /// Notes
 /// -----
@@ -134,7 +137,7 @@ impl PyHistogram {
         axis::shown(py, axis)
     }
 
-    /// The bins as a sequence of `(low, high)`, as UHI wants them. For `LogLinear` those from the smallest to the largest value counted.
+    /// The bins as a sequence of `(low, high)`, as UHI wants them. For `LogLinear` and `Linear` those from the smallest to the largest value counted.
     #[getter]
     fn axes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let edges = self.edges(py)?;
@@ -148,8 +151,8 @@ impl PyHistogram {
         "COUNT"
     }
 
-    /// Edges of the bins, float64, one more than there are bins. For `LogLinear` those from the smallest to the largest value counted
-    /// (empty when nothing was); values below zero belong to the bin whose *upper* edge they touch.
+    /// Edges of the bins, float64, one more than there are bins. For `LogLinear` and `Linear` those from the smallest to the
+    /// largest value counted (empty when nothing was). Of `LogLinear`, values below zero belong to the bin whose *upper* edge they touch.
     #[getter]
     fn edges<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let edges = self.lock().dense().0;
@@ -237,16 +240,44 @@ impl PyHistogram {
     ///
     /// `LogLinear`: what `numpy.quantile(x, q, method="inverted_cdf")` gives, up to a relative error of `2**-(precision + 1)`, and exact
     /// when the precision holds every bit of the dtypes counted (2 for `float8_e5m2`, 3 for `float8_e4m3fn`, 7 for bfloat16 and the 8-bit
-    /// integers, 10 for float16). Edge tables: linear inside the bin, off by at most its width; -inf or +inf where it lies below the first or
-    /// beyond the last edge. NaN when there are no values.
+    /// integers, 10 for float16). Any other axis: linear inside the bin, off by at most its width; -inf or +inf where it lies below the
+    /// first or beyond the last edge. NaN when there are no values. `q` is a number or an array of any shape.
     #[pyo3(signature = (q, /))]
-    fn quantile<'py>(&self, py: Python<'py>, q: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn quantile<'py>(&self, q: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let state = self.lock().clone();
-        if let Ok(q) = q.extract::<f64>() {
-            return Ok(state.quantile(q).map_err(to_py)?.into_pyobject(py)?.into_any());
-        }
-        let quantiles: Result<Vec<f64>, _> = arrays::to_floats(q)?.into_iter().map(|q| state.quantile(q)).collect();
-        arrays::floats(py, &quantiles.map_err(to_py)?)
+        arrays::map(q, |qs| qs.iter().map(|&q| state.quantile(q).map_err(to_py)).collect())
+    }
+
+    /// The share of all values but NaN that is at most `x`: the inverse of `quantile`.
+    ///
+    /// Linear inside a bin, so off by at most the share of the bin that holds `x`; exact on edges but for values equal to the edge, and
+    /// exact everywhere where `quantile` is. What lies below the first edge is taken to be -inf, what lies beyond the last +inf. NaN when
+    /// there are no values, or for NaN. `x` is a number or an array of any shape.
+    #[pyo3(signature = (x, /))]
+    fn cdf<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let state = self.lock().clone();
+        arrays::map(x, |xs| Ok(xs.iter().map(|&x| state.cdf(x)).collect()))
+    }
+
+    /// `quantile(0.5)`.
+    #[getter]
+    fn median(&self) -> PyResult<f64> {
+        self.lock().quantile(0.5).map_err(to_py)
+    }
+
+    /// The interquartile range: `quantile(0.75) - quantile(0.25)`.
+    #[getter]
+    fn iqr(&self) -> PyResult<f64> {
+        let state = self.lock();
+        Ok(state.quantile(0.75).map_err(to_py)? - state.quantile(0.25).map_err(to_py)?)
+    }
+
+    /// The edges of the bins in common with another histogram of the same axis, and the counts of both between them.
+    #[pyo3(signature = (other, /))]
+    fn aligned<'py>(&self, py: Python<'py>, other: &Bound<'py, Self>) -> PyResult<Aligned<'py>> {
+        let other = other.get().lock().clone();
+        let (edges, [mine, theirs]) = self.lock().clone().aligned(&other).map_err(to_py)?;
+        Ok((arrays::floats(py, &edges)?, arrays::counts(py, mine)?, arrays::counts(py, theirs)?))
     }
 
     /// The same values counted with fewer mantissa bits: exactly what a `LogLinear` axis of that precision would have counted.
@@ -282,6 +313,11 @@ impl PyHistogram {
             Axis::Regular { .. } => ("regular", None),
             Axis::Variable { .. } => ("variable", None),
             Axis::LogLinear { precision } => ("log_linear", Some(precision)),
+            Axis::Linear { bins } => {
+                dict.set_item("bins", bins)?;
+                dict.set_item("width_exponent", state.width_exponent())?;
+                ("linear", None)
+            }
         };
         dict.set_item("axis", name)?;
         dict.set_item("precision", precision)?;
@@ -301,7 +337,12 @@ impl PyHistogram {
     #[pyo3(signature = (data, /))]
     fn from_dict(data: &Bound<'_, PyDict>) -> PyResult<Self> {
         check_kind(data, WHAT, "histogram")?;
+        let mut width_exponent = 0;
         let axis = match field::<String>(data, WHAT, "axis")?.as_str() {
+            "linear" => {
+                width_exponent = field(data, WHAT, "width_exponent")?;
+                Axis::linear(field(data, WHAT, "bins")?)
+            }
             "log_linear" => Axis::log_linear(field(data, WHAT, "precision")?),
             kind => {
                 let edges: Vec<f64> = field(data, WHAT, "edges")?;
@@ -324,13 +365,86 @@ impl PyHistogram {
         }
         let entries: Vec<(i64, u64)> = places.into_iter().zip(counts).collect();
         let value_bits = field(data, WHAT, "value_bits")?;
-        Histogram::from_entries(axis.map_err(to_py)?, value_bits, specials, &entries).map(Self::wrap).map_err(to_py)
+        Histogram::from_entries(axis.map_err(to_py)?, width_exponent, value_bits, specials, &entries)
+            .map(Self::wrap)
+            .map_err(to_py)
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
         let rebuild = py.get_type::<Self>().getattr("from_bytes")?;
         Ok((rebuild, (self.to_bytes(py),)))
     }
+
+    /// The dict of UHI's serialisation: what `uhi.io`, hist and boost-histogram read. See `tensorstats.export.to_uhi`.
+    fn _to_uhi_(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
+        in_python(&slf, "tensorstats.export", "to_uhi", &[])
+    }
+
+    /// TensorBoard's fields of a histogram; the summary is of the same values. See `tensorstats.export.to_tensorboard`.
+    #[pyo3(signature = (summary))]
+    fn to_tensorboard<'py>(slf: Bound<'py, Self>, summary: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        in_python(&slf, "tensorstats.export", "to_tensorboard", &[("summary", summary)])
+    }
+
+    /// A `wandb.Histogram` of at most 512 bins that hold every finite value. See `tensorstats.export.to_wandb`.
+    #[pyo3(signature = (summary = None))]
+    fn to_wandb<'py>(slf: Bound<'py, Self>, summary: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let summary = summary.into_pyobject(slf.py())?;
+        in_python(&slf, "tensorstats.export", "to_wandb", &[("summary", summary)])
+    }
+
+    /// OpenTelemetry's exponential histogram as OTLP/JSON. See `tensorstats.export.to_opentelemetry`.
+    #[pyo3(signature = (scale = 0, summary = None))]
+    fn to_opentelemetry<'py>(
+        slf: Bound<'py, Self>,
+        scale: i64,
+        summary: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (scale, summary) = (scale.into_pyobject(slf.py())?.into_any(), summary.into_pyobject(slf.py())?);
+        in_python(&slf, "tensorstats.export", "to_opentelemetry", &[("scale", scale), ("summary", summary)])
+    }
+
+    /// Prometheus' native histogram by the names of its protobuf fields. See `tensorstats.export.to_prometheus`.
+    #[pyo3(signature = (summary, schema = 0))]
+    fn to_prometheus<'py>(
+        slf: Bound<'py, Self>,
+        summary: Bound<'py, PyAny>,
+        schema: i64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let schema = schema.into_pyobject(slf.py())?.into_any();
+        in_python(&slf, "tensorstats.export", "to_prometheus", &[("summary", summary), ("schema", schema)])
+    }
+
+    /// Draws the histogram on matplotlib axes and returns them. See `tensorstats.plot.histogram`.
+    #[pyo3(signature = (ax = None, *, scale = "auto", label = None, color = None))]
+    fn plot<'py>(
+        slf: Bound<'py, Self>,
+        ax: Option<Bound<'py, PyAny>>,
+        scale: &str,
+        label: Option<&str>,
+        color: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let (ax, color) = (ax.into_pyobject(py)?, color.into_pyobject(py)?);
+        let (scale, label) = (scale.into_pyobject(py)?.into_any(), label.into_pyobject(py)?);
+        let arguments = [("ax", ax), ("scale", scale), ("label", label), ("color", color)];
+        in_python(&slf, "tensorstats.plot", "histogram", &arguments)
+    }
+}
+
+/// Calls a function of the Python package with a histogram: what other tools want is made there.
+fn in_python<'py>(
+    histogram: &Bound<'py, PyHistogram>,
+    module: &str,
+    function: &str,
+    arguments: &[(&str, Bound<'py, PyAny>)],
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = histogram.py();
+    let named = PyDict::new(py);
+    for (name, value) in arguments {
+        named.set_item(name, value)?;
+    }
+    py.import(module)?.getattr(function)?.call((histogram,), Some(&named))
 }
 
 /// Counts one tensor.

@@ -4,11 +4,13 @@ mod arrays;
 mod axis;
 mod buffer;
 mod dicts;
+mod dims;
 mod dlpack;
 mod errors;
 mod fused;
 mod histogram;
 mod many;
+mod quantile;
 mod range;
 mod run;
 mod settings;
@@ -31,6 +33,8 @@ mod _core {
     use crate::histogram::{PyHistogram, histogram};
     #[pymodule_export]
     use crate::many::{PySummaries, norm, norm_from, norms, summaries, summaries_from};
+    #[pymodule_export]
+    use crate::quantile::quantile;
     #[pymodule_export]
     use crate::range::{all_hold, check_range, first_nonfinite};
     #[pymodule_export]

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyIndexError, PyKeyError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 use tensorstats_core::kernel::Moments;
 use tensorstats_core::norm::Order;
 use tensorstats_core::{Sketch, Summary};
@@ -115,7 +115,7 @@ impl PySummaries {
     /// The shape of every row, where it is of one tensor.
     fn shapes(&self) -> Vec<Option<Vec<i64>>> {
         let shape = |state: &State| match &state.shape {
-            Shape::One(shape) => Some(shape.clone()),
+            Shape::One(shape) => Some(shape.to_vec()),
             _ => None,
         };
         self.lock().iter().map(shape).collect()
@@ -135,14 +135,14 @@ impl PySummaries {
     }
 }
 
-/// The states of many tensors: small torch tensors are counted at once, the rest in one go without the GIL.
-fn states(py: Python<'_>, tensors: &[Bound<'_, PyAny>], moments: Moments, threads: usize) -> PyResult<Vec<State>> {
+/// The states of many tensors: small ones are counted at once, the rest in one go without the GIL.
+fn states(py: Python<'_>, tensors: &Bound<'_, PyList>, moments: Moments, threads: usize) -> PyResult<Vec<State>> {
     let mut states = Vec::with_capacity(tensors.len());
     let mut later: Vec<(usize, Buffer)> = Vec::new();
     for (row, tensor) in tensors.iter().enumerate() {
-        let buffer = Buffer::of(tensor)?;
-        let shape = Shape::One(buffer.shape().to_vec());
-        let (summary, sketch) = if buffer.is_borrowed() {
+        let buffer = Buffer::of(&tensor)?;
+        let shape = Shape::One(buffer.shape().into());
+        let (summary, sketch) = if buffer.is_small() {
             run::count(py, &buffer, 1, |view, options| (Summary::of(view, moments, options), Sketch::of(view)))?
         } else {
             later.push((row, buffer));
@@ -169,12 +169,12 @@ fn states(py: Python<'_>, tensors: &[Bound<'_, PyAny>], moments: Moments, thread
 #[pyo3(signature = (tensors, /, moments = 2, threads = None))]
 pub(crate) fn summaries(
     py: Python<'_>,
-    tensors: Vec<Bound<'_, PyAny>>,
+    tensors: &Bound<'_, PyList>,
     moments: u32,
     threads: Option<usize>,
 ) -> PyResult<PySummaries> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
-    states(py, &tensors, moments, run::threads(threads)?).map(PySummaries::of)
+    states(py, tensors, moments, run::threads(threads)?).map(PySummaries::of)
 }
 
 /// A table of summaries that exist already.
@@ -189,21 +189,21 @@ pub(crate) fn summaries_from(rows: Vec<PyRef<'_, PySummary>>) -> PySummaries {
 #[pyo3(signature = (tensors, /, ord = 2.0, threads = None))]
 pub(crate) fn norms(
     py: Python<'_>,
-    tensors: Vec<Bound<'_, PyAny>>,
+    tensors: &Bound<'_, PyList>,
     ord: f64,
     threads: Option<usize>,
 ) -> PyResult<Vec<f64>> {
     let order = Order::from_number(ord).map_err(to_py)?;
-    let states = states(py, &tensors, Moments::Two, run::threads(threads)?)?;
+    let states = states(py, tensors, Moments::Two, run::threads(threads)?)?;
     Ok(states.iter().map(|state| order.of(&state.summary)).collect())
 }
 
 /// The norm of all tensors taken as one vector.
 #[pyfunction]
 #[pyo3(signature = (tensors, /, ord = 2.0, threads = None))]
-pub(crate) fn norm(py: Python<'_>, tensors: Vec<Bound<'_, PyAny>>, ord: f64, threads: Option<usize>) -> PyResult<f64> {
+pub(crate) fn norm(py: Python<'_>, tensors: &Bound<'_, PyList>, ord: f64, threads: Option<usize>) -> PyResult<f64> {
     let order = Order::from_number(ord).map_err(to_py)?;
-    let states = states(py, &tensors, Moments::Two, run::threads(threads)?)?;
+    let states = states(py, tensors, Moments::Two, run::threads(threads)?)?;
     order.of_all(states.iter().map(|state| &state.summary)).map_err(to_py)
 }
 

@@ -1,7 +1,7 @@
 //! Owns the Python functions that look for values out of range. Knows nothing of how they are counted.
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyList, PyTuple};
 use tensorstats_core::Number;
 use tensorstats_core::range::{self, Bounds, Place, Rule};
 use tensorstats_core::verdict::Question;
@@ -82,7 +82,7 @@ pub(crate) fn check_range<'py>(
 #[pyo3(signature = (tensors, /, bounds = None, threads = None))]
 pub(crate) fn all_hold(
     py: Python<'_>,
-    tensors: Vec<Bound<'_, PyAny>>,
+    tensors: &Bound<'_, PyList>,
     bounds: Option<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
     threads: Option<usize>,
 ) -> PyResult<bool> {
@@ -95,8 +95,8 @@ pub(crate) fn all_hold(
         }
     };
     let threads = run::threads(threads)?;
-    for tensor in &tensors {
-        let buffer = Buffer::of(tensor)?;
+    for tensor in tensors {
+        let buffer = Buffer::of(&tensor)?;
         if !run::count(py, &buffer, threads, |view, options| question.of(view, options))? {
             return Ok(false);
         }

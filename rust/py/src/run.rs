@@ -22,7 +22,7 @@ pub(crate) fn threads(requested: Option<usize>) -> PyResult<usize> {
     }
 }
 
-/// Runs `count` on a buffer, detached from Python unless the buffer is borrowed (and thus small). A signal handler's exception wins over
+/// Runs `count` on a buffer, detached from Python unless the buffer is small (and so perhaps borrowed). A signal handler's exception wins over
 /// the result.
 pub(crate) fn count<R: Send>(
     py: Python<'_>,
@@ -30,7 +30,7 @@ pub(crate) fn count<R: Send>(
     threads: usize,
     count: impl FnOnce(&TensorView<'_>, &Options<'_>) -> R + Send,
 ) -> PyResult<R> {
-    if buffer.is_borrowed() {
+    if buffer.is_small() {
         let options = Options { threads: 1, level: Level::current(), interrupted: &|| false };
         return Ok(count(&buffer.view(), &options));
     }

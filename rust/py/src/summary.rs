@@ -8,6 +8,7 @@ use tensorstats_core::kernel::Moments;
 use tensorstats_core::{Dtype, Number, Sketch, Summary};
 
 use crate::buffer::Buffer;
+use crate::dims::Dims;
 use crate::errors::to_py;
 use crate::{run, summary_dict, summary_repr};
 
@@ -20,10 +21,10 @@ pub(crate) struct State {
 }
 
 /// Which tensors a state was made of.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub(crate) enum Shape {
     Nothing,
-    One(Vec<i64>),
+    One(Dims),
     Several,
 }
 
@@ -41,7 +42,7 @@ impl State {
         let buffer = Buffer::of(x)?;
         let (summary, sketch) =
             run::count(py, &buffer, threads, |view, options| (Summary::of(view, moments, options), Sketch::of(view)))?;
-        Ok(Self { summary, sketch, shape: Shape::One(buffer.shape().to_vec()) })
+        Ok(Self { summary, sketch, shape: Shape::One(buffer.shape().into()) })
     }
 
     pub(crate) fn merge(&mut self, other: &Self) -> PyResult<()> {
@@ -160,7 +161,7 @@ impl PySummary {
             Shape::One(shape) => Some(shape.clone()),
             _ => None,
         };
-        shape.map(|s| PyTuple::new(py, s)).transpose()
+        shape.map(|s| PyTuple::new(py, s.iter())).transpose()
     }
 
     #[getter]

@@ -37,7 +37,7 @@ pub(crate) fn to_dict<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py
     )?;
     dict.set_item("moments", s.moments.number())?;
     let shape = match &state.shape {
-        Shape::One(shape) => Some(shape.clone()),
+        Shape::One(shape) => Some(shape.to_vec()),
         _ => None,
     };
     dict.set_item("shape", shape)?;
@@ -118,7 +118,7 @@ pub(crate) fn from_dict(dict: &Bound<'_, PyDict>) -> PyResult<State> {
         summary: Summary { stats, seen, moments }.checked().map_err(to_py)?,
         sketch: Sketch::from_values(sample, counts.total()),
         shape: match (shape, counts.total()) {
-            (Some(shape), _) => Shape::One(shape),
+            (Some(shape), _) => Shape::One(shape.as_slice().into()),
             (None, 0) => Shape::Nothing,
             (None, _) => Shape::Several,
         },

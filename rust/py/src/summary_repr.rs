@@ -15,7 +15,7 @@ pub(crate) fn line(state: &State) -> String {
         Seen::One(dtype) => dtype.short(),
     };
     let mut text = match &state.shape {
-        Shape::One(shape) => format!("{name}{shape:?} n={}", counts.total()),
+        Shape::One(shape) => format!("{name}{:?} n={}", &**shape, counts.total()),
         _ => format!("{name} n={}", counts.total()),
     };
     if counts.finite() > 0 {

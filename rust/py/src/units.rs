@@ -206,6 +206,16 @@ impl PyUnitActivity {
         self.counts(py, |u| u.last_active)
     }
 
+    /// How many updates there were since each unit was last active; all of them where it never was.
+    #[getter]
+    fn inactive_for<'py>(&self, py: Python<'py>) -> Array<'py> {
+        let values: Vec<u64> = {
+            let state = self.lock();
+            state.units.iter().map(|u| state.inactive_for(u)).collect()
+        };
+        arrays::counts(py, values)
+    }
+
     /// Mean of the finite values of each unit.
     #[getter]
     fn mean<'py>(&self, py: Python<'py>) -> Array<'py> {
@@ -241,6 +251,14 @@ impl PyUnitActivity {
     fn dead_units<'py>(&self, py: Python<'py>, threshold: f64) -> Array<'py> {
         let dead = self.lock().dead_units(threshold).map_err(to_py)?;
         arrays::counts(py, dead.into_iter().map(|i| i as u64))
+    }
+
+    /// Indices of the units that were not active in any of the last `updates` updates, of which there must have been as many; a unit
+    /// without values is not among them.
+    #[pyo3(signature = (updates, /))]
+    fn inactive_units<'py>(&self, py: Python<'py>, updates: u64) -> Array<'py> {
+        let inactive = self.lock().inactive_units(updates).map_err(to_py)?;
+        arrays::counts(py, inactive.into_iter().map(|i| i as u64))
     }
 
     /// Share of the units that `dead_units` names; NaN without units.

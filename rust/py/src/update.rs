@@ -147,9 +147,9 @@ impl PySnapshots {
         let mut old: Vec<Option<&Snapshot>> = Vec::new();
         for (row, (tensor, &place)) in tensors.iter().zip(&places).enumerate() {
             let buffer = Buffer::of(tensor)?;
-            shapes.push(Shape::One(buffer.shape().to_vec()));
+            shapes.push(Shape::One(buffer.shape().into()));
             let snapshot = place.and_then(|place| borrowed.snapshots.get(place));
-            if buffer.is_borrowed() {
+            if buffer.is_small() {
                 rows.push(
                     Some(run::count(py, &buffer, 1, |view, options| {
                         let mut change = changes(core::slice::from_ref(view), &[snapshot], axis.as_ref(), options);

@@ -1,6 +1,6 @@
 //! Owns the bit scans written over plain arrays, for every level that has no better one. Knows no intrinsics.
 
-use super::lanes::{LANES, Scan, ScanReport};
+use super::lanes::{Glance, LANES, Scan, ScanReport, Steps};
 
 macro_rules! float_array_scan {
     ($(#[$doc:meta])* $name:ident, $float:ty, $bits:ty) => {
@@ -14,7 +14,7 @@ macro_rules! float_array_scan {
             positive: [u32; LANES],
         }
 
-        impl Scan for $name {
+        impl Steps for $name {
             type Bits = $bits;
             const STEP: usize = LANES;
 
@@ -42,7 +42,9 @@ macro_rules! float_array_scan {
                     self.positive[i] += u32::from(x > 0.0);
                 }
             }
+        }
 
+        impl Scan for $name {
             #[inline(always)]
             fn report(self, decode: impl Fn($bits) -> f64) -> ScanReport {
                 let min = self.min.into_iter().fold(<$float>::INFINITY, |a, b| if b < a { b } else { a });
@@ -84,7 +86,7 @@ pub struct ArrayScan16 {
     positive: [u16; LANES],
 }
 
-impl Scan for ArrayScan16 {
+impl Steps for ArrayScan16 {
     type Bits = u16;
     const STEP: usize = LANES;
 
@@ -114,7 +116,9 @@ impl Scan for ArrayScan16 {
             self.positive[i] += u16::from((x as i16) > 0);
         }
     }
+}
 
+impl Scan for ArrayScan16 {
     #[inline(always)]
     fn report(self, decode: impl Fn(u16) -> f64) -> ScanReport {
         report16(
@@ -128,6 +132,18 @@ impl Scan for ArrayScan16 {
         )
     }
 }
+
+macro_rules! glance_is_scan {
+    ($($name:ty),*) => {$(
+        impl Glance for $name {
+            #[inline(always)]
+            fn seen(self, _n: u64, decode: impl Fn(Self::Bits) -> f64) -> Option<ScanReport> {
+                Some(self.report(decode))
+            }
+        }
+    )*};
+}
+glance_is_scan!(ArrayScanF32, ArrayScanF64, ArrayScan16);
 
 /// Turns the three running integers into both ends.
 #[inline(always)]

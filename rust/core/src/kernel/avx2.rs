@@ -3,8 +3,8 @@
 #[allow(clippy::wildcard_imports, reason = "every line below is an intrinsic; a list would repeat the file")]
 use core::arch::x86_64::*;
 
-use super::array_scan::{ArrayScanF64, report16};
-use super::lanes::{LANES, Lanes, Scan, ScanReport};
+use super::array_scan::report16;
+use super::lanes::{Glance, LANES, Lanes, Scan, ScanReport, Steps};
 
 /// AVX2 registers; a value proves that the CPU has them.
 #[derive(Clone, Copy, Debug)]
@@ -79,9 +79,12 @@ impl Lanes for Avx2 {
     type F64 = [__m256d; 4];
     type ScanF32 = ScanF32;
     type Scan16 = Scan16;
-    // There is no unsigned 64-bit minimum before AVX-512; the array form compiles to compares and blends.
-    type ScanF64 = ArrayScanF64;
-    const FUSED: bool = false;
+    type ScanF64 = ScanF64;
+    type GlanceF32 = GlanceF32;
+    type Glance16 = Glance16;
+    type GlanceF64 = GlanceF64;
+    // A sum takes four of the sixteen registers, sixteen values take four more.
+    const SUMS_PER_LOOP: usize = 2;
 
     #[inline(always)]
     fn splat(self, value: f64) -> Self::F64 {
@@ -125,6 +128,17 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn add_exact_square(self, sum: Self::F64, x: Self::F64) -> Self::F64 {
         each!(I => _mm256_fmadd_pd(x[I], x[I], sum[I]))
+    }
+
+    #[inline(always)]
+    fn upper<const H: usize>(self, a: Self::F64) -> Self::F64 {
+        let [first, second, third, fourth] = a;
+        match H {
+            8 => [third, fourth, first, second],
+            4 => [second, first, third, fourth],
+            2 => [intrinsic!(_mm256_permute2f128_pd::<1>(first, first)), second, third, fourth],
+            _ => [intrinsic!(_mm256_permute_pd::<0b0101>(first)), second, third, fourth],
+        }
     }
 
     #[inline(always)]
@@ -195,7 +209,7 @@ fn lanes_u16(register: __m256i) -> [u16; 16] {
     out
 }
 
-impl Scan for ScanF32 {
+impl Steps for ScanF32 {
     type Bits = u32;
     const STEP: usize = 8;
 
@@ -226,7 +240,9 @@ impl Scan for ScanF32 {
             self.positive = _mm256_sub_epi32(self.positive, _mm256_cmpgt_epi32(bits, nothing));
         });
     }
+}
 
+impl Scan for ScanF32 {
     #[inline(always)]
     fn report(self, decode: impl Fn(u32) -> f64) -> ScanReport {
         let less_one = lanes_u32(self.absmin_less_one).into_iter().fold(u32::MAX, core::cmp::Ord::min);
@@ -258,7 +274,7 @@ pub struct Scan16 {
     positive: __m256i,
 }
 
-impl Scan for Scan16 {
+impl Steps for Scan16 {
     type Bits = u16;
     const STEP: usize = 16;
 
@@ -289,7 +305,9 @@ impl Scan for Scan16 {
             self.positive = _mm256_sub_epi16(self.positive, _mm256_cmpgt_epi16(bits, nothing));
         });
     }
+}
 
+impl Scan for Scan16 {
     #[inline(always)]
     fn report(self, decode: impl Fn(u16) -> f64) -> ScanReport {
         report16(
@@ -301,5 +319,254 @@ impl Scan for Scan16 {
             lanes_u16(self.positive).iter().map(|&n| u64::from(n)).sum(),
             decode,
         )
+    }
+}
+
+/// Scan of four `f64` a step. There is no unsigned 64-bit minimum before AVX-512: magnitudes are compared as numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct ScanF64 {
+    min: __m256d,
+    max: __m256d,
+    absmin: __m256d,
+    zero: __m256i,
+    positive: __m256i,
+}
+
+/// The lanes of a register of `f64`.
+#[inline(always)]
+fn lanes_f64(register: __m256d) -> [f64; 4] {
+    let mut out = [0.0; 4];
+    intrinsic!(_mm256_storeu_pd(out.as_mut_ptr(), register));
+    out
+}
+
+/// The sum of counters.
+#[inline(always)]
+fn total_u64(register: __m256i) -> u64 {
+    let mut out = [0_u64; 4];
+    intrinsic!(_mm256_storeu_si256(out.as_mut_ptr().cast(), register));
+    out.into_iter().sum()
+}
+
+#[inline(always)]
+fn least(register: __m256d) -> f64 {
+    lanes_f64(register).into_iter().fold(f64::INFINITY, |a, b| if b < a { b } else { a })
+}
+
+#[inline(always)]
+fn greatest(register: __m256d) -> f64 {
+    lanes_f64(register).into_iter().fold(f64::NEG_INFINITY, |a, b| if b > a { b } else { a })
+}
+
+impl Steps for ScanF64 {
+    type Bits = u64;
+    const STEP: usize = 4;
+
+    #[inline(always)]
+    fn new() -> Self {
+        intrinsic!(Self {
+            min: _mm256_set1_pd(f64::INFINITY),
+            max: _mm256_set1_pd(f64::NEG_INFINITY),
+            absmin: _mm256_set1_pd(f64::INFINITY),
+            zero: _mm256_setzero_si256(),
+            positive: _mm256_setzero_si256(),
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn step(&mut self, p: *const u64) {
+        intrinsic!({
+            let x = _mm256_loadu_pd(p.cast());
+            let nothing = _mm256_setzero_pd();
+            self.min = _mm256_min_pd(x, self.min);
+            self.max = _mm256_max_pd(x, self.max);
+            let is_zero = _mm256_cmp_pd::<_CMP_EQ_OQ>(x, nothing);
+            // A zero stands aside as infinity.
+            let aside = _mm256_and_pd(is_zero, _mm256_set1_pd(f64::INFINITY));
+            self.absmin = _mm256_min_pd(_mm256_or_pd(magnitude(x), aside), self.absmin);
+            // A true comparison is -1: subtracting it counts.
+            self.zero = _mm256_sub_epi64(self.zero, _mm256_castpd_si256(is_zero));
+            let is_positive = _mm256_cmp_pd::<_CMP_GT_OQ>(x, nothing);
+            self.positive = _mm256_sub_epi64(self.positive, _mm256_castpd_si256(is_positive));
+        });
+    }
+}
+
+impl Scan for ScanF64 {
+    #[inline(always)]
+    fn report(self, decode: impl Fn(u64) -> f64) -> ScanReport {
+        let value = |x: f64| decode(x.to_bits());
+        ScanReport {
+            min: value(least(self.min)),
+            max: value(greatest(self.max)),
+            absmin: value(least(self.absmin)),
+            zero: total_u64(self.zero),
+            positive: total_u64(self.positive),
+        }
+    }
+}
+
+/// Glance at eight `f32` a step.
+#[derive(Clone, Copy, Debug)]
+pub struct GlanceF32 {
+    min: __m256,
+    max: __m256,
+    absmin: __m256i,
+    negative: u64,
+}
+
+impl Steps for GlanceF32 {
+    type Bits = u32;
+    const STEP: usize = 8;
+
+    #[inline(always)]
+    fn new() -> Self {
+        intrinsic!(Self {
+            min: _mm256_set1_ps(f32::INFINITY),
+            max: _mm256_set1_ps(f32::NEG_INFINITY),
+            absmin: _mm256_set1_epi32(-1),
+            negative: 0,
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn step(&mut self, p: *const u32) {
+        intrinsic!({
+            let bits = _mm256_loadu_si256(p.cast());
+            let x = _mm256_castsi256_ps(bits);
+            self.min = _mm256_min_ps(x, self.min);
+            self.max = _mm256_max_ps(x, self.max);
+            self.absmin = _mm256_min_epu32(self.absmin, _mm256_and_si256(bits, _mm256_set1_epi32(i32::MAX)));
+            self.negative += u64::from(_mm256_movemask_ps(x).count_ones());
+        });
+    }
+}
+
+impl Glance for GlanceF32 {
+    #[inline(always)]
+    fn seen(self, n: u64, decode: impl Fn(u32) -> f64) -> Option<ScanReport> {
+        let absmin = lanes_u32(self.absmin).into_iter().fold(u32::MAX, core::cmp::Ord::min);
+        let value = f32::from_bits;
+        let min = lanes_u32(intrinsic!(_mm256_castps_si256(self.min)))
+            .into_iter()
+            .fold(f32::INFINITY, |a, b| if value(b) < a { value(b) } else { a });
+        let max = lanes_u32(intrinsic!(_mm256_castps_si256(self.max)))
+            .into_iter()
+            .fold(f32::NEG_INFINITY, |a, b| if value(b) > a { value(b) } else { a });
+        (absmin > 0).then(|| ScanReport {
+            min: decode(min.to_bits()),
+            max: decode(max.to_bits()),
+            absmin: decode(absmin),
+            zero: 0,
+            positive: n - self.negative,
+        })
+    }
+}
+
+/// Glance at sixteen 16-bit floats a step; see [`report16`] for the three integers.
+#[derive(Clone, Copy, Debug)]
+pub struct Glance16 {
+    max_unsigned: __m256i,
+    max_signed: __m256i,
+    min_unsigned: __m256i,
+    absmin: __m256i,
+    negative: u64,
+}
+
+impl Steps for Glance16 {
+    type Bits = u16;
+    const STEP: usize = 16;
+
+    #[inline(always)]
+    fn new() -> Self {
+        intrinsic!(Self {
+            max_unsigned: _mm256_setzero_si256(),
+            max_signed: _mm256_set1_epi16(i16::MIN),
+            min_unsigned: _mm256_set1_epi16(-1),
+            absmin: _mm256_set1_epi16(-1),
+            negative: 0,
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn step(&mut self, p: *const u16) {
+        // The sign bit of every second byte.
+        const SIGNS: u32 = 0xaaaa_aaaa;
+        intrinsic!({
+            let bits = _mm256_loadu_si256(p.cast());
+            self.max_unsigned = _mm256_max_epu16(self.max_unsigned, bits);
+            self.max_signed = _mm256_max_epi16(self.max_signed, bits);
+            self.min_unsigned = _mm256_min_epu16(self.min_unsigned, bits);
+            self.absmin = _mm256_min_epu16(self.absmin, _mm256_and_si256(bits, _mm256_set1_epi16(i16::MAX)));
+            self.negative += u64::from((_mm256_movemask_epi8(bits) as u32 & SIGNS).count_ones());
+        });
+    }
+}
+
+impl Glance for Glance16 {
+    #[inline(always)]
+    fn seen(self, n: u64, decode: impl Fn(u16) -> f64) -> Option<ScanReport> {
+        let absmin = lanes_u16(self.absmin).into_iter().fold(u16::MAX, core::cmp::Ord::min);
+        (absmin > 0).then(|| {
+            report16(
+                lanes_u16(self.max_unsigned).into_iter().fold(0, core::cmp::Ord::max),
+                lanes_u16(self.max_signed).into_iter().fold(i16::MIN, |a, b| a.max(b as i16)),
+                lanes_u16(self.min_unsigned).into_iter().fold(u16::MAX, core::cmp::Ord::min),
+                absmin - 1,
+                0,
+                n - self.negative,
+                decode,
+            )
+        })
+    }
+}
+
+/// Glance at four `f64` a step.
+#[derive(Clone, Copy, Debug)]
+pub struct GlanceF64 {
+    min: __m256d,
+    max: __m256d,
+    absmin: __m256d,
+    negative: u64,
+}
+
+impl Steps for GlanceF64 {
+    type Bits = u64;
+    const STEP: usize = 4;
+
+    #[inline(always)]
+    fn new() -> Self {
+        intrinsic!(Self {
+            min: _mm256_set1_pd(f64::INFINITY),
+            max: _mm256_set1_pd(f64::NEG_INFINITY),
+            absmin: _mm256_set1_pd(f64::INFINITY),
+            negative: 0,
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn step(&mut self, p: *const u64) {
+        intrinsic!({
+            let x = _mm256_loadu_pd(p.cast());
+            self.min = _mm256_min_pd(x, self.min);
+            self.max = _mm256_max_pd(x, self.max);
+            self.absmin = _mm256_min_pd(magnitude(x), self.absmin);
+            self.negative += u64::from(_mm256_movemask_pd(x).count_ones());
+        });
+    }
+}
+
+impl Glance for GlanceF64 {
+    #[inline(always)]
+    fn seen(self, n: u64, decode: impl Fn(u64) -> f64) -> Option<ScanReport> {
+        let value = |x: f64| decode(x.to_bits());
+        let absmin = least(self.absmin);
+        (absmin > 0.0).then(|| ScanReport {
+            min: value(least(self.min)),
+            max: value(greatest(self.max)),
+            absmin: value(absmin),
+            zero: 0,
+            positive: n - self.negative,
+        })
     }
 }

@@ -6,7 +6,7 @@ use core::arch::x86_64::*;
 use super::array_scan::report16;
 use super::byte_sums::{ByteSums, Code};
 use super::bytes_avx512;
-use super::lanes::{LANES, Lanes, Scan, ScanReport};
+use super::lanes::{Glance, LANES, Lanes, Scan, ScanReport, Steps};
 
 /// AVX-512 registers; a value proves that the CPU has them.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,10 @@ impl Lanes for Avx512 {
     type ScanF32 = ScanF32;
     type Scan16 = Scan16;
     type ScanF64 = ScanF64;
-    const FUSED: bool = true;
+    type GlanceF32 = GlanceF32;
+    type Glance16 = Glance16;
+    type GlanceF64 = GlanceF64;
+    const SUMS_PER_LOOP: usize = 3;
 
     #[inline(always)]
     fn splat(self, value: f64) -> Self::F64 {
@@ -100,6 +103,17 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn add_exact_square(self, sum: Self::F64, x: Self::F64) -> Self::F64 {
         intrinsic!([_mm512_fmadd_pd(x[0], x[0], sum[0]), _mm512_fmadd_pd(x[1], x[1], sum[1])])
+    }
+
+    #[inline(always)]
+    fn upper<const H: usize>(self, a: Self::F64) -> Self::F64 {
+        let [low, high] = a;
+        match H {
+            8 => [high, low],
+            4 => [intrinsic!(_mm512_shuffle_f64x2::<0b01_00_11_10>(low, low)), high],
+            2 => [intrinsic!(_mm512_shuffle_f64x2::<0b10_11_00_01>(low, low)), high],
+            _ => [intrinsic!(_mm512_permute_pd::<0b01_01_01_01>(low)), high],
+        }
     }
 
     #[inline(always)]
@@ -156,7 +170,7 @@ pub struct ScanF32 {
     positive: u64,
 }
 
-impl Scan for ScanF32 {
+impl Steps for ScanF32 {
     type Bits = u32;
     const STEP: usize = 16;
 
@@ -185,7 +199,9 @@ impl Scan for ScanF32 {
             self.positive += u64::from(_mm512_cmpgt_epi32_mask(bits, _mm512_setzero_si512()).count_ones());
         });
     }
+}
 
+impl Scan for ScanF32 {
     #[inline(always)]
     fn report(self, decode: impl Fn(u32) -> f64) -> ScanReport {
         intrinsic!({
@@ -220,7 +236,7 @@ fn lanes_u16(register: __m512i) -> [u16; 32] {
     out
 }
 
-impl Scan for Scan16 {
+impl Steps for Scan16 {
     type Bits = u16;
     const STEP: usize = 32;
 
@@ -250,7 +266,9 @@ impl Scan for Scan16 {
             self.positive += u64::from(_mm512_cmpgt_epi16_mask(bits, _mm512_setzero_si512()).count_ones());
         });
     }
+}
 
+impl Scan for Scan16 {
     #[inline(always)]
     fn report(self, decode: impl Fn(u16) -> f64) -> ScanReport {
         report16(
@@ -275,7 +293,7 @@ pub struct ScanF64 {
     positive: u64,
 }
 
-impl Scan for ScanF64 {
+impl Steps for ScanF64 {
     type Bits = u64;
     const STEP: usize = 8;
 
@@ -304,7 +322,9 @@ impl Scan for ScanF64 {
             self.positive += u64::from(_mm512_cmpgt_epi64_mask(bits, _mm512_setzero_si512()).count_ones());
         });
     }
+}
 
+impl Scan for ScanF64 {
     #[inline(always)]
     fn report(self, decode: impl Fn(u64) -> f64) -> ScanReport {
         intrinsic!({
@@ -316,6 +336,168 @@ impl Scan for ScanF64 {
                 zero: self.zero,
                 positive: self.positive,
             }
+        })
+    }
+}
+
+/// Glance at sixteen `f32` a step.
+#[derive(Clone, Copy, Debug)]
+pub struct GlanceF32 {
+    min: __m512,
+    max: __m512,
+    absmin: __m512i,
+    negative: u64,
+}
+
+impl Steps for GlanceF32 {
+    type Bits = u32;
+    const STEP: usize = 16;
+
+    #[inline(always)]
+    fn new() -> Self {
+        intrinsic!(Self {
+            min: _mm512_set1_ps(f32::INFINITY),
+            max: _mm512_set1_ps(f32::NEG_INFINITY),
+            absmin: _mm512_set1_epi32(-1),
+            negative: 0,
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn step(&mut self, p: *const u32) {
+        intrinsic!({
+            let bits = _mm512_loadu_si512(p.cast());
+            let x = _mm512_castsi512_ps(bits);
+            self.min = _mm512_min_ps(x, self.min);
+            self.max = _mm512_max_ps(x, self.max);
+            let magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(i32::MAX));
+            self.absmin = _mm512_min_epu32(self.absmin, magnitude);
+            self.negative += u64::from(_mm512_movepi32_mask(bits).count_ones());
+        });
+    }
+}
+
+impl Glance for GlanceF32 {
+    #[inline(always)]
+    fn seen(self, n: u64, decode: impl Fn(u32) -> f64) -> Option<ScanReport> {
+        intrinsic!({
+            let absmin = _mm512_reduce_min_epu32(self.absmin);
+            (absmin > 0).then(|| ScanReport {
+                min: decode(_mm512_reduce_min_ps(self.min).to_bits()),
+                max: decode(_mm512_reduce_max_ps(self.max).to_bits()),
+                absmin: decode(absmin),
+                zero: 0,
+                positive: n - self.negative,
+            })
+        })
+    }
+}
+
+/// Glance at thirty-two 16-bit floats a step; see [`report16`] for the three integers.
+#[derive(Clone, Copy, Debug)]
+pub struct Glance16 {
+    max_unsigned: __m512i,
+    max_signed: __m512i,
+    min_unsigned: __m512i,
+    absmin: __m512i,
+    negative: u64,
+}
+
+impl Steps for Glance16 {
+    type Bits = u16;
+    const STEP: usize = 32;
+
+    #[inline(always)]
+    fn new() -> Self {
+        intrinsic!(Self {
+            max_unsigned: _mm512_setzero_si512(),
+            max_signed: _mm512_set1_epi16(i16::MIN),
+            min_unsigned: _mm512_set1_epi16(-1),
+            absmin: _mm512_set1_epi16(-1),
+            negative: 0,
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn step(&mut self, p: *const u16) {
+        intrinsic!({
+            let bits = _mm512_loadu_si512(p.cast());
+            self.max_unsigned = _mm512_max_epu16(self.max_unsigned, bits);
+            self.max_signed = _mm512_max_epi16(self.max_signed, bits);
+            self.min_unsigned = _mm512_min_epu16(self.min_unsigned, bits);
+            self.absmin = _mm512_min_epu16(self.absmin, _mm512_and_si512(bits, _mm512_set1_epi16(i16::MAX)));
+            self.negative += u64::from(_mm512_movepi16_mask(bits).count_ones());
+        });
+    }
+}
+
+impl Glance for Glance16 {
+    #[inline(always)]
+    fn seen(self, n: u64, decode: impl Fn(u16) -> f64) -> Option<ScanReport> {
+        let absmin = lanes_u16(self.absmin).into_iter().fold(u16::MAX, core::cmp::Ord::min);
+        (absmin > 0).then(|| {
+            report16(
+                lanes_u16(self.max_unsigned).into_iter().fold(0, core::cmp::Ord::max),
+                lanes_u16(self.max_signed).into_iter().fold(i16::MIN, |a, b| a.max(b as i16)),
+                lanes_u16(self.min_unsigned).into_iter().fold(u16::MAX, core::cmp::Ord::min),
+                absmin - 1,
+                0,
+                n - self.negative,
+                decode,
+            )
+        })
+    }
+}
+
+/// Glance at eight `f64` a step.
+#[derive(Clone, Copy, Debug)]
+pub struct GlanceF64 {
+    min: __m512d,
+    max: __m512d,
+    absmin: __m512i,
+    negative: u64,
+}
+
+impl Steps for GlanceF64 {
+    type Bits = u64;
+    const STEP: usize = 8;
+
+    #[inline(always)]
+    fn new() -> Self {
+        intrinsic!(Self {
+            min: _mm512_set1_pd(f64::INFINITY),
+            max: _mm512_set1_pd(f64::NEG_INFINITY),
+            absmin: _mm512_set1_epi64(-1),
+            negative: 0,
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn step(&mut self, p: *const u64) {
+        intrinsic!({
+            let bits = _mm512_loadu_si512(p.cast());
+            let x = _mm512_castsi512_pd(bits);
+            self.min = _mm512_min_pd(x, self.min);
+            self.max = _mm512_max_pd(x, self.max);
+            let magnitude = _mm512_and_si512(bits, _mm512_set1_epi64(i64::MAX));
+            self.absmin = _mm512_min_epu64(self.absmin, magnitude);
+            self.negative += u64::from(_mm512_movepi64_mask(bits).count_ones());
+        });
+    }
+}
+
+impl Glance for GlanceF64 {
+    #[inline(always)]
+    fn seen(self, n: u64, decode: impl Fn(u64) -> f64) -> Option<ScanReport> {
+        intrinsic!({
+            let absmin = _mm512_reduce_min_epu64(self.absmin);
+            (absmin > 0).then(|| ScanReport {
+                min: decode(_mm512_reduce_min_pd(self.min).to_bits()),
+                max: decode(_mm512_reduce_max_pd(self.max).to_bits()),
+                absmin: decode(absmin),
+                zero: 0,
+                positive: n - self.negative,
+            })
         })
     }
 }

@@ -2,11 +2,15 @@
 
 use super::bins_block::BlockKernel;
 use super::wide::Wide;
-use crate::histogram_edges::{Edges, Grid};
+use crate::Dtype;
+use crate::histogram_edges::{Edges, Grid, Method};
 use crate::level::Level;
 
 /// Counters that stay in the first-level cache allow eight copies; beyond that two have to do.
-const MANY_COPIES_SLOTS: usize = 1024;
+pub(super) const MANY_COPIES_SLOTS: usize = 1024;
+
+/// Values after which a bigger table of counters, which counts faster, is worth clearing and adding up.
+const MANY_VALUES: u64 = 1 << 17;
 
 /// Values after which 32-bit counters are emptied into 64-bit ones.
 const FLUSH: u64 = 1 << 31;
@@ -50,6 +54,24 @@ impl Specials {
     }
 }
 
+/// Counters that are quicker to count into than those of ranks, [`FASTER_COPIES`] side by side, and slower to add up.
+pub(super) enum Faster {
+    /// Not in use.
+    None,
+    /// Of each pair of ranks: one increment for two values.
+    Pairs(Vec<u32>),
+    /// Of each slot of a table of cells, for values of `f32` or else of `f64`.
+    Cells {
+        /// The counters.
+        table: Vec<u32>,
+        /// Whether values are `f32`.
+        single: bool,
+    },
+}
+
+/// As many as let neighbours with the same value be counted without waiting for each other.
+pub(super) const FASTER_COPIES: usize = 4;
+
 /// The counters of one thread for one edge table.
 pub struct RankCounter<'a> {
     pub(super) edges: &'a Edges,
@@ -58,13 +80,17 @@ pub struct RankCounter<'a> {
     copies: usize,
     pending: u64,
     pub(super) ranks: Vec<u64>,
+    /// Counters of what takes the place of ranks after many values.
+    pub(super) faster: Faster,
+    /// Bytes to read ahead.
+    pub(super) ahead: usize,
     /// NaN and infinities.
     pub specials: Specials,
 }
 
 impl<'a> RankCounter<'a> {
     /// All zero.
-    pub fn new(edges: &'a Edges) -> Self {
+    pub fn new(edges: &'a Edges, ahead: usize) -> Self {
         let slots = edges.values().len() + 1;
         let copies = if slots <= MANY_COPIES_SLOTS { 8 } else { 2 };
         Self {
@@ -73,6 +99,8 @@ impl<'a> RankCounter<'a> {
             copies,
             pending: 0,
             ranks: vec![0; slots],
+            faster: Faster::None,
+            ahead,
             specials: Specials::default(),
         }
     }
@@ -84,6 +112,9 @@ impl<'a> RankCounter<'a> {
     pub unsafe fn block<W: Wide>(&mut self, level: Level, p: *const W, len: usize, grid: Grid) {
         let method = self.edges.method(grid);
         self.pending += len as u64;
+        if self.pending > MANY_VALUES && matches!(self.faster, Faster::None) {
+            self.hurry::<W>(method);
+        }
         if self.copies == 8 {
             level.run(BlockKernel::<W, 8> { p, len, method, counter: self });
         } else {
@@ -91,6 +122,19 @@ impl<'a> RankCounter<'a> {
         }
         if self.pending > FLUSH {
             self.flush();
+        }
+    }
+
+    /// Takes faster counters into use, where there are some for this axis and type.
+    fn hurry<W: Wide>(&mut self, method: Method) {
+        let single = W::DTYPE == Dtype::F32;
+        let slots = self.ranks.len();
+        if method == Method::Search {
+            if let Some(cells) = self.edges.cells(single) {
+                self.faster = Faster::Cells { table: vec![0; cells.ranks.len() * FASTER_COPIES], single };
+            }
+        } else if single && self.edges.narrow().is_some() {
+            self.faster = Faster::Pairs(vec![0; slots * slots * FASTER_COPIES]);
         }
     }
 
@@ -112,6 +156,31 @@ impl<'a> RankCounter<'a> {
             }
         }
         self.pending = 0;
+        let add = |ranks: &mut Vec<u64>, rank: usize, times: u64| {
+            if let Some(count) = ranks.get_mut(rank) {
+                *count = count.wrapping_add(times);
+            }
+        };
+        let sums = |table: &[u32]| -> Vec<u64> {
+            let (copies, _) = table.as_chunks::<FASTER_COPIES>();
+            copies.iter().map(|copies| copies.iter().map(|&n| u64::from(n)).sum()).collect()
+        };
+        match core::mem::replace(&mut self.faster, Faster::None) {
+            Faster::None => {}
+            Faster::Pairs(table) => {
+                let slots = self.ranks.len();
+                for (pair, times) in sums(&table).into_iter().enumerate().filter(|&(_, n)| n > 0) {
+                    add(&mut self.ranks, pair / slots, times);
+                    add(&mut self.ranks, pair % slots, times);
+                }
+            }
+            Faster::Cells { table, single } => {
+                let Some(cells) = self.edges.cells(single) else { return };
+                for (&rank, times) in cells.ranks.iter().zip(sums(&table)) {
+                    add(&mut self.ranks, rank as usize, times);
+                }
+            }
+        }
     }
 
     /// Counts by rank: below the first edge, then the bins, then beyond the last edge. NaN is in none of them.
@@ -124,6 +193,24 @@ impl<'a> RankCounter<'a> {
     pub fn clear(&mut self) {
         self.flush();
         self.ranks.fill(0);
+    }
+
+    /// Counts NaN and infinities of a block that has `some` of them, and takes NaN out of the rank that it was counted in.
+    ///
+    /// # Safety
+    /// `p` must be readable for `len` elements.
+    #[inline(always)]
+    pub(super) unsafe fn count_specials<W: Wide>(&mut self, p: *const W, len: usize, some: u32, nan_rank: usize) {
+        if some == 0 {
+            return;
+        }
+        let before = self.specials.nan;
+        // SAFETY: as the caller vouches.
+        unsafe { self.specials.count(p, len) };
+        let nan = self.specials.nan - before;
+        if let Some(count) = self.ranks.get_mut(nan_rank) {
+            *count = count.wrapping_sub(nan);
+        }
     }
 
     pub(super) fn move_counts(&mut self, from: usize, to: usize, times: u32) {

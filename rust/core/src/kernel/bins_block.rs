@@ -3,15 +3,13 @@
 //! Per group of 128 values the bins are computed without a branch and then counted one by one, each into its own copy of the counters:
 //! on equal neighbours a single counter would make every increment wait for the one before it.
 
-use super::bins::RankCounter;
+use super::bins::{Faster, RankCounter};
+use super::bins_fast::{GROUP, Groups, count_cells, count_pairs, prefetch_group};
 use super::lanes::Lanes;
-use super::prefetch::{AHEAD, LINE, prefetch};
 use super::wide::Wide;
+use crate::Dtype;
 use crate::histogram_edges::{Edges, Method, Soft};
 use crate::level::Kernel;
-
-/// Values whose bins are computed together.
-const GROUP: usize = 128;
 
 /// Counts of one block that are taken from comparisons rather than from bins.
 #[derive(Clone, Copy, Default)]
@@ -36,8 +34,30 @@ impl<W: Wide, const COPIES: usize> Kernel for BlockKernel<'_, '_, W, COPIES> {
     #[inline(always)]
     fn run<L: Lanes>(self, _lanes: L) {
         let Self { p, len, method, counter } = self;
-        let edges = counter.edges;
+        let (edges, ahead) = (counter.edges, counter.ahead);
         let last = edges.values().len();
+        let single = W::DTYPE == Dtype::F32;
+        let groups = match &mut counter.faster {
+            Faster::Cells { table, single: of_single } if *of_single == single => {
+                if let Some(cells) = edges.cells(single) {
+                    // SAFETY: `RankCounter::block` vouches for `len` elements, and `RankCounter::hurry` made the table for these cells.
+                    let nonfinite = unsafe { count_cells(p, len, cells, table, ahead) };
+                    // SAFETY: as above.
+                    unsafe { counter.count_specials(p, len, nonfinite, last) };
+                    return;
+                }
+                Groups::all(len)
+            }
+            Faster::Pairs(table) if single => match edges.narrow() {
+                // SAFETY: as above; `f32` is what `W` is.
+                Some(narrow) => unsafe { count_pairs(p.cast(), len, narrow, last + 1, table, ahead) },
+                None => Groups::all(len),
+            },
+            _ => Groups::all(len),
+        };
+        if groups.starts().is_empty() {
+            return;
+        }
         let soft = if let Method::Guess { soft, .. } = method { soft } else { None };
         let watch = Watch::new(edges, soft);
         let table = counter.table.as_mut_slice();
@@ -47,17 +67,41 @@ impl<W: Wide, const COPIES: usize> Kernel for BlockKernel<'_, '_, W, COPIES> {
             match method {
                 Method::Guess { scale, .. } => {
                     let bin = GuessBin::new(edges, scale);
-                    (each_group::<W, COPIES>(p, len, table, watch, |x| (bin.of(x) as u32, false), |_, _| 0), 1, 1)
+                    (
+                        each_group::<W, COPIES>(
+                            p,
+                            len,
+                            (&groups, ahead),
+                            table,
+                            watch,
+                            |x| (bin.of(x) as u32, false),
+                            |_, _| 0,
+                        ),
+                        1,
+                        1,
+                    )
                 }
                 Method::Compare { scale, doubt } => {
                     let (bin, lower) = (GuessBin::new(edges, scale), edges.lower());
                     let check = |i, x| corrected(lower, i, x);
-                    (each_group::<W, COPIES>(p, len, table, watch, |x| bin.doubted(x, doubt), check), 1, 1)
+                    (
+                        each_group::<W, COPIES>(
+                            p,
+                            len,
+                            (&groups, ahead),
+                            table,
+                            watch,
+                            |x| bin.doubted(x, doubt),
+                            check,
+                        ),
+                        1,
+                        1,
+                    )
                 }
                 Method::Search => {
                     let guide = edges.guide();
                     let rank = |x: W| (guide.rank(x.to_f64()) as u32, false);
-                    (each_group::<W, COPIES>(p, len, table, watch, rank, |_, _| 0), last, 0)
+                    (each_group::<W, COPIES>(p, len, (&groups, ahead), table, watch, rank, |_, _| 0), last, 0)
                 }
             }
         };
@@ -66,15 +110,8 @@ impl<W: Wide, const COPIES: usize> Kernel for BlockKernel<'_, '_, W, COPIES> {
         if let Some(soft) = soft {
             counter.move_counts(soft.guessed + 1, soft.right + 1, apart.soft);
         }
-        if apart.nonfinite > 0 {
-            let before = counter.specials.nan;
-            // SAFETY: as above.
-            unsafe { counter.specials.count(p, len) };
-            let nan = counter.specials.nan - before;
-            if let Some(count) = counter.ranks.get_mut(nan_rank) {
-                *count = count.wrapping_sub(nan);
-            }
-        }
+        // SAFETY: as above.
+        unsafe { counter.count_specials(p, len, apart.nonfinite, nan_rank) };
     }
 }
 
@@ -172,7 +209,7 @@ fn corrected<W: Wide>(lower: &[f64], guessed: u32, x: W) -> u32 {
     guessed - u32::from(x < low) + u32::from(x >= high)
 }
 
-/// Computes and counts ranks, group by group. Where `rank` doubts one of a group, all of the group go through `check`.
+/// Computes and counts ranks of some groups of a block. Where `rank` doubts one of a group, all of the group go through `check`.
 ///
 /// # Safety
 /// `p` must be readable for `len` elements; all ranks times `COPIES` must be inside `table`.
@@ -180,14 +217,15 @@ fn corrected<W: Wide>(lower: &[f64], guessed: u32, x: W) -> u32 {
 unsafe fn each_group<W: Wide, const COPIES: usize>(
     p: *const W,
     len: usize,
+    (groups, ahead): (&Groups, usize),
     table: &mut [u32],
     watch: Watch<W>,
     rank: impl Fn(W) -> (u32, bool),
     check: impl Fn(u32, W) -> u32,
 ) -> Apart {
     let mut apart = Apart::default();
-    let mut start = 0;
-    while start < len {
+    for &start in groups.starts() {
+        let start = usize::from(start);
         let count = GROUP.min(len - start);
         let mut ranks = [0_u32; GROUP];
         let mut doubts = 0_u32;
@@ -200,10 +238,7 @@ unsafe fn each_group<W: Wide, const COPIES: usize>(
             doubts |= u32::from(doubted);
         };
         if count == GROUP {
-            // Counting leaves the memory idle for so long that the hardware does not read ahead by itself.
-            for line in 0..GROUP * size_of::<W>() / LINE {
-                prefetch(group.wrapping_add((AHEAD + line * LINE) / size_of::<W>()));
-            }
+            prefetch_group(group, ahead);
             // SAFETY: as above.
             unsafe { watch.look(group, GROUP, &mut apart) };
             ranks.iter_mut().enumerate().for_each(&mut find);
@@ -219,7 +254,6 @@ unsafe fn each_group<W: Wide, const COPIES: usize>(
         }
         // SAFETY: the caller vouches for the ranks.
         unsafe { increment::<COPIES>(table, &ranks, count) };
-        start += count;
     }
     apart
 }

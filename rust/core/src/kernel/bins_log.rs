@@ -4,8 +4,8 @@
 //! and subnormals of the format are counted apart: for them the table has a few slots that nobody reads.
 
 use super::bins::Specials;
+use super::bins_fast::{GROUP, Room, prefetch_group};
 use super::lanes::{LANES, Lanes};
-use super::prefetch::{AHEAD, LINE, prefetch};
 use super::wide::Wide;
 use crate::histogram_log::LogCounts;
 use crate::level::{Kernel, Level};
@@ -36,6 +36,8 @@ pub struct LogCounter {
     table: Vec<u32>,
     copies: usize,
     pending: u64,
+    /// Bytes to read ahead.
+    ahead: usize,
     counts: LogCounts,
     /// NaN and infinities.
     pub specials: Specials,
@@ -43,7 +45,7 @@ pub struct LogCounter {
 
 impl LogCounter {
     /// All zero.
-    pub fn new(precision: u8) -> Self {
+    pub fn new(precision: u8, ahead: usize) -> Self {
         Self {
             precision: u32::from(precision),
             first: 0,
@@ -51,6 +53,7 @@ impl LogCounter {
             table: vec![0; LANES],
             copies: 1,
             pending: 0,
+            ahead,
             counts: LogCounts::new(precision),
             specials: Specials::default(),
         }
@@ -215,8 +218,8 @@ impl<W: Wide, const COPIES: usize> Kernel for CountKernel<'_, W, COPIES> {
     /// is counted gives wrong counts, never an access outside the table.
     #[inline(always)]
     fn run<L: Lanes>(self, _lanes: L) -> Apart {
-        const GROUP: usize = 8 * LANES;
         let window = self.counter.window::<W>();
+        let ahead = self.counter.ahead;
         let half = window.half;
         let table = self.counter.table.as_mut_slice();
         let slot = |lane: usize, x: W| {
@@ -225,41 +228,51 @@ impl<W: Wide, const COPIES: usize> Kernel for CountKernel<'_, W, COPIES> {
             let slot = if place < half { bin } else { 2 * half + lane as u32 };
             slot * COPIES as u32
         };
-        let mut increment = |slot: u32, copy: usize| {
+        let mut increment = |slot: u32, copy: usize, times: u32| {
             // SAFETY: a slot is below `2 * half + LANES`, and the table has `COPIES` counters for each.
-            unsafe { *table.get_unchecked_mut(slot as usize + copy % COPIES) += 1 };
+            unsafe { *table.get_unchecked_mut(slot as usize + copy % COPIES) += times };
         };
         let mut apart = Apart { zeros: 0, all: 0 };
         let whole = self.len - self.len % GROUP;
         let mut start = 0;
         while start < whole {
-            // Counting leaves the memory idle for so long that the hardware does not read ahead by itself.
-            for line in 0..GROUP * size_of::<W>() / LINE {
-                prefetch(self.p.wrapping_add(start + (AHEAD + line * LINE) / size_of::<W>()));
-            }
-            let mut slots = [0_u32; GROUP];
+            prefetch_group(self.p.wrapping_add(start), ahead);
+            let mut room = Room::<GROUP>::uninit();
+            let slots: *mut u32 = room.as_mut_ptr().cast();
             let (mut zero, mut outside) = (0_u32, 0_u32);
-            for (i, s) in slots.iter_mut().enumerate() {
+            let mut different = 0;
+            let mut first = 0;
+            for i in 0..GROUP {
                 // SAFETY: `LogCounter::block` vouches for `len` elements.
                 let x = unsafe { self.p.add(start + i).read_unaligned() };
-                *s = slot(i % LANES, x);
+                let s = slot(i % LANES, x);
+                first = if i == 0 { s } else { first };
+                different |= s ^ first;
+                // SAFETY: inside the room.
+                unsafe { slots.add(i).write(s) };
                 zero += u32::from(x == W::ZERO);
                 outside += u32::from(window.place(x) >= half);
             }
             apart.zeros += zero;
             apart.all += outside;
-            let (eights, _) = slots.as_chunks::<8>();
+            start += GROUP;
+            if different == 0 {
+                // Equal values would wait for each other, copies or not.
+                increment(first, 0, GROUP as u32);
+                continue;
+            }
+            // SAFETY: all of it was just written.
+            let (eights, _) = unsafe { room.assume_init_ref() }.as_chunks::<8>();
             for eight in eights {
                 for (i, &slot) in eight.iter().enumerate() {
-                    increment(slot, i);
+                    increment(slot, i, 1);
                 }
             }
-            start += GROUP;
         }
         for i in whole..self.len {
             // SAFETY: as above.
             let x = unsafe { self.p.add(i).read_unaligned() };
-            increment(slot(i % LANES, x), i);
+            increment(slot(i % LANES, x), i, 1);
             apart.zeros += u32::from(x == W::ZERO);
             apart.all += u32::from(window.place(x) >= half);
         }

@@ -5,7 +5,7 @@
 
 use super::BLOCK;
 use super::lanes::{LANES, Lanes, Widen};
-use super::sums::{PairLanes, widen_tail};
+use super::sums::{PairLanes, fold_all, widen_tail};
 use crate::double::{Double, scalb};
 use crate::dtype::Dtype;
 use crate::stats::Stats;
@@ -122,6 +122,7 @@ unsafe fn powers<L: Lanes, E: Widen, const FOUR: bool, const SCALED: bool>(
         start += n;
     }
     let [d1, d2, d3, d4] = total;
-    let (d3, d4) = if FOUR { (d3.fold(lanes), d4.fold(lanes)) } else { (Double::ZERO, Double::ZERO) };
-    Powers { d1: d1.fold(lanes), d2: d2.fold(lanes), d3, d4 }
+    let [d3, d4] = if FOUR { fold_all(lanes, [d3, d4]) } else { [Double::ZERO; 2] };
+    let [d1, d2] = fold_all(lanes, [d1, d2]);
+    Powers { d1, d2, d3, d4 }
 }

@@ -6,9 +6,10 @@
 use core::mem::MaybeUninit;
 
 use super::central::recentre;
-use super::lanes::{LANES, Lanes, Scan, ScanReport, WideFloat};
-use super::sums::{PairLanes, all_finite, widen_tail};
-use super::{BLOCK, Moments};
+use super::lanes::{Glance, LANES, Lanes, Scan, ScanReport, Steps, WideFloat};
+use super::prefetch::{AHEAD, LINE, prefetch};
+use super::sums::{PairLanes, all_finite, fold_all, widen_tail};
+use super::{BLOCK, CHUNK, Moments};
 use crate::Dtype;
 use crate::double::{Double, exponent, scalb};
 use crate::number::Number;
@@ -31,6 +32,8 @@ struct Chunk<L: Lanes> {
     min: f64,
     max: f64,
     absmin: f64,
+    /// Whether a zero was met.
+    zeros: bool,
 }
 
 /// # Safety
@@ -46,12 +49,13 @@ pub(super) unsafe fn chunk<L: Lanes, E: WideFloat>(lanes: L, p: *const E, len: u
         min: f64::INFINITY,
         max: f64::NEG_INFINITY,
         absmin: f64::INFINITY,
+        zeros: false,
     };
     let mut start = 0;
     while start < len {
         let n = BLOCK.min(len - start);
         // SAFETY: the block lies inside the chunk.
-        unsafe { chunk.block(lanes, p.add(start), n) };
+        unsafe { chunk.block(lanes, p.add(start), n, len == CHUNK) };
         start += n;
     }
     // SAFETY: as the caller vouches.
@@ -59,62 +63,35 @@ pub(super) unsafe fn chunk<L: Lanes, E: WideFloat>(lanes: L, p: *const E, len: u
 }
 
 impl<L: Lanes> Chunk<L> {
+    /// `far` says that the memory behind the block will be wanted next.
+    ///
     /// # Safety
-    /// `p` must be readable for `n` elements.
+    /// `p` must be readable for `n` elements, at least one.
     #[inline(always)]
-    unsafe fn block<E: WideFloat>(&mut self, lanes: L, p: *const E, n: usize) {
-        let mut scan = E::Scan::<L>::new();
-        let mut fast = FastSums::new(lanes);
-        let whole = n - n % ROUND;
-        // SAFETY: every load below lies inside the first `whole` elements.
-        unsafe {
-            if L::FUSED {
-                let mut i = 0;
-                while i < whole {
-                    scan_round::<E, L>(&mut scan, p.add(i));
-                    fast.round(lanes, p.add(i));
-                    i += ROUND;
-                }
-            } else {
-                let mut i = 0;
-                while i < whole {
-                    scan_round::<E, L>(&mut scan, p.add(i));
-                    i += ROUND;
-                }
-                let mut i = 0;
-                while i < whole {
-                    fast.round(lanes, p.add(i));
-                    i += ROUND;
-                }
-            }
-        }
-        let (mut padding, mut copied) = (0_u64, 0.0);
-        if whole < n {
-            let rest = n - whole;
-            // Zeros add nothing to sums; for the scan the last element is repeated and its copies are taken off the counts.
-            // SAFETY: all-zero bits are a valid element, and `rest` elements are readable at the end of the block.
-            unsafe {
-                let mut padded = MaybeUninit::<[E; ROUND]>::zeroed();
-                let slots: *mut E = padded.as_mut_ptr().cast();
-                core::ptr::copy_nonoverlapping(p.add(whole).cast::<u8>(), slots.cast::<u8>(), rest * size_of::<E>());
-                fast.round(lanes, slots);
-                let last = *slots.add(rest - 1);
-                for j in rest..ROUND {
-                    slots.add(j).write(last);
-                }
-                scan_round::<E, L>(&mut scan, slots);
-                padding = (ROUND - rest) as u64;
-                copied = last.to_f64();
-            }
-        }
+    unsafe fn block<E: WideFloat>(&mut self, lanes: L, p: *const E, n: usize, far: bool) {
+        // Zeros rarely come alone: once a block of the chunk had one, glances are left out.
+        let (mut glance, mut scan) = (E::Glance::<L>::new(), E::Scan::<L>::new());
+        // SAFETY: as the caller vouches.
+        let (fast, padding) =
+            unsafe { if self.zeros { look(lanes, &mut scan, p, n, far) } else { look(lanes, &mut glance, p, n, far) } };
         if !all_finite(lanes, fast.l1) {
             // SAFETY: as the caller vouches.
             unsafe { self.unusual_block(lanes, p, n) };
             return;
         }
         self.sums::<E>(lanes, &fast);
-        let report = scan.report(E::decode);
-        self.scanned(report, n as u64, padding, copied);
+        let seen = if self.zeros { None } else { glance.seen(n as u64 + padding, E::decode) };
+        let report = seen.unwrap_or_else(|| {
+            if !self.zeros {
+                self.zeros = true;
+                // SAFETY: as the caller vouches.
+                unsafe { scan_block(&mut scan, p, n) };
+            }
+            scan.report(E::decode)
+        });
+        // SAFETY: a block has elements.
+        let last = unsafe { p.add(n - 1).read_unaligned() };
+        self.scanned(report, n as u64, padding, last.to_f64());
         if report.absmin < E::MIN_NORMAL {
             for i in 0..n {
                 // SAFETY: inside the block.
@@ -151,7 +128,7 @@ impl<L: Lanes> Chunk<L> {
         let mut i = 0;
         while i < padded {
             // SAFETY: `padded` is at most BLOCK, a multiple of ROUND.
-            unsafe { scan_round::<E, L>(&mut scan, stand_in.as_ptr().add(i).cast()) };
+            unsafe { step_round::<E, _>(&mut scan, stand_in.as_ptr().add(i).cast()) };
             i += ROUND;
         }
         let copies = replaced + (padded - n) as u64;
@@ -244,9 +221,7 @@ impl<L: Lanes> Chunk<L> {
             // SAFETY: as the caller vouches.
             unsafe { scaled_sums(lanes, p, len, &mut stats) };
         } else {
-            stats.sum = self.sum.fold(lanes);
-            stats.l1 = self.l1.fold(lanes);
-            stats.squares = self.squares.fold(lanes);
+            [stats.sum, stats.l1, stats.squares] = fold_all(lanes, [self.sum, self.l1, self.squares]);
         }
         if min == max {
             // All finite values are equal: the sum is a product and every central moment is zero.
@@ -284,37 +259,173 @@ impl<L: Lanes> FastSums<L> {
 
     #[inline(always)]
     fn add<E: WideFloat>(&mut self, lanes: L, x: L::F64) {
-        self.l1 = lanes.add(self.l1, lanes.abs(x));
-        if E::DTYPE == Dtype::F64 {
-            self.pair.add(lanes, x);
-            self.squares = lanes.add(self.squares, lanes.mul(x, x));
-        } else {
-            self.sum = lanes.add(self.sum, x);
-            self.squares = lanes.add_exact_square(self.squares, x);
+        self.add_some::<E, 0, SUMS>(lanes, x);
+    }
+
+    /// Adds to the sums from number `FROM` up to number `TO`, not included.
+    #[inline(always)]
+    fn add_some<E: WideFloat, const FROM: usize, const TO: usize>(&mut self, lanes: L, x: L::F64) {
+        let f64s = E::DTYPE == Dtype::F64;
+        if FROM == 0 {
+            if f64s {
+                self.pair.add(lanes, x);
+            } else {
+                self.sum = lanes.add(self.sum, x);
+            }
+        }
+        if FROM <= 1 && TO > 1 {
+            self.l1 = lanes.add(self.l1, lanes.abs(x));
+        }
+        if TO > 2 {
+            self.squares =
+                if f64s { lanes.add(self.squares, lanes.mul(x, x)) } else { lanes.add_exact_square(self.squares, x) };
         }
     }
 
     /// # Safety
     /// `p` must be readable for [`ROUND`] elements.
     #[inline(always)]
-    unsafe fn round<E: WideFloat>(&mut self, lanes: L, p: *const E) {
+    unsafe fn round<E: WideFloat, const FROM: usize, const TO: usize>(&mut self, lanes: L, p: *const E) {
         // SAFETY: as the caller vouches.
         let [a, b] = unsafe { E::widen_round(lanes, p) };
-        self.add::<E>(lanes, a);
-        self.add::<E>(lanes, b);
+        self.add_some::<E, FROM, TO>(lanes, a);
+        self.add_some::<E, FROM, TO>(lanes, b);
+    }
+
+    /// # Safety
+    /// `p` must be readable for `whole` elements, a multiple of [`ROUND`].
+    #[inline(always)]
+    unsafe fn rounds<E: WideFloat, const FROM: usize, const TO: usize>(&mut self, lanes: L, p: *const E, whole: usize) {
+        let mut i = 0;
+        while i < whole {
+            // SAFETY: as the caller vouches.
+            unsafe { self.round::<E, FROM, TO>(lanes, p.add(i)) };
+            i += ROUND;
+        }
+    }
+}
+
+/// Sum, sum of magnitudes, sum of squares.
+const SUMS: usize = 3;
+
+/// Looks at a block and sums it. Returns the sums, and by how many copies of its last element the look was filled up.
+///
+/// # Safety
+/// `p` must be readable for `n` elements, at least one.
+#[inline(always)]
+unsafe fn look<L: Lanes, E: WideFloat, S: Steps<Bits = E::Bits>>(
+    lanes: L,
+    steps: &mut S,
+    p: *const E,
+    n: usize,
+    far: bool,
+) -> (FastSums<L>, u64) {
+    let mut fast = FastSums::new(lanes);
+    let whole = n - n % ROUND;
+    // SAFETY: every load lies inside the first `whole` elements, or in the padded rest.
+    unsafe {
+        let mut i = 0;
+        while i < whole {
+            if far {
+                for line in 0..size_of::<[E; ROUND]>() / LINE {
+                    prefetch(p.add(i).wrapping_byte_add(AHEAD + line * LINE));
+                }
+            }
+            step_round::<E, S>(steps, p.add(i));
+            if L::SUMS_PER_LOOP == SUMS {
+                fast.round::<E, 0, SUMS>(lanes, p.add(i));
+            }
+            i += ROUND;
+        }
+        match L::SUMS_PER_LOOP {
+            1 => {
+                fast.rounds::<E, 0, 1>(lanes, p, whole);
+                fast.rounds::<E, 1, 2>(lanes, p, whole);
+                fast.rounds::<E, 2, 3>(lanes, p, whole);
+            }
+            // The compensated sum of f64 takes two sets of registers, and what is on the way between them.
+            2 if E::DTYPE == Dtype::F64 => {
+                fast.rounds::<E, 0, 1>(lanes, p, whole);
+                fast.rounds::<E, 1, 3>(lanes, p, whole);
+            }
+            2 => {
+                fast.rounds::<E, 0, 2>(lanes, p, whole);
+                fast.rounds::<E, 2, 3>(lanes, p, whole);
+            }
+            _ => {}
+        }
+        if whole == n {
+            return (fast, 0);
+        }
+        // Zeros add nothing to sums; a look would see them.
+        let zeros = Padded::new(p.add(whole), n - whole);
+        fast.round::<E, 0, SUMS>(lanes, zeros.0.as_ptr().cast());
+        step_round::<E, S>(steps, zeros.with_copies(n - whole).0.as_ptr().cast());
+    }
+    (fast, (ROUND - n % ROUND) as u64)
+}
+
+/// # Safety
+/// `p` must be readable for `n` elements, at least one.
+#[inline(always)]
+unsafe fn scan_block<E: WideFloat, S: Steps<Bits = E::Bits>>(steps: &mut S, p: *const E, n: usize) {
+    let whole = n - n % ROUND;
+    // SAFETY: as for `look`.
+    unsafe {
+        let mut i = 0;
+        while i < whole {
+            step_round::<E, S>(steps, p.add(i));
+            i += ROUND;
+        }
+        if whole < n {
+            let padded = Padded::new(p.add(whole), n - whole).with_copies(n - whole);
+            step_round::<E, S>(steps, padded.0.as_ptr().cast());
+        }
+    }
+}
+
+/// The rest of a block, filled up to a round.
+#[derive(Clone, Copy)]
+struct Padded<E>([E; ROUND]);
+
+impl<E: WideFloat> Padded<E> {
+    /// Filled up with zeros.
+    ///
+    /// # Safety
+    /// `p` must be readable for `rest` elements, fewer than [`ROUND`].
+    #[inline(always)]
+    unsafe fn new(p: *const E, rest: usize) -> Self {
+        let mut padded = MaybeUninit::<[E; ROUND]>::zeroed();
+        let slots: *mut E = padded.as_mut_ptr().cast();
+        // SAFETY: as the caller vouches; all-zero bits are a valid element.
+        unsafe {
+            core::ptr::copy_nonoverlapping(p.cast::<u8>(), slots.cast::<u8>(), rest * size_of::<E>());
+            Self(padded.assume_init())
+        }
+    }
+
+    /// Filled up with the last of `rest` elements, at least one.
+    #[inline(always)]
+    fn with_copies(mut self, rest: usize) -> Self {
+        let last = self.0[(rest - 1) % ROUND];
+        let mut i = rest;
+        while i < ROUND {
+            self.0[i] = last;
+            i += 1;
+        }
+        self
     }
 }
 
 /// # Safety
 /// `p` must be readable for [`ROUND`] elements.
 #[inline(always)]
-unsafe fn scan_round<E: WideFloat, L: Lanes>(scan: &mut E::Scan<L>, p: *const E) {
-    let step = <E::Scan<L> as Scan>::STEP;
+unsafe fn step_round<E: WideFloat, S: Steps<Bits = E::Bits>>(steps: &mut S, p: *const E) {
     let mut i = 0;
     while i < ROUND {
         // SAFETY: STEP divides ROUND.
-        unsafe { scan.step(p.add(i).cast()) };
-        i += step;
+        unsafe { steps.step(p.add(i).cast()) };
+        i += S::STEP;
     }
 }
 
@@ -340,7 +451,5 @@ unsafe fn scaled_sums<L: Lanes, E: WideFloat>(lanes: L, p: *const E, len: usize,
         squares.add(lanes, lanes.mul(x, x));
         i += n;
     }
-    stats.sum = sum.fold(lanes);
-    stats.l1 = l1.fold(lanes);
-    stats.squares = squares.fold(lanes);
+    [stats.sum, stats.l1, stats.squares] = fold_all(lanes, [sum, l1, squares]);
 }

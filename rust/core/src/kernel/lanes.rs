@@ -21,9 +21,16 @@ pub trait Lanes: Copy {
     type Scan16: Scan<Bits = u16>;
     /// Extremes and counts of `f64`.
     type ScanF64: Scan<Bits = u64>;
+    /// The glance before [`Lanes::ScanF32`].
+    type GlanceF32: Glance<Bits = u32>;
+    /// The glance before [`Lanes::Scan16`].
+    type Glance16: Glance<Bits = u16>;
+    /// The glance before [`Lanes::ScanF64`].
+    type GlanceF64: Glance<Bits = u64>;
 
-    /// Whether there are registers enough to scan bits and sum in one loop; else two loops over a block that is in cache.
-    const FUSED: bool;
+    /// How many of the three sums there are registers for in one loop. Where not for all, loops follow each other over a block that is in
+    /// the first-level cache.
+    const SUMS_PER_LOOP: usize;
 
     /// The same number in every lane.
     fn splat(self, value: f64) -> Self::F64;
@@ -41,6 +48,12 @@ pub trait Lanes: Copy {
     fn abs(self, a: Self::F64) -> Self::F64;
     /// `sum + x * x` for `x` whose square is exact in `f64` (anything that was an f32): fused or not, the bits are the same.
     fn add_exact_square(self, sum: Self::F64, x: Self::F64) -> Self::F64;
+    /// Lane `i + H` moved to lane `i`, for `H` of 8, 4, 2 or 1 and `i` below `H`; the other lanes are unspecified.
+    #[inline(always)]
+    fn upper<const H: usize>(self, a: Self::F64) -> Self::F64 {
+        let a = self.to_array(a);
+        self.of_array(core::array::from_fn(|i| a[(i + H) % LANES]))
+    }
     /// `x` where finite, `fallback` elsewhere.
     fn finite_or(self, x: Self::F64, fallback: Self::F64) -> Self::F64;
 
@@ -95,8 +108,8 @@ pub struct ScanReport {
     pub positive: u64,
 }
 
-/// Extremes and counts over floats that are all finite; what it reports otherwise is unspecified but harmless.
-pub trait Scan: Copy {
+/// A look at floats, some at a time. They must all be finite; what comes out otherwise is unspecified but harmless.
+pub trait Steps: Copy {
     /// The bits of one float.
     type Bits: Copy;
     /// Elements per step; divides [`super::BLOCK`].
@@ -108,8 +121,18 @@ pub trait Scan: Copy {
     /// # Safety
     /// `p` must be readable for `STEP` elements; it need not be aligned. At most 65,535 steps may be taken.
     unsafe fn step(&mut self, p: *const Self::Bits);
+}
+
+/// Extremes and counts.
+pub trait Scan: Steps {
     /// The result over all lanes; `decode` gives the value of bits.
     fn report(self, decode: impl Fn(Self::Bits) -> f64) -> ScanReport;
+}
+
+/// The same for half the work, as long as no value is a zero: then signs alone tell the counts.
+pub trait Glance: Steps {
+    /// The result over all lanes, of `n` floats; `None` where a zero may be among them, which takes a [`Scan`].
+    fn seen(self, n: u64, decode: impl Fn(Self::Bits) -> f64) -> Option<ScanReport>;
 }
 
 /// Elements that widen to `f64` lanes: every dtype, exactly, except integers beyond 2^53, which round to nearest.
@@ -147,6 +170,8 @@ pub trait WideFloat: Widen {
     const NEG_INFINITY: Self::Bits;
     /// The scan of a level for this format.
     type Scan<L: Lanes>: Scan<Bits = Self::Bits>;
+    /// The glance of a level for this format.
+    type Glance<L: Lanes>: Glance<Bits = Self::Bits>;
     /// Smallest normal magnitude.
     const MIN_NORMAL: f64;
     /// The value of bits.
@@ -154,7 +179,7 @@ pub trait WideFloat: Widen {
 }
 
 macro_rules! wide_float {
-    ($type:ty, $bits:ty, $infinity:expr, $scan:ident, $load:ident $(/ $load_round:ident)?, $min_normal:expr, $decode:expr) => {
+    ($type:ty, $bits:ty, $infinity:expr, $scan:ident, $glance:ident, $load:ident $(/ $load_round:ident)?, $min_normal:expr, $decode:expr) => {
         impl Widen for $type {
             #[inline(always)]
             unsafe fn widen<L: Lanes>(lanes: L, p: *const Self) -> L::F64 {
@@ -176,6 +201,7 @@ macro_rules! wide_float {
             const INFINITY: $bits = $infinity;
             const NEG_INFINITY: $bits = $infinity | !Self::MAGNITUDE;
             type Scan<L: Lanes> = L::$scan;
+            type Glance<L: Lanes> = L::$glance;
             const MIN_NORMAL: f64 = $min_normal;
 
             #[inline(always)]
@@ -185,11 +211,11 @@ macro_rules! wide_float {
         }
     };
 }
-wide_float!(f32, u32, 0x7f80_0000, ScanF32, load_f32, f32::MIN_POSITIVE as f64, f32::from_bits);
-wide_float!(f64, u64, 0x7ff0_0000_0000_0000, ScanF64, load_f64, f64::MIN_POSITIVE, f64::from_bits);
-wide_float!(Bf16, u16, 0x7f80, Scan16, load_bf16 / load_bf16_round, f32::MIN_POSITIVE as f64, Bf16);
+wide_float!(f32, u32, 0x7f80_0000, ScanF32, GlanceF32, load_f32, f32::MIN_POSITIVE as f64, f32::from_bits);
+wide_float!(f64, u64, 0x7ff0_0000_0000_0000, ScanF64, GlanceF64, load_f64, f64::MIN_POSITIVE, f64::from_bits);
+wide_float!(Bf16, u16, 0x7f80, Scan16, Glance16, load_bf16 / load_bf16_round, f32::MIN_POSITIVE as f64, Bf16);
 // 2^-14, the smallest normal half.
-wide_float!(F16, u16, 0x7c00, Scan16, load_f16, 1.0 / 16384.0, F16);
+wide_float!(F16, u16, 0x7c00, Scan16, Glance16, load_f16, 1.0 / 16384.0, F16);
 
 macro_rules! widen_by_value {
     ($($type:ty),*) => {$(impl Widen for $type {})*};

@@ -43,7 +43,10 @@ impl Lanes for Neon {
     type ScanF32 = ArrayScanF32;
     type Scan16 = ArrayScan16;
     type ScanF64 = ArrayScanF64;
-    const FUSED: bool = false;
+    type GlanceF32 = ArrayScanF32;
+    type Glance16 = ArrayScan16;
+    type GlanceF64 = ArrayScanF64;
+    const SUMS_PER_LOOP: usize = 3;
 
     #[inline(always)]
     fn splat(self, value: f64) -> Self::F64 {

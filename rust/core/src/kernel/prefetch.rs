@@ -4,7 +4,7 @@
 pub(super) const LINE: usize = 64;
 
 /// Bytes ahead of the one in use: enough counting for memory to answer in the meantime.
-pub(super) const AHEAD: usize = 8192;
+pub(crate) const AHEAD: usize = 8192;
 
 /// Asks for the line at `p`, which need not be readable.
 #[inline(always)]

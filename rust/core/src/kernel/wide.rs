@@ -3,7 +3,9 @@
 //! Every dtype of at most 16 bits is exact in `f32`; the others are looked at as `f64`. Only 64-bit integers beyond 2^53 do not fit
 //! there: they are cut towards zero, which keeps their top 53 bits.
 
+use super::bins_linear::Scaled;
 use super::lanes::Lanes;
+use super::sift::FloatKeys;
 use crate::element::{Bf16, Bool, Element, F8E4M3FN, F8E5M2, F16};
 use crate::level::{Kernel, Level};
 
@@ -39,12 +41,18 @@ pub trait Wide: Element + PartialOrd {
     fn at_least(x: f64) -> Self;
     /// The largest value of this type that is at most `x`.
     fn at_most(x: f64) -> Self;
+    /// The non-negative value of magnitude bits.
+    fn of_magnitude(bits: u64) -> Self;
+    /// The next value of this type.
+    fn next_up(self) -> Self;
+    /// The value with the other sign.
+    fn negate(self) -> Self;
 }
 
 /// An element and the float type it is looked at as.
 pub trait AsWide: Element {
     /// `f32` where that is exact, else `f64`.
-    type Wide: Wide;
+    type Wide: Scaled + FloatKeys;
     /// The value; 64-bit integers beyond 2^53 are cut towards zero.
     fn wide(self) -> Self::Wide;
     /// The value; 64-bit integers beyond 2^53 are rounded to the nearest.
@@ -110,6 +118,18 @@ impl Wide for f32 {
     fn at_most(x: f64) -> Self {
         -Self::at_least(-x)
     }
+
+    fn of_magnitude(bits: u64) -> Self {
+        f32::from_bits(bits as u32)
+    }
+
+    fn next_up(self) -> Self {
+        f32::next_up(self)
+    }
+
+    fn negate(self) -> Self {
+        -self
+    }
 }
 
 impl Wide for f64 {
@@ -155,6 +175,18 @@ impl Wide for f64 {
 
     fn at_most(x: f64) -> Self {
         x
+    }
+
+    fn of_magnitude(bits: u64) -> Self {
+        f64::from_bits(bits)
+    }
+
+    fn next_up(self) -> Self {
+        f64::next_up(self)
+    }
+
+    fn negate(self) -> Self {
+        -self
     }
 }
 

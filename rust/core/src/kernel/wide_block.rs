@@ -8,13 +8,21 @@ use crate::element::Element;
 use crate::level::{Kernel, Level};
 
 /// A block of elements as wide floats. One room serves both wide types.
-#[derive(Default)]
-pub struct WideBlock(Vec<f64>);
+pub struct WideBlock {
+    room: Vec<f64>,
+    /// Bytes to read ahead.
+    ahead: usize,
+}
 
 impl WideBlock {
     /// Room for one block; nothing is allocated before it is needed.
     pub fn new() -> Self {
-        Self(Vec::new())
+        Self::reading_ahead(AHEAD)
+    }
+
+    /// The same, for memory that will be read again before what lies `ahead` bytes further on.
+    pub fn reading_ahead(ahead: usize) -> Self {
+        Self { room: Vec::new(), ahead }
     }
 
     /// `len` elements, at most [`BLOCK`], as wide floats: in place where they are, else converted ([`AsWide::wide`]).
@@ -51,12 +59,18 @@ impl WideBlock {
         if E::DTYPE == E::Wide::DTYPE {
             return p.cast();
         }
-        self.0.resize(BLOCK, 0.0);
-        let len = len.min(self.0.len());
+        self.room.resize(BLOCK, 0.0);
+        let len = len.min(self.room.len());
         // SAFETY: there is room for as many `f64`, which are at least as big and as aligned, and any bits are a wide float.
-        let room = unsafe { core::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<E::Wide>(), len) };
-        level.run(WidenKernel { p, room, one });
-        self.0.as_ptr().cast()
+        let room = unsafe { core::slice::from_raw_parts_mut(self.room.as_mut_ptr().cast::<E::Wide>(), len) };
+        level.run(WidenKernel { p, room, ahead: self.ahead, one });
+        self.room.as_ptr().cast()
+    }
+}
+
+impl Default for WideBlock {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -66,6 +80,7 @@ const PART: usize = 64;
 struct WidenKernel<'a, E: AsWide, F> {
     p: *const E,
     room: &'a mut [E::Wide],
+    ahead: usize,
     one: F,
 }
 
@@ -78,7 +93,7 @@ impl<E: AsWide, F: Fn(E) -> E::Wide> Kernel for WidenKernel<'_, E, F> {
         for part in self.room.chunks_mut(PART) {
             // What is done with a block leaves the memory idle for so long that the hardware does not read ahead by itself.
             for line in 0..(PART * size_of::<E>()).div_ceil(LINE) {
-                prefetch(p.wrapping_byte_add(AHEAD + line * LINE));
+                prefetch(p.wrapping_byte_add(self.ahead + line * LINE));
             }
             for (i, slot) in part.iter_mut().enumerate() {
                 // SAFETY: `WideBlock::convert` cut the room to the readable elements.

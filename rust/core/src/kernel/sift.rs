@@ -1,0 +1,228 @@
+//! Owns the look through a block for the values inside a few intervals, which are then kept or counted. Knows nothing of tensors, dtypes
+//! or threads.
+//!
+//! A value is known by its key: an unsigned integer that orders as the values do. The search tests all of a group against every interval
+//! without a branch; that few values are inside is what makes it fast.
+
+use super::lanes::Lanes;
+use super::wide::Wide;
+use crate::level::{Kernel, Level};
+
+/// An unsigned integer that keys are compared as.
+pub trait KeyBits: Copy + Default + PartialEq {
+    /// From the form that all keys fit.
+    fn narrow(key: u64) -> Self;
+    /// The form that all keys fit.
+    fn wide(self) -> u64;
+    /// One when the key is one of the `width` keys from `low` on, else zero.
+    fn inside(self, low: Self, width: Self) -> Self;
+    /// Bits of both.
+    fn or(self, other: Self) -> Self;
+}
+
+macro_rules! key_bits {
+    ($($type:ty),*) => {$(
+        impl KeyBits for $type {
+            #[inline(always)]
+            fn narrow(key: u64) -> Self {
+                key as $type
+            }
+
+            #[inline(always)]
+            fn wide(self) -> u64 {
+                u64::from(self)
+            }
+
+            #[inline(always)]
+            fn inside(self, low: Self, width: Self) -> Self {
+                <$type>::from(self.wrapping_sub(low) < width)
+            }
+
+            #[inline(always)]
+            fn or(self, other: Self) -> Self {
+                self | other
+            }
+        }
+    )*};
+}
+key_bits!(u32, u64);
+
+/// A type whose values have keys.
+pub trait Keyed: Copy {
+    /// What they are compared as.
+    type Key: KeyBits;
+    /// The key.
+    fn key(self) -> Self::Key;
+}
+
+macro_rules! keyed {
+    ($($type:ty, $bits:ty;)*) => {$(
+        impl Keyed for $type {
+            type Key = $bits;
+
+            /// Magnitudes order as their bits do: positive ones go above the middle, negative ones below it in reverse. Beyond the
+            /// infinities on either side is NaN.
+            #[inline(always)]
+            fn key(self) -> $bits {
+                const SIGN: $bits = !(<$bits>::MAX >> 1);
+                let bits = self.to_bits();
+                if bits & SIGN == 0 { bits | SIGN } else { !bits }
+            }
+        }
+    )*};
+}
+keyed! {
+    f32, u32;
+    f64, u64;
+}
+
+impl Keyed for u64 {
+    type Key = Self;
+
+    #[inline(always)]
+    fn key(self) -> Self {
+        self
+    }
+}
+
+/// The keys of a float type.
+pub trait FloatKeys: Keyed + Wide {
+    /// The key of +0.
+    const MIDDLE: u64;
+    /// The value of a key.
+    fn value(key: u64) -> f64;
+}
+
+macro_rules! float_keys {
+    ($($type:ty, $bits:ty;)*) => {$(
+        impl FloatKeys for $type {
+            const MIDDLE: u64 = (<$bits>::MAX >> 1) as u64 + 1;
+
+            fn value(key: u64) -> f64 {
+                let key = key as $bits;
+                let middle = Self::MIDDLE as $bits;
+                f64::from(<$type>::from_bits(if key >= middle { key & !middle } else { !key }))
+            }
+        }
+    )*};
+}
+float_keys! {
+    f32, u32;
+    f64, u64;
+}
+
+/// Keys that are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// First key.
+    pub low: u64,
+    /// How many keys from it on.
+    pub width: u64,
+    /// How many bits of the distance from `low` share a counter.
+    pub shift: u32,
+    /// The first of its counters.
+    pub counter: usize,
+}
+
+impl Interval {
+    /// How many counters it needs.
+    pub fn counters(&self) -> usize {
+        (self.width.saturating_sub(1) >> self.shift) as usize + 1
+    }
+}
+
+/// What is done with the values found.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// Their keys are kept, as many as the vector was made for.
+    Kept(Vec<u64>),
+    /// They are counted: the counters of all intervals, one interval after the other.
+    Counted(Vec<u64>),
+}
+
+/// The search of one thread.
+#[derive(Clone, Debug)]
+pub struct Sieve {
+    intervals: Vec<Interval>,
+    /// What was found so far.
+    pub found: Found,
+}
+
+impl Sieve {
+    /// Nothing found yet. The intervals must not overlap.
+    pub fn new(intervals: Vec<Interval>, found: Found) -> Self {
+        Self { intervals, found }
+    }
+
+    /// Looks through a block.
+    ///
+    /// # Safety
+    /// `p` must be readable for `len` elements; it need not be aligned.
+    pub unsafe fn block<T: Keyed>(&mut self, level: Level, p: *const T, len: usize) {
+        level.run(SieveKernel { p, len, sieve: self });
+    }
+
+    fn take(&mut self, key: u64) {
+        let Some(interval) = self.intervals.iter().find(|i| key.wrapping_sub(i.low) < i.width) else { return };
+        match &mut self.found {
+            Found::Kept(keys) if keys.len() < keys.capacity() => keys.push(key),
+            Found::Kept(_) => {}
+            Found::Counted(counts) => {
+                let place = interval.counter + ((key - interval.low) >> interval.shift) as usize;
+                if let Some(count) = counts.get_mut(place) {
+                    *count += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Values looked at together.
+const GROUP: usize = 64;
+
+struct SieveKernel<'a, T> {
+    p: *const T,
+    len: usize,
+    sieve: &'a mut Sieve,
+}
+
+impl<T: Keyed> Kernel for SieveKernel<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _lanes: L) {
+        let Self { p, len, sieve } = self;
+        let mut keys = [T::Key::default(); GROUP];
+        let mut start = 0;
+        while start < len {
+            let count = GROUP.min(len - start);
+            if count == GROUP {
+                for (i, key) in keys.iter_mut().enumerate() {
+                    // SAFETY: `Sieve::block` vouches for `len` elements.
+                    *key = unsafe { p.add(start + i).read_unaligned() }.key();
+                }
+            } else {
+                for (i, key) in keys.iter_mut().enumerate().take(count) {
+                    // SAFETY: as above.
+                    *key = unsafe { p.add(start + i).read_unaligned() }.key();
+                }
+            }
+            let mut inside = [T::Key::default(); GROUP];
+            for interval in &sieve.intervals {
+                let (low, width) = (T::Key::narrow(interval.low), T::Key::narrow(interval.width));
+                for (hit, key) in inside.iter_mut().zip(&keys) {
+                    *hit = hit.or(key.inside(low, width));
+                }
+            }
+            let any = inside.iter().fold(T::Key::default(), |any, &hit| any.or(hit));
+            if any != T::Key::default() {
+                for (key, hit) in keys.iter().zip(&inside).take(count) {
+                    if *hit != T::Key::default() {
+                        sieve.take(key.wide());
+                    }
+                }
+            }
+            start += count;
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Owns the Python function for exact quantiles. Knows nothing of how they are found.
+
+use pyo3::prelude::*;
+use tensorstats_core::quantile::quantiles;
+
+use crate::buffer::Buffer;
+use crate::errors::to_py;
+use crate::{arrays, run};
+
+/// The quantiles of one tensor; `q` is a number or an array of any shape.
+#[pyfunction]
+#[pyo3(signature = (x, q, /, threads = None))]
+pub(crate) fn quantile<'py>(
+    py: Python<'py>,
+    x: &Bound<'py, PyAny>,
+    q: &Bound<'py, PyAny>,
+    threads: Option<usize>,
+) -> PyResult<Bound<'py, PyAny>> {
+    arrays::map(q, |qs| {
+        let buffer = Buffer::of(x)?;
+        run::count(py, &buffer, run::threads(threads)?, |view, options| quantiles(view, qs, options))?.map_err(to_py)
+    })
+}
