@@ -177,9 +177,9 @@ impl PySnapshots {
         let (mut values, mut updates) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
         for (i, (row, shape)) in rows.into_iter().zip(shapes).enumerate() {
             let Some((change, sketch)) = row else { continue };
-            values.push(state(change.value, sketch, shape.clone(), value_histograms.get(i))?);
+            values.push(state(change.value, &sketch, shape.clone(), value_histograms.get(i))?);
             updates.push(match change.update {
-                Some(update) => state(update, Sketch::default(), shape, update_histograms.get(i))?,
+                Some(update) => state(update, &Sketch::default(), shape, update_histograms.get(i))?,
                 None => State::empty(),
             });
         }
@@ -189,14 +189,14 @@ impl PySnapshots {
 
 fn state(
     counted: Counted,
-    sketch: Sketch,
+    sketch: &Sketch,
     shape: Shape,
     histogram: Option<&PyRef<'_, PyHistogram>>,
 ) -> PyResult<State> {
     if let (Some(total), Some(part)) = (histogram, &counted.histogram) {
         total.add(part)?;
     }
-    Ok(State { summary: counted.summary, sketch, shape })
+    Ok(State { summary: counted.summary, sketch: *sketch, shape })
 }
 
 fn check_lengths(tensors: usize, other: usize, what: &str) -> PyResult<()> {
