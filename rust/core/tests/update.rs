@@ -29,7 +29,7 @@ fn changes_are_differences_at_every_level_and_thread_count() {
         for &level in Level::available() {
             for threads in [1, 2, 5] {
                 let options = options(threads, level);
-                let found = changes(&[view.clone()], &[Some(&snapshot)], Some(&axis), &options);
+                let found = changes(std::slice::from_ref(&view), &[Some(&snapshot)], Some(&axis), &options);
                 let [Change { value, update: Some(update) }] = found.as_slice() else { panic!("one change") };
                 assert_eq!(value.summary, Summary::of(&view, Moments::Two, &options), "{len} {threads}");
                 assert_eq!(update.summary, Summary::of(&expected_view, Moments::Two, &options), "{len} {threads}");
@@ -48,7 +48,7 @@ fn without_a_snapshot_that_fits_there_is_no_update() {
     let view = TensorView::from_slice(&new, &[12]);
     let options = options(1, Level::best());
     for snapshots in [vec![Some(&snapshot)], vec![None], Vec::new()] {
-        let found = changes(&[view.clone()], &snapshots, None, &options);
+        let found = changes(std::slice::from_ref(&view), &snapshots, None, &options);
         assert!(found[0].update.is_none());
         assert_eq!(found[0].value.summary.stats.counts.total(), 12);
     }
