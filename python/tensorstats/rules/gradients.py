@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from tensorstats.rules import limits
-from tensorstats.rules.base import Measurement, Rule, describe
+from tensorstats.rules.base import Measurement, Rule, Told, describe, place_of
 from tensorstats.rules.view import ParameterView, StepView
 
 __all__ = ["ExplodingGradient", "GradientsKept", "VanishingGradient"]
@@ -16,6 +16,7 @@ def _weights(view: StepView) -> list[ParameterView]:
     """Weights (two or more dimensions) with a finite gradient that is not zero throughout, in the order of execution.
 
     A gradient of exact zeros is another fault: a dead layer or a cut graph, named by the rules on units and parameters.
+    One that no optimizer holds piles up, for nobody resets it.
     """
     return [
         parameter
@@ -24,6 +25,7 @@ def _weights(view: StepView) -> list[ParameterView]:
         and parameter.gradient is not None
         and parameter.gradient.nonfinite_count == 0
         and parameter.gradient.l2 > 0
+        and (parameter.in_optimizer or not view.has_optimizer)
     ]
 
 
@@ -43,6 +45,7 @@ class VanishingGradient(Rule):
     default_limit = limits.VANISHING_RATIO
     default_patience = limits.VANISHING_PATIENCE
     once = True
+    leads_to = frozenset({"update-ratio"})
     why = "The first layers hardly learn while the last ones do, so the network cannot use its depth."
     advice = (
         "Replace sigmoid and tanh inside the network by ReLU or GELU, initialise for the activation used (kaiming or "
@@ -68,7 +71,7 @@ class VanishingGradient(Rule):
                     f"{largest:.2e}: too small to move the weights. {self.why}"
                 )
                 yield Measurement(
-                    parameter.module, largest, note=note, limit=limits.VANISHING_MEAN_ABS, key=parameter.name
+                    place_of(parameter), largest, note=note, limit=limits.VANISHING_MEAN_ABS, key=parameter.name
                 )
 
     def _first_against_last(self, weights: Sequence[ParameterView], view: StepView) -> Iterable[Measurement]:
@@ -82,7 +85,7 @@ class VanishingGradient(Rule):
             f"last, {describe(last.module, view)}, has {last_norm:.2e}: a ratio of {first_norm / last_norm:.1e}. "
             f"{self.why}"
         )
-        yield Measurement(first.module, ratio, note=note, key="ratio")
+        yield Measurement(place_of(first), ratio, note=note, key="ratio")
 
     def verdict(self, measurement: Measurement) -> bool:
         """Below the limit."""
@@ -95,6 +98,10 @@ class VanishingGradient(Rule):
                 return [measurement]
         return [min(broken, key=lambda measurement: measurement.value)]
 
+    def explains(self, mine: Told, other: Told, /) -> bool:
+        """Updates that are too small, not those that are too large."""
+        return super().explains(mine, other) and other.key.endswith("+low")
+
 
 class ExplodingGradient(Rule):
     """Gradients that are too large: in themselves, against the last layer, or against the layer's own first steps."""
@@ -103,6 +110,7 @@ class ExplodingGradient(Rule):
     default_limit = limits.EXPLODING_NORM
     default_patience = limits.EXPLODING_PATIENCE
     once = True
+    leads_to = frozenset({"dead-units", "saturated", "vanishing-gradient", "update-ratio"})
     why = "One step with such a gradient throws the weights far away; the loss jumps, and soon becomes NaN."
     advice = (
         "Lower the learning rate, clip the gradients (torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before "
@@ -122,7 +130,7 @@ class ExplodingGradient(Rule):
             norm = parameter.gradient.l2
             place = describe(parameter.module, view)
             note = f"The gradient of {parameter.name}, in {place}, has norm {norm:.3g}. {self.why}"
-            yield Measurement(parameter.module, norm, note=note, key=parameter.name)
+            yield Measurement(place_of(parameter), norm, note=note, key=parameter.name)
             reference = self._reference.setdefault(parameter.name, norm)
             if norm > limits.EXPLODING_RATIO_NORM:
                 note = (
@@ -130,7 +138,9 @@ class ExplodingGradient(Rule):
                     f"that of its first recorded step. {self.why}"
                 )
                 key = parameter.name + "+growth"
-                yield Measurement(parameter.module, norm / reference, note=note, limit=limits.EXPLODING_GROWTH, key=key)
+                yield Measurement(
+                    place_of(parameter), norm / reference, note=note, limit=limits.EXPLODING_GROWTH, key=key
+                )
         if len(weights) >= 2:
             yield from self._first_against_last(weights, view)
 
@@ -146,7 +156,7 @@ class ExplodingGradient(Rule):
             f"{ratio:.3g} times that of the last, {describe(last.module, view)}: it grows on the way back. {self.why}"
         )
         yield Measurement(
-            first.module,
+            place_of(first),
             ratio,
             note=note,
             limit=limits.EXPLODING_RATIO,
@@ -159,6 +169,10 @@ class ExplodingGradient(Rule):
         norms = [measurement for measurement in broken if measurement.limit is None]
         return [max(norms or broken, key=lambda measurement: measurement.value)]
 
+    def explains(self, mine: Told, other: Told, /) -> bool:
+        """What begins right after it."""
+        return super().explains(mine, other) and other.finding.step <= mine.finding.step + mine.horizon
+
 
 class GradientsKept(Rule):
     """Backward passes that add onto the gradients of the last optimizer step: ``zero_grad`` is missing."""
@@ -168,6 +182,9 @@ class GradientsKept(Rule):
     default_patience = limits.GRADIENTS_KEPT_PATIENCE
     status = "failure"
     symptom = False
+    leads_to = frozenset(
+        {"dead-units", "all-zero", "saturated", "exploding-gradient", "vanishing-gradient", "update-ratio"}
+    )
     why = (
         "Every step then follows the sum of all gradients since the start instead of the gradient of this batch: the "
         "updates grow and point backwards in time."

@@ -20,7 +20,7 @@ DEAD_WINDOW_STEPS = 10
 
 # ... and when the window holds at least this many values of the unit, so that small batches lengthen the window. Ours:
 # a unit that fires on 1 % of the samples (SageMaker Debugger DeadRelu.threshold_inactivity) stays silent in 500 with
-# probability 0.99 ** 500 = 0.7 %.
+# probability 0.99 ** 500 = 0.7 %. A layer that is silent as a whole need not wait for them.
 DEAD_WINDOW_VALUES = 500
 
 # Share of the values of one layer that must sit in the flat part. DeepDiagnosis: more than 50 % beyond |z| = 5, no
@@ -65,6 +65,11 @@ EXPLODING_PATIENCE = 1
 # Backward passes add into gradients that were not reset since the last optimizer step. Nothing legitimate does that
 # three times in a row (accumulation resets once per optimizer step). Ours.
 GRADIENTS_KEPT_PATIENCE = 3
+
+# After a NaN or an explosion, what begins within this many recorded steps counts as following from it, and a NaN at
+# another place needs as many clean steps between to be a new one. Ours: all of it came within six steps in the broken
+# runs of tests/test_watch_rules.py.
+ECHO_STEPS = 10
 
 # --- parameters -------------------------------------------------------------------------------------------------------
 
