@@ -175,17 +175,15 @@ def test_a_second_fit_is_watched_anew(tmp_path: Path):
     assert callback.monitor.series("outputs", "net.0", "mean")[0].tolist() == [0, 5, 10, 15]
 
 
-def test_two_optimizers_have_a_monitor_each(tmp_path: Path):
+def test_two_optimizers_make_one_step_together(tmp_path: Path):
     module, callback = TwoOptimizers(), WatchCallback()
     fit(module, callback, folder=tmp_path)
-    one, two = callback.monitors
-    assert one.names("outputs") == ["net.0", "net.1", "net.2"]
-    assert two.names("outputs") == ["critic.0", "critic.1", "critic.2"]
-    assert set(one.names("updates")) == {"net.0.weight", "net.0.bias", "net.2.weight", "net.2.bias"}
-    assert one.step == two.step == SAMPLES // BATCH
-    assert callback.findings == []
-    with pytest.raises(AttributeError, match="2 monitors"):
-        callback.monitor  # noqa: B018
+    monitor = callback.monitor
+    assert set(monitor.names("outputs")) == {f"{part}.{place}" for part in ("net", "critic") for place in range(3)}
+    assert monitor.step == SAMPLES // BATCH
+    for name in ("net.0.weight", "critic.2.bias"):
+        assert len(monitor.series("updates", name, "l2")[0]) == SAMPLES // BATCH
+    assert callback.findings == monitor.errors == []
 
 
 def test_scalars_go_to_the_loggers_of_the_trainer(tmp_path: Path):
@@ -212,3 +210,10 @@ def test_own_callable_gets_the_findings(tmp_path: Path, caplog: pytest.LogCaptur
         fit(Module(bias=-10.0), WatchCallback(on_finding=got.append), folder=tmp_path, max_epochs=3)
     assert "dead-units" in {finding.rule for finding in got}
     assert not [record for record in caplog.records if record.name == "tensorstats"]
+
+
+def test_without_a_training_there_is_nothing_to_read():
+    callback = WatchCallback()
+    assert (callback.findings, callback.report()) == ([], "")
+    with pytest.raises(AttributeError, match="no monitor before training"):
+        callback.monitor  # noqa: B018

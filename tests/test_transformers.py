@@ -134,5 +134,5 @@ def test_without_a_training_there_is_nothing_to_read():
     callback = WatchCallback()
     assert callback.findings == []
     assert callback.report() == ""
-    with pytest.raises(AttributeError, match="0 monitors"):
+    with pytest.raises(AttributeError, match="no monitor before training"):
         callback.monitor  # noqa: B018

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tensorstats import axis
 from tensorstats._checks import CheckError, check
 from tensorstats._core import __version__
+from tensorstats._fused import summary_and_histogram
 from tensorstats._histogram import Histogram, histogram
 from tensorstats._norms import norm, norms
 from tensorstats._settings import SimdLevel, ThreadCount, simd_level, thread_count
@@ -40,6 +41,7 @@ __all__ = [
     "simd_level",
     "summaries",
     "summary",
+    "summary_and_histogram",
     "thread_count",
     "unit_activity",
 ]

@@ -12,6 +12,7 @@ from tensorstats.axis import Bins, LogLinear, Regular, Variable
 __all__ = [
     "Axis",
     "Histogram",
+    "Snapshots",
     "Summaries",
     "Summary",
     "UnitActivity",
@@ -29,8 +30,10 @@ __all__ = [
     "simd_level",
     "simd_levels",
     "summaries",
+    "summaries_and_histograms",
     "summaries_from",
     "summary",
+    "summary_and_histogram",
     "thread_count",
     "unit_activity",
 ]
@@ -45,6 +48,12 @@ def norm(tensors: list[Any], /, ord: float = 2.0, threads: int | None = None) ->
 def norms(tensors: list[Any], /, ord: float = 2.0, threads: int | None = None) -> list[float]: ...
 def norm_from(rows: Summaries, /, ord: float = 2.0) -> float: ...
 def histogram(x: Any, axis: Regular | Variable | LogLinear, /, threads: int | None = None) -> Histogram: ...
+def summary_and_histogram(
+    x: Any, axis: Regular | Variable | LogLinear, /, moments: int = 2, threads: int | None = None
+) -> tuple[Summary, Histogram]: ...
+def summaries_and_histograms(
+    tensors: list[Any], axis: Regular | Variable | LogLinear, /, moments: int = 2, threads: int | None = None
+) -> list[tuple[Summary, Histogram]]: ...
 def unit_activity(
     x: Any, /, dim: int = 1, saturation: tuple[float, float] | None = None, threads: int | None = None
 ) -> UnitActivity: ...
@@ -155,7 +164,37 @@ class Summaries:
     def __getitem__(self, index: int, /) -> Summary: ...
     def dtypes(self) -> list[str | None]: ...
     def shapes(self) -> list[list[int] | None]: ...
+    def merge(self, other: Summaries, /) -> Summaries: ...
+    def copy(self) -> Summaries: ...
     def column(self, name: str) -> tuple[bool, bytes]: ...
+
+@final
+class Snapshots:
+    """Copies of many tensors, to say later what has changed in them.
+
+    A difference is taken in float32 (float64 for float64 and for integers beyond 16 bits) and rounded once to nearest:
+    it is exact wherever the old and the new value are within a factor of two of each other.
+    """
+
+    def __new__(cls, size: int, /) -> Snapshots: ...
+    def __len__(self) -> int: ...
+    def take(self, tensors: list[Any], places: list[int], /) -> None:
+        """Copies tensors into their places."""
+
+    def forget(self, places: list[int], /) -> None:
+        """Lets go of the copies in some places."""
+
+    def count(
+        self,
+        tensors: list[Any],
+        places: list[int | None],
+        /,
+        value_histograms: list[Histogram] | None = None,
+        update_histograms: list[Histogram] | None = None,
+        *,
+        threads: int | None = None,
+    ) -> tuple[Summaries, Summaries]:
+        """Counts tensors, and what has changed since they were copied."""
 
 @final
 class Axis:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from tensorstats.rules.finding import Finding, Status
 from tensorstats.rules.view import ParameterView, StepView
 
-__all__ = ["ROOT", "Measurement", "Rule", "Told", "describe", "group_by_module", "place_of"]
+__all__ = ["ROOT", "Measurement", "Rule", "Told", "describe", "group_by_module", "place_of", "sentence"]
 
 # How the model itself is named where a module is; named_modules calls it "".
 ROOT = "(model)"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Measurement:
-    """One number a rule looks at: where it was taken, its value, and a sentence for the reader."""
+    """One number a rule looks at: where it was taken, its value, and a sentence for the reader.
+
+    A sentence that takes time to write may be given as a function without arguments: it is called for findings only.
+    """
 
     where: str
     value: float
-    note: str = ""
+    note: str | Callable[[], str] = ""
     limit: float | None = None  # when the rule has more than one
     status: Status | None = None
     patience: int | None = None
@@ -97,6 +100,11 @@ class Rule(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(limit={self.limit:g}, patience={self.patience})"
+
+
+def sentence(measurement: Measurement) -> str:
+    """The sentence of a measurement."""
+    return measurement.note if isinstance(measurement.note, str) else measurement.note()
 
 
 def describe(module: str, view: StepView) -> str:

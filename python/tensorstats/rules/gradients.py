@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from tensorstats.rules import limits
 from tensorstats.rules.base import Measurement, Rule, Told, describe, place_of
@@ -66,13 +67,16 @@ class VanishingGradient(Rule):
             largest = max(mean_abs, self._largest.get(parameter.name, 0.0))
             self._largest[parameter.name] = largest
             if view.learning is not True:
-                note = (
-                    f"The mean absolute gradient of {parameter.name} is {mean_abs:.2e} and was never above "
-                    f"{largest:.2e}: too small to move the weights. {self.why}"
-                )
+                note = partial(self._never_large, parameter.name, mean_abs, largest)
                 yield Measurement(
                     place_of(parameter), largest, note=note, limit=limits.VANISHING_MEAN_ABS, key=parameter.name
                 )
+
+    def _never_large(self, name: str, mean_abs: float, largest: float) -> str:
+        return (
+            f"The mean absolute gradient of {name} is {mean_abs:.2e} and was never above {largest:.2e}: too small to "
+            f"move the weights. {self.why}"
+        )
 
     def _first_against_last(self, weights: Sequence[ParameterView], view: StepView) -> Iterable[Measurement]:
         first, last = weights[0], weights[-1]
@@ -128,21 +132,22 @@ class ExplodingGradient(Rule):
         for parameter in weights:
             assert parameter.gradient is not None
             norm = parameter.gradient.l2
-            place = describe(parameter.module, view)
-            note = f"The gradient of {parameter.name}, in {place}, has norm {norm:.3g}. {self.why}"
+            note = partial(self._large, parameter, norm, view)
             yield Measurement(place_of(parameter), norm, note=note, key=parameter.name)
             reference = self._reference.setdefault(parameter.name, norm)
             if norm > limits.EXPLODING_RATIO_NORM:
-                note = (
-                    f"The gradient of {parameter.name}, in {place}, has norm {norm:.3g}, {norm / reference:.3g} times "
-                    f"that of its first recorded step. {self.why}"
-                )
+                note = partial(self._large, parameter, norm, view, norm / reference)
                 key = parameter.name + "+growth"
                 yield Measurement(
                     place_of(parameter), norm / reference, note=note, limit=limits.EXPLODING_GROWTH, key=key
                 )
         if len(weights) >= 2:
             yield from self._first_against_last(weights, view)
+
+    def _large(self, parameter: ParameterView, norm: float, view: StepView, growth: float | None = None) -> str:
+        grown = "" if growth is None else f", {growth:.3g} times that of its first recorded step"
+        place = describe(parameter.module, view)
+        return f"The gradient of {parameter.name}, in {place}, has norm {norm:.3g}{grown}. {self.why}"
 
     def _first_against_last(self, weights: Sequence[ParameterView], view: StepView) -> Iterable[Measurement]:
         first, last = weights[0], weights[-1]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tensorstats.rules import limits
-from tensorstats.rules.base import Measurement, Rule, Told
+from tensorstats.rules.base import Measurement, Rule, Told, sentence
 from tensorstats.rules.finding import Finding
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
 from tensorstats.rules.nonfinite import NonFinite
@@ -147,7 +147,7 @@ class Judge:
                 step=begin,
                 value=measurement.value,
                 limit=rule.limit if measurement.limit is None else measurement.limit,
-                why=measurement.note or rule.why,
+                why=sentence(measurement) or rule.why,
                 advice=advise(view) if advise is not None else rule.advice,
             )
             self._found[place] = Told(finding, measurement.key, measurement.order, self._horizon)

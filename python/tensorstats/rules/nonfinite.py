@@ -20,6 +20,10 @@ _ADVICE = {
         "value beyond the range of a 16-bit dtype (float16 ends at 65504). Clamp its argument, add a small epsilon, or "
         "run it in float32."
     ),
+    "output gradient": (
+        "The forward pass was finite, so a derivative between this output and the loss is at fault: sqrt, norm or pow "
+        "at zero, log of zero, torch.where over a branch that is not finite, or a loss scale that is too large."
+    ),
     "gradient": (
         "The forward pass was finite, so the derivative is at fault: sqrt, norm or pow at zero, torch.where over a "
         "branch that is not finite, or a loss scale that is too large. Lower the learning rate or clip the gradients "
@@ -77,7 +81,12 @@ class NonFinite(Rule):
     def _sentence(self, offender: Offender) -> str:
         place = f"the first at index {list(offender.index)}" if offender.index is not None else "position unknown"
         call = f" in call {offender.call}" if offender.call else ""
-        noun = {"input": "model input", "output": "output of", "gradient": "gradient of", "parameter": "values of"}
+        noun = {
+            "output": "output of",
+            "output gradient": "gradient with respect to the output of",
+            "gradient": "gradient of",
+            "parameter": "values of",
+        }
         subject = f"{noun.get(offender.signal, '')} {offender.where}".strip()
         if offender.signal == "input":
             subject = "The data given to the model"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from tensorstats.rules import limits
-from tensorstats.rules.base import ROOT, Measurement, Rule, describe, group_by_module, place_of
+from tensorstats.rules.base import ROOT, Measurement, Rule, describe, group_by_module, place_of, sentence
 from tensorstats.rules.finding import Status
 from tensorstats.rules.view import ParameterView, StepView
 
@@ -28,7 +29,7 @@ def _fold(broken: Sequence[Measurement], view: StepView) -> list[Measurement]:
             listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
             if where == ROOT:
                 listed = f"all {len(names)} watched parameters"
-            folded.append(replace(first, where=where, note=f"{listed}: {first.note}"))
+            folded.append(replace(first, where=where, note=f"{listed}: {sentence(first)}"))
     return folded
 
 
@@ -145,8 +146,8 @@ class Unchanged(_ParameterRule):
                 self._changed.add(parameter.name)
             if not parameter.in_optimizer or not parameter.requires_grad:
                 continue
-            note, status, key = self._cause(parameter)
             still = parameter.name not in self._changed
+            note, status, key = self._cause(parameter)
             if key == "lost update" and not _worth_an_update(parameter):
                 continue
             # A layer that is silent throughout is the cause, and the rules on units take longer to be sure of it.
@@ -204,11 +205,7 @@ class UpdateRatio(Rule):
             ratio = parameter.update_ratio
             if parameter.dimensions < 2 or math.isnan(ratio) or not parameter.in_optimizer:
                 continue
-            place = describe(parameter.module, view)
-            note = (
-                f"One step changes {parameter.name}, in {place}, by {ratio:.2g} of its own size: the steps overshoot. "
-                f"{self.why}"
-            )
+            note = partial(self._overshoots, parameter, ratio, view)
             yield Measurement(place_of(parameter), ratio, note=note, key=parameter.name + "+high")
             yield Measurement(
                 place_of(parameter),
@@ -219,14 +216,21 @@ class UpdateRatio(Rule):
                 key=parameter.name + "+replaced",
             )
             if parameter.norm_before > 0 and parameter.update is not None:
-                yield self._first_step(parameter, parameter.update.l2 / parameter.norm_before, place)
+                yield self._first_step(parameter, parameter.update.l2 / parameter.norm_before, view)
             if ratio > 0:  # exactly 0 is the rule on unchanged parameters
-                yield self._low(parameter, ratio, place)
+                yield self._low(parameter, ratio, view)
 
-    def _first_step(self, parameter: ParameterView, ratio: float, place: str) -> Measurement:
+    def _overshoots(self, parameter: ParameterView, ratio: float, view: StepView) -> str:
+        return (
+            f"One step changes {parameter.name}, in {describe(parameter.module, view)}, by {ratio:.2g} of its own "
+            f"size: the steps overshoot. {self.why}"
+        )
+
+    def _first_step(self, parameter: ParameterView, ratio: float, view: StepView) -> Measurement:
         note = (
-            f"The first recorded step changes {parameter.name}, in {place}, by {ratio:.2g} times its size before the "
-            f"step: nothing of the initial weights is left and the steps overshoot. {self.why}"
+            f"The first recorded step changes {parameter.name}, in {describe(parameter.module, view)}, by {ratio:.2g} "
+            f"times its size before the step: nothing of the initial weights is left and the steps overshoot. "
+            f"{self.why}"
         )
         return Measurement(
             place_of(parameter),
@@ -237,15 +241,12 @@ class UpdateRatio(Rule):
             key=parameter.name + "+first",
         )
 
-    def _low(self, parameter: ParameterView, ratio: float, place: str) -> Measurement:
+    def _low(self, parameter: ParameterView, ratio: float, view: StepView) -> Measurement:
         first = self._first.setdefault(parameter.name, ratio)
         largest = max(ratio, self._largest.get(parameter.name, 0.0))
         self._largest[parameter.name] = largest
         rising = ratio > limits.UPDATE_RATIO_RISING * first
-        note = (
-            f"One step changes {parameter.name}, in {place}, by {ratio:.1e} of its own size, and never by more than "
-            f"{largest:.1e}: it hardly moves. {self.why}"
-        )
+        note = partial(self._hardly_moves, parameter, ratio, largest, view)
         # A ratio that is still rising (warm-up) is not judged yet.
         return Measurement(
             place_of(parameter),
@@ -254,6 +255,12 @@ class UpdateRatio(Rule):
             limit=limits.UPDATE_RATIO_LOW,
             patience=limits.UPDATE_RATIO_LOW_PATIENCE,
             key=parameter.name + "+low",
+        )
+
+    def _hardly_moves(self, parameter: ParameterView, ratio: float, largest: float, view: StepView) -> str:
+        return (
+            f"One step changes {parameter.name}, in {describe(parameter.module, view)}, by {ratio:.1e} of its own "
+            f"size, and never by more than {largest:.1e}: it hardly moves. {self.why}"
         )
 
     def verdict(self, measurement: Measurement) -> bool:

@@ -59,13 +59,17 @@ class Offender:
     """The first non-finite value of a step: where it is, and whether that module made it or passed it on."""
 
     where: str
-    signal: str  # "input", "output", "gradient", "parameter" or "loss"
+    signal: str  # "input", "output", "output gradient", "gradient", "parameter" or "loss"
     nonfinite_count: int
     count: int
     index: tuple[int, ...] | None  # of the first one in the tensor
     value: str  # "nan", "inf" or "-inf"
     origin: str  # one sentence: produced here, or passed on, or unknown
     call: int = 0
+    module: str = ""  # the module it belongs to
+    argument: str | None = None  # the argument of that module through which it came in, when it was passed on
+    backward: bool = False  # met on the way back
+    produced: bool | None = None  # by that module; None: not known
 
 
 @dataclass(slots=True)

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from tensorstats.rules import Finding
 from tensorstats.torch._watch import watch
+from tensorstats.torch.actions import FindingError, FindingWarning
+from tensorstats.torch.choosing import Collection
 from tensorstats.torch.clip import clip_grad_norm_
 from tensorstats.torch.guard import WatchWarning
 from tensorstats.torch.monitor import Monitor
+from tensorstats.torch.schedule import Schedule
 
-__all__ = ["Finding", "Monitor", "WatchWarning", "clip_grad_norm_", "watch"]
+__all__ = [
+    "Collection",
+    "Finding",
+    "FindingError",
+    "FindingWarning",
+    "Monitor",
+    "Schedule",
+    "WatchWarning",
+    "clip_grad_norm_",
+    "watch",
+]

@@ -2,57 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Any
 
-import torch
-from torch import nn
-
-from tensorstats.rules import Finding, Rule
+from tensorstats.rules import Rule
+from tensorstats.torch.actions import OnFinding
+from tensorstats.torch.choosing import DEFAULT_SIGNALS, SCALARS, SIGNALS, Collection, resolve_collections
+from tensorstats.torch.masks import Mask
 from tensorstats.torch.modules import ModuleChoice
 from tensorstats.torch.monitor import Monitor
-from tensorstats.torch.reading import SIGNALS
 from tensorstats.torch.schedule import Schedule
 from tensorstats.torch.states import Backend
+from tensorstats.torch.targets import Models, Optimizers, resolve_targets
 
 __all__ = ["watch"]
 
 
 def watch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer | None = None,
+    model: Models,
+    optimizer: Optimizers = None,
     *,
-    every: int = 1,
+    every: int | None = None,
     start: int = 0,
     stop: int | None = None,
+    steps: Iterable[int] = (),
+    eval_schedule: Schedule | None = None,
+    start_step: int = 0,
     modules: ModuleChoice = None,
-    signals: Iterable[str] = SIGNALS,
+    signals: Iterable[str] | None = None,
+    collections: Iterable[str | Collection] | None = None,
     rules: Iterable[Rule] | None = None,
     histograms: bool = False,
-    on_finding: Callable[[Finding], object] | None = None,
+    mask: Mask = None,
+    scaler: Any = None,
+    on_finding: OnFinding = None,
     backend: Backend = "auto",
 ) -> Monitor:
-    """A monitor of `model` while it is trained.
+    """A monitor of one or more models while they are trained.
 
     Parameters
     ----------
-    model : torch.nn.Module
-        Watched through forward hooks. Nothing is kept alive and no result changes; calls in eval mode are not counted.
-    optimizer : torch.optim.Optimizer, optional
+    model : torch.nn.Module, several of them, or a mapping of names to them
+        Watched through forward hooks. Nothing is kept alive and no result changes. Of several models, names begin with
+        the model's: that of the mapping, or ``model0``, ``model1``, ...
+    optimizer : torch.optim.Optimizer, several of them, or a mapping of names to them, optional
         Its ``step`` ends a step: gradients are read right before (after accumulation and unscaling), parameters and
-        updates right after. Without it a step is one call of the model in training mode.
-    every, start, stop : int
-        Steps `start`, `start + every`, ... before `stop` are recorded; the others cost nothing.
+        updates right after. With several, a step ends when all have stepped or when one is about to step again. Without
+        any, a step is one call of the (first) model in training mode.
+    every, start, stop, steps
+        Steps `start`, `start + every`, ... before `stop` are recorded, and the named `steps`; the others cost nothing.
+        `every` is 1 unless `steps` are named.
+    eval_schedule : Schedule, optional
+        Which calls of the models in eval mode are recorded, apart from training: read them with ``mode="eval"``. None
+        records none.
+    start_step : int
+        The number of the first step, for a resumed run; or see ``Monitor.load_state_dict``.
     modules : None, type, tuple of types, str or callable, optional
         ``None`` watches all modules without children; otherwise module types, a regular expression on the name, or a
         function ``(name, module) -> bool``. Parameters are those of the watched modules.
-    signals : iterable of str
-        Of ``"outputs"``, ``"parameters"``, ``"gradients"``, ``"updates"``.
+    signals : iterable of str, optional
+        Of ``"outputs"``, ``"parameters"``, ``"gradients"``, ``"updates"`` (these by default), ``"inputs"`` (of
+        modules), ``"output_gradients"`` (with respect to outputs), ``"raw_gradients"`` (of parameters, as backward
+        left them: before clipping) and ``"optimizer_state"``. Losses and learning rates are always kept.
+    collections : iterable of str or Collection, optional
+        Record only these: ``"weights"``, ``"biases"``, ``"gradients"``, ``"updates"``, ``"activations"``, ``"inputs"``,
+        ``"optimizer_state"``, ``"losses"``, or your own. Without `signals`, their signals are taken.
     rules : iterable of Rule, optional
         Instead of :func:`tensorstats.rules.default_rules`.
     histograms : bool
         Also keep a LogLinear histogram of everything recorded.
-    on_finding : callable, optional
-        Called with every new :class:`Finding`.
+    mask : tensor or callable, optional
+        Which positions of inputs, outputs and their gradients count: a tensor of the shape of their first dimensions
+        (``[batch, time]``), true where there is no padding, or a function ``(name, tensor) -> mask or None``. Set
+        ``monitor.mask`` for a new one each step.
+    scaler : torch.amp.GradScaler, optional
+        Undoes the scale in ``"raw_gradients"``. All other signals are unscaled without it.
+    on_finding : callable, "raise", "warn" or "breakpoint", optional
+        A callable is called with every new :class:`Finding`. ``"raise"`` raises :class:`FindingError` out of the
+        optimizer's step: before it changes a weight when an output or a gradient is not finite, after it for anything
+        else (without an optimizer, out of the next call of the model). ``"breakpoint"`` opens the debugger at the
+        module whose output is the first that is not finite (on CPU; everything else at the end of the step).
     backend : {"auto", "core", "torch"}
         ``"torch"`` forces the path of accelerators.
 
@@ -79,25 +108,27 @@ def watch(
     >>> monitor.names("outputs"), monitor.step
     (['0', '1', '2'], 3)
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    # torch.compile wraps the model; its modules and parameters are those of the original.
-    original = getattr(model, "_orig_mod", None)
-    if isinstance(original, nn.Module):
-        model = original
-    if optimizer is not None and not hasattr(optimizer, "register_step_post_hook"):
-        raise TypeError(f"optimizer must be a torch.optim.Optimizer or None, got {type(optimizer).__name__}")
+    chosen = resolve_collections(collections)
+    if signals is None:
+        named = [signal for collection in chosen or () for signal in collection.signals]
+        signals = DEFAULT_SIGNALS if chosen is None else [signal for signal in named if signal not in SCALARS]
     wanted = frozenset([signals] if isinstance(signals, str) else signals)
     if not wanted <= set(SIGNALS):
         raise ValueError(f"signals must be of {', '.join(SIGNALS)}, got {', '.join(sorted(wanted - set(SIGNALS)))}")
+    if start_step < 0:
+        raise ValueError(f"start_step must be a step from 0 on, got {start_step}")
     return Monitor(
-        model,
-        optimizer,
-        schedule=Schedule(every, start, stop),
+        resolve_targets(model, optimizer),
+        schedule=Schedule(every, start, stop, steps),
+        eval_schedule=eval_schedule,
+        start_step=start_step,
         modules=modules,
         signals=wanted,
+        collections=chosen,
         rules=rules,
         histograms=histograms,
+        mask=mask,
+        scaler=scaler,
         on_finding=on_finding,
         backend=backend,
     )

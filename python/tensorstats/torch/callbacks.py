@@ -1,4 +1,4 @@
-"""What the callbacks of training libraries share: monitors for the optimizers of a run; knows none of the libraries."""
+"""What the callbacks of training libraries share: one monitor per run; knows none of the libraries."""
 
 from __future__ import annotations
 
@@ -12,83 +12,70 @@ from torch import nn
 from tensorstats._core import Summary
 from tensorstats.rules import Finding
 from tensorstats.torch._watch import watch
-from tensorstats.torch.modules import ROOT_NAME, choose_modules
 from tensorstats.torch.monitor import Monitor
 
-__all__ = ["Watching"]
+__all__ = ["Watching", "log_finding", "read_number", "scalars_of"]
 
 logger = logging.getLogger("tensorstats")
 
 
 class Watching:
-    """The monitors of one run, one per optimizer.
-
-    With several optimizers every module belongs to the one that holds its parameters; a module without parameters
-    belongs to the one that holds those of the module around it; what no optimizer holds belongs to the first.
+    """The monitor of one run after the other.
 
     Parameters
     ----------
     **options
         Those of :func:`tensorstats.watch`. Unless there is an ``on_finding``, every finding is written once, as a
         warning, to the logger ``"tensorstats"`` of the standard library.
-
-    Attributes
-    ----------
-    monitors : list of Monitor
-        Empty before the run begins; readable after it has ended.
     """
 
     def __init__(self, **options: Any) -> None:
         self.options = {"on_finding": log_finding, **options}
-        self.monitors: list[Monitor] = []
+        self._monitor: Monitor | None = None
+        self._optimizers = 0
 
     def attach(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Begin to watch, anew if this is not the first run."""
         self.close()
-        if len(optimizers) < 2:
-            self.monitors = [watch(model, next(iter(optimizers), None), **self.options)]
-            return
-        chosen = choose_modules(model, self.options.get("modules"))
-        owners = {name: _owner(name, model, optimizers) for name in chosen}
-        self.monitors = []
-        for place, optimizer in enumerate(optimizers):
-            mine = {name for name, owner in owners.items() if owner == place}
-            if mine:
-                options = {**self.options, "modules": lambda name, _, mine=mine: (name or ROOT_NAME) in mine}
-                self.monitors.append(watch(model, optimizer, **options))
+        self._optimizers = len(optimizers)
+        self._monitor = watch(model, list(optimizers) if len(optimizers) > 1 else optimizers[0], **self.options)
 
     def close(self) -> None:
-        """Detach all monitors; what they recorded stays readable."""
-        for monitor in self.monitors:
-            monitor.close()
+        """Detach; what was recorded stays readable."""
+        if self._monitor is not None:
+            self._monitor.close()
 
     @property
     def monitor(self) -> Monitor:
-        """The monitor of a run with one optimizer.
+        """The monitor of the run, or of the last one.
 
         Raises
         ------
         AttributeError
-            Before the run begins, or when it has several.
+            Before training has begun.
         """
-        if len(self.monitors) != 1:
-            raise AttributeError(f"there are {len(self.monitors)} monitors, not one; see monitors")
-        return self.monitors[0]
+        if self._monitor is None:
+            raise AttributeError("there is no monitor before training has begun")
+        return self._monitor
 
     @property
     def findings(self) -> list[Finding]:
-        """The findings of all monitors, earliest first."""
-        findings = [finding for monitor in self.monitors for finding in monitor.findings]
-        return sorted(findings, key=lambda finding: finding.step)
+        """What is wrong, earliest first; nothing before training has begun."""
+        return [] if self._monitor is None else self._monitor.findings
 
     def report(self) -> str:
-        """The reports of all monitors in words."""
-        return "\n\n".join(monitor.report() for monitor in self.monitors)
+        """The table and the findings in words; empty before training has begun."""
+        return "" if self._monitor is None else self._monitor.report()
+
+    def begin_batch(self, batch: object) -> None:
+        """Say that a micro-batch begins."""
+        if self._monitor is not None:
+            self._monitor.begin_batch(batch=batch)
 
     def log_loss(self, loss: float | torch.Tensor) -> None:
-        """Hand the loss to the monitor; with several optimizers nobody knows whose it is, so nothing is done."""
-        if len(self.monitors) == 1:
-            self.monitors[0].log_loss(loss)
+        """Hand on the loss; with several optimizers it is not one series, so nothing is done."""
+        if self._monitor is not None and self._optimizers == 1:
+            self._monitor.log_loss(loss)
 
 
 def log_finding(finding: Finding) -> None:
@@ -133,19 +120,3 @@ def read_number(summary: Summary, field: str) -> float:
             f"a field must be a number of tensorstats.Summary, such as 'l2', 'mean' or 'std', got {field!r}"
         )
     return float(value)
-
-
-def _owner(name: str, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> int:
-    """Which optimizer a module belongs to."""
-    held = [
-        {id(parameter) for group in optimizer.param_groups for parameter in group["params"]} for optimizer in optimizers
-    ]
-    path = "" if name == ROOT_NAME else name
-    while True:
-        ids = {id(parameter) for parameter in model.get_submodule(path).parameters()}
-        for place, mine in enumerate(held):
-            if ids & mine:
-                return place
-        if not path:
-            return 0
-        path = path.rpartition(".")[0]

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Guard", "GuardedHook", "WatchWarning"]
+__all__ = ["AskedForError", "Guard", "GuardedHook", "WatchWarning"]
 
 # Errors are kept as text, and only so many: one that repeats at every step must not fill the memory.
 MAX_ERRORS = 50
@@ -17,11 +17,15 @@ class WatchWarning(RuntimeWarning):
     """The watcher met an error of its own; training went on undisturbed."""
 
 
+class AskedForError(Exception):
+    """What a hook may raise: only what the user asked for."""
+
+
 class Guard:
     """Collects the watcher's own errors.
 
-    An error is appended to `errors` and warned about once per place. Nothing that is an `Exception` gets out; even the
-    warning stays inside when warnings are turned into errors.
+    An error is appended to `errors` and warned about once per place. No `Exception` gets out but
+    `AskedForError`; even the warning stays inside when warnings are turned into errors.
     """
 
     def __init__(self) -> None:
@@ -51,7 +55,7 @@ class Guard:
 
 
 class GuardedHook:
-    """A hook that never raises, always returns None, and turns into nothing in a copy of the module that holds it."""
+    """A hook that raises nothing unasked, returns None, and turns into nothing in a copy of its module."""
 
     __slots__ = ("_body", "_guard", "_place")
 
@@ -67,6 +71,8 @@ class GuardedHook:
         """Run the hook; keep what it raises."""
         try:
             self._body(*arguments)
+        except AskedForError:
+            raise
         except Exception as error:
             self._guard.report(self._place, error)
 

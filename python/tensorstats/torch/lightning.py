@@ -21,8 +21,8 @@ __all__ = ["WatchCallback"]
 class WatchCallback(Callback):
     """Watches the training of a LightningModule: ``Trainer(callbacks=[WatchCallback()])``.
 
-    It attaches when training starts and detaches when it ends or raises. With several optimizers (manual optimization)
-    there is one monitor for each. Gradient accumulation, clipping and validation need nothing from you.
+    It attaches when training starts and detaches when it ends or raises. Gradient accumulation, clipping, validation
+    and manual optimization with several optimizers need nothing from you.
 
     Parameters
     ----------
@@ -49,13 +49,8 @@ class WatchCallback(Callback):
         self._sent: int | None = None
 
     @property
-    def monitors(self) -> list[Monitor]:
-        """One per optimizer; empty before training, readable after it."""
-        return self._watching.monitors
-
-    @property
     def monitor(self) -> Monitor:
-        """The monitor, when there is one optimizer."""
+        """The monitor of the training, or of the last one; there is none before."""
         return self._watching.monitor
 
     @property
@@ -70,12 +65,12 @@ class WatchCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attach to the module and its optimizers."""
         self._sent = None
-        self._watching.attach(pl_module, trainer.optimizers)
+        if trainer.optimizers:
+            self._watching.attach(pl_module, trainer.optimizers)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Tell the monitors that a micro-batch begins: ``training_step`` need not call the module itself."""
-        for monitor in self.monitors:
-            monitor.begin_batch(batch=batch)
+        """Tell the monitor that a micro-batch begins: ``training_step`` need not call the module itself."""
+        self._watching.begin_batch(batch)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
         """Take the loss of the micro-batch, as ``training_step`` gave it."""
@@ -96,11 +91,16 @@ class WatchCallback(Callback):
         step = trainer.global_step
         # The trainer gets this attribute from its logger connector; it declares it nowhere.
         every = getattr(trainer, "log_every_n_steps", 0)
-        if self.scalars and trainer.loggers and every and step % every == 0 and step != self._sent:
+        if (
+            self.scalars
+            and trainer.loggers
+            and trainer.optimizers
+            and every
+            and step % every == 0
+            and step != self._sent
+        ):
             self._sent = step
-            numbers: dict[str, float] = {}
-            for monitor in self.monitors:
-                numbers |= scalars_of(monitor, self.scalars)
+            numbers = scalars_of(self.monitor, self.scalars)
             for logger in trainer.loggers:
                 logger.log_metrics(numbers, step=step)
 

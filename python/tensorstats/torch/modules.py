@@ -49,7 +49,7 @@ _CHANNELS_LAST: tuple[type[nn.Module], ...] = (
 )
 
 
-def choose_modules(model: nn.Module, modules: ModuleChoice) -> dict[str, nn.Module]:
+def choose_modules(model: nn.Module, modules: ModuleChoice, *, several: bool = False) -> dict[str, nn.Module]:
     """The watched modules by name, each module once, in the order of ``named_modules``.
 
     Parameters
@@ -59,6 +59,8 @@ def choose_modules(model: nn.Module, modules: ModuleChoice) -> dict[str, nn.Modu
         ``None`` takes every module without children (and those whose children are never called, such as
         ``MultiheadAttention``); a type or a tuple of types takes their instances; a string is a regular expression that
         must match somewhere in the name; a callable ``(name, module) -> bool`` decides itself.
+    several : bool
+        Whether `model` is only a container of the models that are watched, and thus not a module of its own.
 
     Raises
     ------
@@ -71,7 +73,7 @@ def choose_modules(model: nn.Module, modules: ModuleChoice) -> dict[str, nn.Modu
     chosen: dict[str, nn.Module] = {}
     closed: tuple[str, ...] = ()
     for name, module in model.named_modules():
-        if modules is None and name.startswith(closed) and closed:
+        if (several and not name) or (modules is None and name.startswith(closed) and closed):
             continue
         if keep(name, module):
             chosen[name or ROOT_NAME] = module

@@ -2,106 +2,162 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import nn
 
-from tensorstats.rules import Finding, Judge, Rule, StepView
+from tensorstats.rules import Judge, NonFinite, Offender, Rule, StepView
+from tensorstats.torch.actions import Action, OnFinding
+from tensorstats.torch.choosing import Collection as TensorCollection
+from tensorstats.torch.collect import Collector, PendingList
+from tensorstats.torch.evaluation import EvaluationRecorder
 from tensorstats.torch.guard import Guard
+from tensorstats.torch.log import ScalarLog
+from tensorstats.torch.masks import Mask
 from tensorstats.torch.modules import ModuleChoice, choose_modules
+from tensorstats.torch.offender import step_offender
 from tensorstats.torch.reading import Reading
-from tensorstats.torch.record import NO_EXTRAS
+from tensorstats.torch.record_optimizer import OptimizerRecorder, learning_rates, log_learning_rates
 from tensorstats.torch.record_outputs import OutputRecorder
 from tensorstats.torch.record_parameters import ParameterRecorder
+from tensorstats.torch.record_raw import RawGradientRecorder
 from tensorstats.torch.reset import ResetWatch
 from tensorstats.torch.schedule import Schedule
-from tensorstats.torch.states import Backend, Statistics, finished
+from tensorstats.torch.states import Backend, Statistics
+from tensorstats.torch.targets import Targets
 
 __all__ = ["Monitor"]
 
+_OF_MODULES = ("inputs", "outputs", "output_gradients")
+_OF_PARAMETERS = ("parameters", "gradients", "updates")
+
 
 class Monitor(Reading):
-    """Watches one model while it is trained. Made by :func:`tensorstats.watch`.
+    """Watches models while they are trained. Made by :func:`tensorstats.watch`.
 
-    With an optimizer a step lasts from the end of one ``optimizer.step()`` to the end of the next; without one, from
-    one call of the model in training mode to the next. Module hooks exist only during recorded steps, so the steps
-    between cost next to nothing.
+    With an optimizer a step lasts from the end of one ``optimizer.step()`` to the end of the next; with several, until
+    all have stepped, or until one of them is about to step again; without one, from one call of the (first) model in
+    training mode to the next. Module hooks exist only during recorded steps, so the steps between cost next to nothing.
 
     Attributes
     ----------
     step : int
-        Optimizer steps seen; without an optimizer, finished calls of the model in training mode.
-    schedule : Schedule
-        Which steps are recorded; may be replaced while running, from the next step on.
+        Steps seen so far, ``start_step`` included.
+    schedule, eval_schedule : Schedule
+        Which steps, and which calls of the model in eval mode (None: none), are recorded; may be replaced while
+        running, from the next step on.
+    mask : torch.Tensor, callable or None
+        Which positions of outputs count, see ``ts.watch``; may be set before every forward pass.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer | None,
+        targets: Targets,
         *,
         schedule: Schedule,
+        eval_schedule: Schedule | None,
+        start_step: int,
         modules: ModuleChoice,
         signals: frozenset[str],
+        collections: tuple[TensorCollection, ...] | None,
         rules: Iterable[Rule] | None,
         histograms: bool,
-        on_finding: Callable[[Finding], object] | None,
+        mask: Mask,
+        scaler: Any,
+        on_finding: OnFinding,
         backend: Backend,
     ) -> None:
-        self._modules = choose_modules(model, modules)
+        self._modules = choose_modules(targets.root, modules, several="" not in targets.models)
         guard = Guard()
-        super().__init__(guard, Judge(rules), {name: type(module).__name__ for name, module in self._modules.items()})
+        types = {name: type(module).__name__ for name, module in self._modules.items()}
+        super().__init__(guard, Judge(rules), types, collections)
+        self.step = start_step
         self.schedule = schedule
-        self._model = model
-        self._optimizer = optimizer
+        self.mask = mask
+        self._targets = targets
+        self._clock = next(iter(targets.models.values()))  # whose calls are steps where there is no optimizer
         self._signals = signals
-        self._on_finding = on_finding
+        self._action = Action(on_finding, guard)
         self._all_parameters = modules is None
-        statistics = Statistics(backend)
-        self._outputs = OutputRecorder(model, statistics, guard, histograms=histograms)
-        self._parameters = ParameterRecorder(statistics, guard, signals, histograms=histograms)
+        self._statistics = statistics = Statistics(backend)
+        self._pending = PendingList(statistics)
+        logs = self._logs["train"]
+        collectors = {
+            signal: Collector(
+                statistics,
+                guard,
+                logs[signal],
+                self._pending,
+                histograms,
+                units=signal != "output_gradients",
+                what=signal.removesuffix("s").replace("_", " "),
+            )
+            for signal in _OF_MODULES
+            if signal in signals
+        }
+        self._outputs = OutputRecorder(statistics, guard, collectors, self._pending, self._chooses, lambda: self.mask)
+        if self._action.opens_debugger:
+            self._outputs.on_nonfinite = self._action.at_nonfinite
+        parameter_logs = {signal: logs[signal] for signal in _OF_PARAMETERS if signal in signals}
+        self._parameters = ParameterRecorder(
+            statistics, guard, parameter_logs, self._pending, self._chooses, histograms=histograms
+        )
+        self._raw = RawGradientRecorder(statistics, logs["raw_gradients"], self._pending, scaler, histograms=histograms)
+        self._optimizer_state = OptimizerRecorder(
+            statistics, guard, logs["optimizer_state"], self._pending, self._chooses, histograms=histograms
+        )
+        self._evaluation = EvaluationRecorder(self, self._logs["eval"], histograms=histograms)
+        self.eval_schedule = eval_schedule
         self._reset = ResetWatch(guard)
-        self._device_losses: list[tuple[int, torch.Tensor]] = []
+        self._device_losses: list[tuple[int, str, torch.Tensor]] = []
         self._recording = False
+        self._stepped: set[int] = set()  # the optimizers that have stepped in this step
         self._call_open = False  # without an optimizer: a step has begun
         self._previous: int | None = None
         self._closed = False
         self._permanent: list[Any] = []
         self._temporary: list[Any] = []
+        self._cache: tuple[int, dict[str, nn.Parameter]] | None = None
         self._attach()
 
     # --- hooks --------------------------------------------------------------------------------------------------------
 
     def _attach(self) -> None:
         hook = self._guard.hook
-        if self._optimizer is not None:
-            self._permanent = [
-                self._optimizer.register_step_pre_hook(hook("the optimizer's step", self._before_optimizer_step)),
-                self._optimizer.register_step_post_hook(hook("the optimizer's step", self._after_optimizer_step)),
+        for optimizer in self._targets.optimizers.values():
+            self._permanent += [
+                optimizer.register_step_pre_hook(hook("the optimizer's step", self._before_optimizer_step)),
+                optimizer.register_step_post_hook(hook("the optimizer's step", self._after_optimizer_step)),
             ]
+        if self._targets.optimizers:
             self._begin_step()
         else:
             called = hook("the call of the model", self._called_without_optimizer)
-            self._permanent = [self._model.register_forward_pre_hook(called, with_kwargs=True)]
+            self._permanent = [self._clock.register_forward_pre_hook(called, with_kwargs=True)]
 
     def _attach_temporary(self) -> None:
         """Hooks that exist only while a step is recorded."""
         hook = self._guard.hook
-        if self._optimizer is not None:
-            called = hook("the call of the model", self._called)
-            self._temporary.append(self._model.register_forward_pre_hook(called, with_kwargs=True))
-        else:
+        for model in self._targets.models.values():
+            if self._targets.optimizers or model is not self._clock:
+                called = hook("the call of the model", self._called)
+                self._temporary.append(model.register_forward_pre_hook(called, with_kwargs=True))
+        if not self._targets.optimizers:
             for name, parameter in self._watched_parameters().items():
                 if parameter.requires_grad and parameter.is_leaf:
                     accumulated = hook(f"the gradient of {name}", self._gradient_hook(name))
                     self._temporary.append(parameter.register_post_accumulate_grad_hook(accumulated))
-        if "outputs" in self._signals:
+        if "raw_gradients" in self._signals:
+            for name, parameter in self._watched_parameters().items():
+                if parameter.requires_grad and parameter.is_leaf and self._chooses("raw_gradients", name):
+                    accumulated = hook(f"the raw gradient of {name}", self._raw_hook(name))
+                    self._temporary.append(parameter.register_post_accumulate_grad_hook(accumulated))
+        if self._signals & set(_OF_MODULES):
             for name, module in self._modules.items():
-                returned = hook(f"the output of {name}", self._output_hook(name))
+                returned = hook(f"the output of {name}", self._output_hook(name, self._targets.model_of(name)))
                 self._temporary.append(module.register_forward_hook(returned, with_kwargs=True))
 
     def _detach_temporary(self) -> None:
@@ -110,9 +166,9 @@ class Monitor(Reading):
         self._temporary.clear()
         self._reset.disarm()
 
-    def _output_hook(self, name: str) -> Callable[..., None]:
+    def _output_hook(self, name: str, model: nn.Module) -> Callable[..., None]:
         def returned(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object) -> None:
-            if self._listens():
+            if self._listens(model):
                 self._outputs.record(name, module, arguments, keywords, output)
 
         return returned
@@ -126,180 +182,212 @@ class Monitor(Reading):
 
         return accumulated
 
-    def _listens(self) -> bool:
+    def _raw_hook(self, name: str) -> Callable[..., None]:
+        def accumulated(parameter: torch.Tensor) -> None:
+            if self._recording and parameter.grad is not None:
+                self._raw.read(name, parameter.grad)
+
+        return accumulated
+
+    def _listens(self, model: nn.Module) -> bool:
         """Whether a forward pass counts now: training mode, no trace, no recomputation by activation checkpointing."""
-        if not self._recording or not self._model.training or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if not self._recording or not model.training or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return False
         # Inside a backward pass every autograd task has an id; a module called there is being recomputed.
         return torch._C._current_graph_task_id() == -1
 
+    def _chooses(self, signal: str, name: str, _module: nn.Module | None = None) -> bool:
+        """Whether a tensor is in one of the chosen collections."""
+        chosen = self._collections
+        return chosen is None or any(collection.takes(signal, name) for collection in chosen)
+
     def _watched_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters of the watched modules under their first name; lazy ones have no values yet."""
+        if self._cache is not None and self._cache[0] == self.step:
+            return self._cache[1]
         chosen: set[int] | None = None
         if not self._all_parameters:
             chosen = {id(parameter) for module in self._modules.values() for parameter in module.parameters()}
-        return {
+        found = {
             name: parameter
-            for name, parameter in self._model.named_parameters()
+            for name, parameter in self._targets.root.named_parameters()
             if (chosen is None or id(parameter) in chosen) and not nn.parameter.is_lazy(parameter)
         }
+        self._cache = (self.step, found)
+        return found
 
     # --- the beginning of a step --------------------------------------------------------------------------------------
 
     def _begin_step(self) -> None:
         """Decide whether the step that starts now is recorded."""
+        self._stepped.clear()
         self._recording = self.schedule.selects(self.step) and not self._closed
         if not self._recording:
+            self._cache = None
             self._detach_temporary()
             return
         self._outputs.begin()
+        self._raw.begin()
         self._parameters.begin(self._watched_parameters())
         if not self._temporary:
             self._attach_temporary()
-        if self._optimizer is None:
-            self._parameters.snapshot()
-        else:
-            self._reset.arm(parameter for group in self._optimizer.param_groups for parameter in group["params"])
+        if not self._targets.optimizers:
+            self._parameters.before_update()
+        elif len(self._targets.optimizers) == 1:
+            (optimizer,) = self._targets.optimizers.values()
+            self._reset.arm(parameter for group in optimizer.param_groups for parameter in group["params"])
 
-    def _called(self, _module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        if self._listens():
-            self._outputs.forward_begins(arguments, keywords)
+    def _called(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if self._listens(model):
+            self._outputs.forward_begins(model, arguments, keywords)
 
-    def _called_without_optimizer(
-        self, _module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> None:
-        if not self._model.training or torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:
+    def _called_without_optimizer(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if not model.training or torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:
             return
         self._end_open_call()
         self._call_open = True
         self._begin_step()
-        if self._listens():
-            self._outputs.forward_begins(arguments, keywords)
+        if self._listens(model):
+            self._outputs.forward_begins(model, arguments, keywords)
 
     # --- the end of a step --------------------------------------------------------------------------------------------
 
     def _before_optimizer_step(self, optimizer: torch.optim.Optimizer, arguments: Any, keywords: Any) -> None:
-        if not self._recording or _skipped_inside(optimizer):
+        if _skipped_inside(optimizer):
             return
+        if id(optimizer) in self._stepped:
+            self._end_step()  # the others do not step this time
+        if not self._recording:
+            return
+        names = self._names_of(optimizer)
         if not _has_closure(arguments, keywords):
-            self._parameters.read_gradients(_scale_left_over(optimizer))
-        self._parameters.snapshot(self._rates())
+            self._parameters.read_gradients(_scale_left_over(optimizer), names)
+            if self._action.raises and self._is_nonfinite():
+                # Before the weights are touched: whoever catches the error still has good ones.
+                self._end_step()
+        self._parameters.before_update(names if names is not None else self._names_in(optimizer))
+
+    def _is_nonfinite(self) -> bool:
+        found = self._outputs.offender is not None or self._outputs.gradient_offender is not None
+        judged = any(isinstance(rule, NonFinite) for rule in self._judge.rules)
+        return judged and (found or self._parameters.gradients_nonfinite())
 
     def _after_optimizer_step(self, optimizer: torch.optim.Optimizer, arguments: Any, keywords: Any) -> None:
         if _skipped_inside(optimizer):
             return  # nothing was updated: the step goes on
+        self._stepped.add(id(optimizer))
         if self._recording:
+            names = self._names_of(optimizer)
             if _has_closure(arguments, keywords):
                 # The closure ran backward inside the step; its last gradients are still there.
-                self._parameters.read_gradients()
-            self._end_recorded_step("the optimizer's step")
+                self._parameters.read_gradients(None, names)
+            if names is not None:
+                self._parameters.read_values(names)
+        if len(self._stepped) == len(self._targets.optimizers):
+            self._end_step()
+
+    def _end_step(self) -> None:
+        """Close the step and begin the next; act on its findings last, since that may raise."""
+        findings = self._end_recorded_step("the optimizer's step") if self._recording else []
         self.step += 1
         self._begin_step()
+        self._action.tell(findings)
+
+    def _names_in(self, optimizer: torch.optim.Optimizer) -> Collection[str]:
+        """The watched parameters that an optimizer updates."""
+        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        return {name for name, parameter in self._watched_parameters().items() if id(parameter) in held}
+
+    def _names_of(self, optimizer: torch.optim.Optimizer) -> Collection[str] | None:
+        """The parameters read around an optimizer's step: all with a single optimizer, its own with several."""
+        return None if len(self._targets.optimizers) == 1 else self._names_in(optimizer)
 
     def _end_open_call(self) -> None:
         """Without an optimizer the next call of the model, or closing, ends a step."""
         if self._call_open:
-            if self._recording:
-                self._end_recorded_step("the end of a step")
+            findings = self._end_recorded_step("the end of a step") if self._recording else []
             self.step += 1
             self._call_open = False
+            self._action.tell(findings)
 
-    def _end_recorded_step(self, place: str) -> None:
+    def _end_recorded_step(self, place: str) -> list[Any]:
         """Keep and judge the step; an error in here must not keep the next step from beginning."""
+        self._recording = False
         try:
-            self._finish()
+            return self._finish()
         except Exception as error:
             self._guard.report(place, error)
-        self._recording = False
+        return []
 
-    def _finish(self) -> None:
+    def _finish(self) -> list[Any]:
         self._parameters.read_values()
-        self._outputs.settle()
-        self._parameters.settle()
+        optimizers = self._targets.optimizers
+        if "optimizer_state" in self._signals:
+            self._optimizer_state.read(optimizers, self._watched_parameters())
+        self._pending.settle()
         losses, self._device_losses = self._device_losses, []
-        for step, loss in losses:
-            self._judge.losses.log(step, float(loss))
+        for step, name, loss in losses:
+            self._add_loss(step, name, float(loss))
+        log_learning_rates(self.step, optimizers, self._scalars["learning_rates"])
         view = self._view()
         if "outputs" in self._signals and not self._outputs.ran and any(p.has_gradient for p in view.parameters):
             message = (
                 "no watched module was seen to run in a recorded step; torch.compile runs modules without these hooks"
             )
             self._guard.note("outputs", message)
-        self._keep(view)
+        self._outputs.keep(self.step)
+        self._parameters.keep(self.step, view.parameters)
+        self._raw.keep(self.step)
+        self._optimizer_state.keep(self.step)
         self._previous = self.step
-        for finding in self._judge.judge(view):
-            if self._on_finding is not None:
-                try:
-                    self._on_finding(finding)
-                except Exception as error:
-                    self._guard.report("on_finding", error)
+        return self._judge.judge(view)
 
     def _view(self) -> StepView:
-        """The step as the rules see it."""
-        rates = None if self._optimizer is None else self._rates()
+        """What the rules see."""
+        optimizers = self._targets.optimizers
+        rates = learning_rates(optimizers) if optimizers else None
         parameters = self._parameters.views(rates, self._outputs.modules_in_order())
+        outputs = self._outputs.views()
+        nonfinite = self._parameters.parameters_nonfinite()
         return StepView(
             step=self.step,
             previous_step=self._previous,
-            outputs=self._outputs.views(),
+            outputs=outputs,
             parameters=parameters,
-            offender=(
-                self._outputs.offender or self._judge.losses.offender() or self._parameters.find_offender(parameters)
-            ),
-            parameters_nonfinite=self._parameters.parameters_nonfinite(),
+            offender=self._offender(parameters),
+            parameters_nonfinite=nonfinite,
             gradients_kept=self._reset.kept(),
-            has_optimizer=self._optimizer is not None,
+            has_optimizer=bool(optimizers),
         )
 
-    def _rates(self) -> dict[int, float | None]:
-        """The learning rate of every parameter in the optimizer, by identity."""
-        assert self._optimizer is not None
-        rates: dict[int, float | None] = {}
-        for group in self._optimizer.param_groups:
-            rate = group.get("lr")
-            known = float(rate) if isinstance(rate, (int, float)) else None
-            rates.update((id(parameter), known) for parameter in group["params"])
-        return rates
-
-    def _keep(self, view: StepView) -> None:
-        """Append the step to series and totals."""
-        for output, seen in zip(self._outputs.outputs.values(), view.outputs, strict=True):
-            track = self._track("outputs", output.name, output.module)
-            track.units = seen.units
-            track.add(self.step, seen.summary, (self._outputs.dead_fraction(output), seen.saturated_fraction, math.nan))
-            for histogram in output.histograms:
-                track.add_histogram(finished(histogram))
-        for parameter in view.parameters:
-            histograms = self._parameters.steps[parameter.name].histograms
-            for signal, what, summary in (
-                ("parameters", "value", parameter.value),
-                ("gradients", "gradient", parameter.gradient),
-                ("updates", "update", parameter.update),
-            ):
-                if summary is not None and signal in self._signals:
-                    track = self._track(signal, parameter.name, parameter.module)
-                    extras = (math.nan, math.nan, parameter.update_ratio) if signal == "updates" else NO_EXTRAS
-                    track.add(self.step, summary, extras)
-                    if what in histograms:
-                        track.add_histogram(finished(histograms[what]))
+    def _offender(self, parameters: Any) -> Offender | None:
+        tensors = [self._parameters.steps[view.name].parameter for view in parameters]
+        return (
+            self._outputs.offender
+            or self._judge.losses.offender()
+            or self._outputs.gradient_offender
+            or step_offender(parameters, tensors)
+        )
 
     # --- the user's side ----------------------------------------------------------------------------------------------
 
-    def log_loss(self, loss: float | torch.Tensor) -> None:
-        """Tell the monitor the loss of this step, so that findings can say whether the run learns.
+    def log_loss(self, loss: float | torch.Tensor, name: str = "loss") -> None:
+        """Tell the monitor a loss of this step, so that findings can say whether the run learns.
 
         Parameters
         ----------
         loss : float or torch.Tensor
             One number. A tensor on a device is read at the end of the step, so that nothing waits for it now.
+        name : str
+            Only the series called ``"loss"`` decides whether a run learns; others are kept beside it.
         """
         try:
             if not isinstance(loss, torch.Tensor):
-                self._judge.losses.log(self.step, float(loss))
+                self._add_loss(self.step, name, float(loss))
             elif loss.device.type == "cpu":
-                self._judge.losses.log(self.step, float(loss.detach()))
+                self._add_loss(self.step, name, float(loss.detach()))
             else:
-                self._device_losses.append((self.step, loss.detach().clone()))
+                self._device_losses.append((self.step, name, loss.detach().clone()))
         except Exception as error:
             self._guard.report("log_loss", error)
 
@@ -315,24 +403,61 @@ class Monitor(Reading):
             What goes in, under the names by which a finding shall call it; tensors, however nested.
         """
         try:
-            if self._listens():
-                self._outputs.forward_begins((), inputs)
+            if self._listens(self._clock):
+                self._outputs.forward_begins(self._clock, (), inputs)
         except Exception as error:
             self._guard.report("begin_batch", error)
+
+    def _add_loss(self, step: int, name: str, value: float) -> None:
+        if name == "loss":
+            self._judge.losses.log(step, value)
+        self._scalars["losses"].setdefault(name, ScalarLog()).add(step, value)
+
+    @property
+    def eval_schedule(self) -> Schedule | None:
+        """Which calls of the model in eval mode are recorded, counted from 0; None for none."""
+        return self._evaluation.schedule
+
+    @eval_schedule.setter
+    def eval_schedule(self, schedule: Schedule | None) -> None:
+        self._evaluation.set_schedule(schedule)
+
+    def state_dict(self) -> dict[str, int]:
+        """What a resumed run needs to keep the schedule's phase: pass it to ``load_state_dict``."""
+        return {"version": 1, "step": self.step, "eval_calls": self._evaluation.calls}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on counting where another run stopped; call it between steps.
+
+        Raises
+        ------
+        ValueError
+            For a state of another version.
+        """
+        if state.get("version") != 1:
+            raise ValueError(f"state must be of version 1, got {state.get('version')!r}")
+        self.step = int(state["step"])
+        self._evaluation.calls = int(state["eval_calls"])
+        if self._targets.optimizers:
+            self._begin_step()
 
     def close(self) -> None:
         """Remove every hook; what was recorded stays readable. Closing twice is allowed."""
         if self._closed:
             return
-        self._end_open_call()
         self._closed = True
-        self._recording = False
-        for handle in self._permanent:
-            handle.remove()
-        self._permanent.clear()
-        self._detach_temporary()
-        self._parameters.forget()
-        self._outputs.begin()
+        try:
+            self._end_open_call()
+        finally:
+            self._recording = False
+            for handle in self._permanent:
+                handle.remove()
+            self._permanent.clear()
+            self._detach_temporary()
+            self._evaluation.set_schedule(None)
+            self._parameters.forget()
+            self._outputs.begin()
+            self._cache = None
 
     def __enter__(self) -> Monitor:
         return self
@@ -344,8 +469,12 @@ class Monitor(Reading):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "watching"
+        models = ", ".join(
+            f"{name}: {type(model).__name__}" if name else type(model).__name__
+            for name, model in self._targets.models.items()
+        )
         return (
-            f"<Monitor {state} {type(self._model).__name__}: {len(self._modules)} modules, step {self.step}, "
+            f"<Monitor {state} {models}: {len(self._modules)} modules, step {self.step}, "
             f"{len(self.findings)} findings, {len(self._guard.errors)} errors>"
         )
 

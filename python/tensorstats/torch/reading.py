@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
 from tensorstats._core import Histogram, Summary, UnitActivity
 from tensorstats.report import Row, format_report, format_table
 from tensorstats.rules import Finding, Judge
+from tensorstats.torch.choosing import COLLECTIONS, SCALARS, SIGNALS, Collection
 from tensorstats.torch.guard import Guard
-from tensorstats.torch.record import Track
+from tensorstats.torch.log import ScalarLog, SignalLog
 
-__all__ = ["SIGNALS", "Reading"]
+__all__ = ["Mode", "Reading"]
 
-SIGNALS = ("outputs", "parameters", "gradients", "updates")
+Mode: TypeAlias = Literal["train", "eval"]
 
 
 class Reading:
     """The reading half of a monitor: names, series, totals, findings, tables."""
 
-    def __init__(self, guard: Guard, judge: Judge, module_types: dict[str, str]) -> None:
+    def __init__(
+        self, guard: Guard, judge: Judge, module_types: dict[str, str], collections: tuple[Collection, ...] | None
+    ) -> None:
         self.step = 0
         self._guard = guard
         self._judge = judge
         self._module_types = module_types
-        self._tracks: dict[str, dict[str, Track]] = {signal: {} for signal in SIGNALS}
-
-    def _track(self, signal: str, name: str, module: str) -> Track:
-        """The track of a tensor, begun when it is new."""
-        tracks = self._tracks[signal]
-        if name not in tracks:
-            tracks[name] = Track(module)
-        return tracks[name]
+        self._collections = collections
+        self._logs: dict[str, dict[str, SignalLog]] = {
+            mode: {signal: SignalLog() for signal in SIGNALS} for mode in ("train", "eval")
+        }
+        self._scalars: dict[str, dict[str, ScalarLog]] = {signal: {} for signal in SCALARS}
 
     @property
     def findings(self) -> list[Finding]:
@@ -43,26 +45,54 @@ class Reading:
         """The watcher's own errors; none of them reached the training loop."""
         return list(self._guard.errors)
 
-    def names(self, signal: str) -> list[str]:
+    def names(self, signal: str, *, mode: Mode = "train") -> list[str]:
         """The names recorded for a signal, in the order in which they first appeared.
 
         Parameters
         ----------
-        signal : {"outputs", "parameters", "gradients", "updates"}
+        signal : str
+            One of the signals of ``ts.watch``, ``"losses"`` or ``"learning_rates"``.
+        mode : {"train", "eval"}
         """
-        return list(self._tracks_of(signal))
+        if signal in SCALARS:
+            return list(self._scalars[signal])
+        return list(self._log_of(signal, mode).modules)
 
-    def series(self, signal: str, name: str, field: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    def collection(self, name: str) -> list[tuple[str, str]]:
+        """The recorded tensors of a collection, built in or given to ``ts.watch``, as pairs of signal and name.
+
+        Raises
+        ------
+        KeyError
+            If there is no such collection; the message lists all of them.
+        """
+        known = {**COLLECTIONS, **{collection.name: collection for collection in self._collections or ()}}
+        if name not in known:
+            raise KeyError(f"no collection {name!r}; accepted are {', '.join(known)}")
+        wanted = known[name]
+        return [
+            (signal, tensor)
+            for signal in (*SIGNALS, *SCALARS)
+            for tensor in self.names(signal)
+            if wanted.takes(signal, tensor)
+        ]
+
+    def series(
+        self, signal: str, name: str, field: str = "value", *, mode: Mode = "train"
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """One number over the recorded steps.
 
         Parameters
         ----------
-        signal : {"outputs", "parameters", "gradients", "updates"}
+        signal : str
+            One of the signals of ``ts.watch``, ``"losses"`` or ``"learning_rates"``.
         name : str
             One of ``names(signal)``.
         field : str
             A field of :class:`Summary`, ``"std"``, ``"var"``, ``"zero_fraction"``, ``"dead_fraction"``,
             ``"saturated_fraction"`` (of outputs) or ``"update_ratio"`` (of updates); NaN where it does not apply.
+            Losses and learning rates have only a ``"value"``.
+        mode : {"train", "eval"}
 
         Returns
         -------
@@ -70,28 +100,32 @@ class Reading:
         values : float64 array
             As long as `steps`. A long series is thinned evenly; totals are not.
         """
-        return self._find(signal, name).series(field)
+        if signal in SCALARS:
+            if name not in self._scalars[signal]:
+                raise KeyError(_nothing(name, signal, list(self._scalars[signal])))
+            if field != "value":
+                raise KeyError(f"{signal} have no field {field!r}; accepted is value")
+            return self._scalars[signal][name].series()
+        return self._find(signal, name, mode).series(name, field)
 
-    def latest(self, signal: str, name: str) -> Summary:
+    def latest(self, signal: str, name: str, *, mode: Mode = "train") -> Summary:
         """The summary of the last recorded step in which `name` appeared."""
-        latest = self._find(signal, name).latest
-        assert latest is not None
-        return latest
+        return self._find(signal, name, mode).latest(name)
 
-    def total(self, signal: str, name: str) -> Summary:
+    def total(self, signal: str, name: str, *, mode: Mode = "train") -> Summary:
         """The summary over all recorded steps."""
-        return self._find(signal, name).total.copy()
+        return self._find(signal, name, mode).total(name)
 
-    def units(self, name: str) -> UnitActivity:
+    def units(self, name: str, *, signal: str = "outputs", mode: Mode = "train") -> UnitActivity:
         """The unit activity of the output `name` over all recorded steps."""
-        units = self._find("outputs", name).units
+        units = self._find(signal, name, mode).units.get(name)
         if units is None:
             raise KeyError(f"the output {name!r} has no units: it is not floating point, or their number changes")
         return units.copy()
 
-    def histogram(self, signal: str, name: str) -> Histogram:
+    def histogram(self, signal: str, name: str, *, mode: Mode = "train") -> Histogram:
         """The histogram over all recorded steps; needs ``ts.watch(..., histograms=True)``."""
-        histogram = self._find(signal, name).histogram
+        histogram = self._find(signal, name, mode).histograms.get(name)
         if histogram is None:
             raise KeyError(f"no histogram of {signal} {name!r}: watch with histograms=True")
         return histogram.copy()
@@ -107,24 +141,27 @@ class Reading:
     def _rows(self) -> list[Row]:
         rows = []
         for signal, suffix in (("outputs", ""), ("parameters", ""), ("gradients", " grad")):
-            for name, track in self._tracks[signal].items():
-                if track.latest is None:
-                    continue
-                rest = name.removeprefix(track.module)
+            log = self._logs["train"][signal]
+            for name, module in log.modules.items():
+                rest = name.removeprefix(module)
                 tensor = f"output{rest}" if signal == "outputs" else rest.removeprefix(".") + suffix
-                kind = self._module_types.get(track.module, "")
-                rows.append(Row(track.module, kind, tensor, track.latest, track.extras[-1][0]))
+                kind = self._module_types.get(module, "")
+                rows.append(Row(module, kind, tensor, log.latest(name), log.latest_extra(name, "dead_fraction")))
         return rows
 
-    def _tracks_of(self, signal: str) -> dict[str, Track]:
-        if signal not in self._tracks:
-            raise KeyError(f"no signal {signal!r}; accepted are {', '.join(SIGNALS)}")
-        return self._tracks[signal]
+    def _log_of(self, signal: str, mode: str) -> SignalLog:
+        if mode not in self._logs:
+            raise KeyError(f"no mode {mode!r}; accepted are {', '.join(self._logs)}")
+        if signal not in self._logs[mode]:
+            raise KeyError(f"no signal {signal!r}; accepted are {', '.join((*SIGNALS, *SCALARS))}")
+        return self._logs[mode][signal]
 
-    def _find(self, signal: str, name: str) -> Track:
-        tracks = self._tracks_of(signal)
-        if name not in tracks:
-            raise KeyError(
-                f"nothing recorded under {name!r} in {signal}; recorded are {', '.join(tracks) or 'no names'}"
-            )
-        return tracks[name]
+    def _find(self, signal: str, name: str, mode: str) -> SignalLog:
+        log = self._log_of(signal, mode)
+        if name not in log.modules:
+            raise KeyError(_nothing(name, signal, list(log.modules)))
+        return log
+
+
+def _nothing(name: str, signal: str, names: list[str]) -> str:
+    return f"nothing recorded under {name!r} in {signal}; recorded are {', '.join(names) or 'no names'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 __all__ = ["Schedule"]
@@ -9,29 +10,54 @@ __all__ = ["Schedule"]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Every `every`-th step from `start` on, up to and without `stop`.
+    """Every `every`-th step from `start` on, up to and without `stop`, and the named `steps` in any case.
+
+    Parameters
+    ----------
+    every : int, optional
+        1 unless `steps` are named; then, without `every`, only those are recorded.
+    start, stop : int
+        Bounds of the steps that `every` chooses; `stop` is not one of them.
+    steps : iterable of int
+        Steps to record whatever the other numbers say.
+
+    Raises
+    ------
+    ValueError
+        For numbers that choose nothing.
 
     Examples
     --------
     >>> schedule = Schedule(every=10, start=5, stop=40)
     >>> [step for step in range(60) if schedule.selects(step)]
     [5, 15, 25, 35]
+    >>> [step for step in range(60) if Schedule(steps=[3, 7]).selects(step)]
+    [3, 7]
     """
 
-    every: int = 1
+    every: int | None = None
     start: int = 0
     stop: int | None = None
+    steps: Iterable[int] = ()
 
     def __post_init__(self) -> None:
-        if self.every < 1:
+        steps = frozenset(int(step) for step in self.steps)
+        object.__setattr__(self, "steps", steps)
+        if self.every is None and not steps:
+            object.__setattr__(self, "every", 1)
+        if self.every is not None and self.every < 1:
             raise ValueError(f"every must be at least 1 step, got {self.every}")
         if self.start < 0:
             raise ValueError(f"start must be a step from 0 on, got {self.start}")
         if self.stop is not None and self.stop <= self.start:
             raise ValueError(f"stop must lie after start={self.start}, got {self.stop}")
+        if any(step < 0 for step in steps):
+            raise ValueError(f"steps must be steps from 0 on, got {min(steps)}")
 
     def selects(self, step: int) -> bool:
         """Whether `step` (counted from 0) is recorded."""
-        if step < self.start or (self.stop is not None and step >= self.stop):
+        if step in self.steps:
+            return True
+        if self.every is None or step < self.start or (self.stop is not None and step >= self.stop):
             return False
         return (step - self.start) % self.every == 0

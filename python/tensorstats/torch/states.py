@@ -22,7 +22,11 @@ from tensorstats.torch.device import (
 )
 from tensorstats.torch.device_histogram import LogTable
 
-__all__ = ["Backend", "Statistics", "finished", "first_nonfinite", "is_countable", "unravel"]
+__all__ = ["THREADS", "Backend", "Statistics", "first_nonfinite", "is_countable", "unravel"]
+
+# Inside a training loop torch's own threads wait busily for their next work: a second thread of ours would only wait
+# for them.
+THREADS = 1
 
 Backend: TypeAlias = Literal["auto", "core", "torch"]
 
@@ -53,6 +57,7 @@ class Statistics:
             raise ValueError(f"backend must be 'auto', 'core' or 'torch', got {backend!r}")
         self.backend = backend
         self._axis = LogLinear()
+        self.empty_histogram = Histogram(self._axis)
 
     def uses_core(self, x: torch.Tensor) -> bool:
         """Whether `x` is counted by the core."""
@@ -61,20 +66,38 @@ class Statistics:
     def summary(self, x: torch.Tensor) -> Summary | PendingSummary:
         """The summary of `x`, or the beginning of one that `settle` completes."""
         if self.uses_core(x):
-            return _core.summary(x, 2, None)
+            return _core.summary(x, 2, THREADS)
         return start_summary(x)
+
+    def start(self, x: torch.Tensor) -> PendingSummary:
+        """The beginning of a summary on a device."""
+        return start_summary(x)
+
+    def norm(self, x: torch.Tensor) -> float:
+        """The norm of a tensor in CPU memory."""
+        return _core.summary(x, 2, THREADS).l2
+
+    def parts(
+        self, x: torch.Tensor, *, histogram: bool
+    ) -> tuple[Summary | PendingSummary, Histogram | LogTable | None]:
+        """Summary and, where asked for, LogLinear histogram of `x`, or their beginnings on its device."""
+        if self.uses_core(x):
+            if histogram:
+                return _core.summary_and_histogram(x, self._axis, 2, THREADS)
+            return _core.summary(x, 2, THREADS), None
+        return start_summary(x), self.histogram(x) if histogram else None
 
     def add_units(self, total: UnitActivity, x: torch.Tensor) -> PendingUnits | None:
         """Count the units of `x` into `total`, now or (when something is returned) in `settle`."""
         if self.uses_core(x):
-            total.update(x)
+            total.update(x, threads=THREADS)
             return None
         return start_units(x, total.dim, total.saturation)
 
     def histogram(self, x: torch.Tensor) -> Histogram | LogTable:
         """The LogLinear histogram of `x`, or a table on its device that `finished` completes."""
         if self.uses_core(x):
-            return Histogram(self._axis).update(x)
+            return Histogram(self._axis).update(x, threads=THREADS)
         table = LogTable(self._axis, x)
         table.update(x)
         return table
@@ -93,11 +116,6 @@ class Statistics:
                 (units_of(raw), None) if isinstance(raw, RawUnits) else (summary_of(raw), raw.first_nonfinite)
             )
         return settled
-
-
-def finished(histogram: Histogram | LogTable) -> Histogram:
-    """A histogram whose counts are on the host."""
-    return histogram.histogram() if isinstance(histogram, LogTable) else histogram
 
 
 def first_nonfinite(x: torch.Tensor) -> tuple[int, tuple[int, ...], str] | None:

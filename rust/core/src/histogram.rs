@@ -3,18 +3,11 @@
 
 use crate::axis::Axis;
 use crate::chunks::count_chunks;
-use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::histogram_edges::{Edges, Grid};
+use crate::histogram_count::Counter;
 use crate::histogram_log::LogCounts;
-use crate::kernel::BLOCK;
-use crate::kernel::bins::{RankCounter, Specials};
-use crate::kernel::bins_log::LogCounter;
-use crate::kernel::bytes::{count_bytes, element_of_byte};
-use crate::kernel::wide::{AsWide, in_standard_mode};
-use crate::kernel::wide_block::WideBlock;
-use crate::level::Level;
-use crate::number::Number;
+use crate::kernel::bins::Specials;
+use crate::kernel::wide::AsWide;
 use crate::scan::Options;
 use crate::view::TensorView;
 use crate::with_element;
@@ -140,138 +133,29 @@ impl Histogram {
     }
 
     fn count<E: AsWide>(&mut self, view: &TensorView<'_>, options: &Options<'_>) {
-        self.value_bits = if view.count() == 0 { 0 } else { E::BITS };
         let (axis, level) = (self.axis.clone(), options.level);
-        if size_of::<E>() == 1 {
-            let add = |counts: &mut [u64; 256], p: *const E, len: usize| {
-                // SAFETY: `count_chunks` hands out `len` elements of one byte.
-                unsafe { count_bytes(level, p.cast(), len, counts) };
-            };
-            // SAFETY: the view is borrowed, and `with_element` chose `E` by its dtype.
-            let parts = unsafe { count_chunks::<E, _>(&view.memory_order(), options, || [0_u64; 256], add) };
-            in_standard_mode(|| self.add_bytes::<E>(&parts));
-            return;
+        let add = |counter: &mut Counter<'_>, p: *const E, len: usize| {
+            // SAFETY: `count_chunks` hands out `len` elements.
+            unsafe { counter.chunk::<E>(level, p, len) };
+        };
+        // SAFETY: the view is borrowed, and `with_element` chose `E` by its dtype.
+        let parts = unsafe { count_chunks::<E, _>(&view.memory_order(), options, || Counter::new(&axis), add) };
+        for mut counter in parts {
+            counter.move_into(self);
         }
-        match axis {
-            Axis::LogLinear { precision } => {
-                let local = || (LogCounter::new(precision), WideBlock::<E::Wide>::new());
-                let add = |(counter, room): &mut (LogCounter, WideBlock<E::Wide>), p: *const E, len: usize| {
-                    each_block(p, len, |p, n| {
-                        // SAFETY: a part of the chunk.
-                        unsafe { counter.block(level, room.widen(level, p, n), n) };
-                    });
-                };
-                // SAFETY: as above.
-                for (counter, _) in unsafe { count_chunks::<E, _>(&view.memory_order(), options, local, add) } {
-                    self.specials.add(&counter.specials);
-                    if let Bins::Log(counts) = &mut self.bins {
-                        counts.merge(&counter.finish());
-                    }
-                }
-            }
-            Axis::Regular { edges, .. } | Axis::Variable { edges } => {
-                let local = || (RankCounter::new(&edges), WideBlock::<E::Wide>::new());
-                let add = |(counter, room): &mut (RankCounter<'_>, WideBlock<E::Wide>), p: *const E, len: usize| {
-                    each_block(p, len, |p, n| {
-                        // SAFETY: a part of the chunk.
-                        unsafe { count_ranks::<E>(level, &edges, counter, room, p, n) };
-                    });
-                };
-                // SAFETY: as above.
-                for (counter, _) in unsafe { count_chunks::<E, _>(&view.memory_order(), options, local, add) } {
-                    self.specials.add(&counter.specials);
-                    if let Bins::Edges(ranks) = &mut self.bins {
-                        add_all(ranks, &counter.finish());
-                    }
-                }
-            }
-        }
+        self.seen(view);
     }
 
-    /// Counts each of the 256 values of a one-byte dtype as often as it was seen.
-    fn add_bytes<E: AsWide>(&mut self, parts: &[[u64; 256]]) {
-        for code in 0..=u8::MAX {
-            let times: u64 = parts.iter().map(|counts| counts[usize::from(code)]).sum();
-            let Some(element) = element_of_byte::<E>(code).filter(|_| times > 0) else { continue };
-            let x = element.to_f64();
-            self.specials.add(&Specials {
-                nan: if x.is_nan() { times } else { 0 },
-                posinf: if x == f64::INFINITY { times } else { 0 },
-                neginf: if x == f64::NEG_INFINITY { times } else { 0 },
-            });
-            match (&mut self.bins, self.axis.edges()) {
-                (Bins::Log(counts), _) => counts.add(x, times),
-                (Bins::Edges(ranks), Some(edges)) if !x.is_nan() => {
-                    let rank = rank_of(edges, Number::Float(x), x);
-                    if let Some(count) = ranks.get_mut(rank) {
-                        *count += times;
-                    }
-                }
-                _ => {}
-            }
-        }
+    /// Notes which tensor was counted.
+    pub(crate) fn seen(&mut self, view: &TensorView<'_>) {
+        let bits = with_element!(view.dtype(), E => <E as AsWide>::BITS);
+        self.value_bits = self.value_bits.max(if view.count() == 0 { 0 } else { bits });
     }
 }
 
-fn add_all(mine: &mut [u64], theirs: &[u64]) {
+/// Adds count by count.
+pub(crate) fn add_all(mine: &mut [u64], theirs: &[u64]) {
     for (a, b) in mine.iter_mut().zip(theirs) {
         *a = a.wrapping_add(*b);
     }
-}
-
-/// Calls `block` with the parts of a chunk.
-fn each_block<E>(p: *const E, len: usize, mut block: impl FnMut(*const E, usize)) {
-    let mut start = 0;
-    while start < len {
-        let n = BLOCK.min(len - start);
-        block(p.wrapping_add(start), n);
-        start += n;
-    }
-}
-
-/// Counts a block into an edge table.
-///
-/// # Safety
-/// `p` must be readable for `len` elements, at most [`BLOCK`].
-unsafe fn count_ranks<E: AsWide>(
-    level: Level,
-    edges: &Edges,
-    counter: &mut RankCounter<'_>,
-    room: &mut WideBlock<E::Wide>,
-    p: *const E,
-    len: usize,
-) {
-    let grid = match (E::DTYPE.is_integer(), <E::Wide as Element>::DTYPE == crate::Dtype::F32) {
-        (_, true) => Grid::F32,
-        (true, false) => Grid::Int,
-        (false, false) => Grid::F64,
-    };
-    if E::MAY_BE_CUT {
-        // SAFETY: the caller vouches for `len` elements.
-        let at = |i: usize| unsafe { p.add(i).read_unaligned() };
-        if (0..len).any(|i| at(i).is_cut()) {
-            in_standard_mode(|| {
-                for i in 0..len {
-                    counter.add(rank_of(edges, Number::Int(at(i).to_i128()), at(i).wide().to_f64()), 1);
-                }
-            });
-            return;
-        }
-    }
-    // SAFETY: as the caller vouches.
-    unsafe { counter.block(level, room.widen(level, p, len), len, grid) };
-}
-
-/// How many edges are at most `x`, the last edge counting as part of the last bin. `near` is `x` or the next number towards zero that a
-/// float holds.
-fn rank_of(edges: &Edges, x: Number, near: f64) -> usize {
-    let values = edges.values();
-    let mut rank = edges.guide().rank(near);
-    while values.get(rank).is_some_and(|&e| Number::Float(e).compare(x).is_le()) {
-        rank += 1;
-    }
-    while rank > 0 && values.get(rank - 1).is_some_and(|&e| Number::Float(e).compare(x).is_gt()) {
-        rank -= 1;
-    }
-    if rank == values.len() && Number::Float(edges.stop()).compare(x).is_eq() { rank - 1 } else { rank }
 }

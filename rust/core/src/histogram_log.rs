@@ -128,6 +128,15 @@ impl LogCounts {
         self.zeros = self.zeros.wrapping_add(other.zeros);
     }
 
+    /// As [`LogCounts::merge`]; nothing is copied into counts of nothing.
+    pub fn take_in(&mut self, other: Self) {
+        if self.zeros == 0 && self.negative.counts.is_empty() && self.positive.counts.is_empty() {
+            *self = other;
+        } else {
+            self.merge(&other);
+        }
+    }
+
     /// The same values counted with fewer bits: exactly what counting them so would have given.
     pub fn lowered(&self, precision: u8) -> Self {
         let mut lower = Self { zeros: self.zeros, ..Self::new(precision) };

@@ -16,8 +16,10 @@ pub mod dtype;
 pub mod element;
 pub mod environment;
 pub mod error;
+pub mod fused;
 pub mod histogram;
 mod histogram_bytes;
+mod histogram_count;
 pub mod histogram_edges;
 pub mod histogram_guide;
 pub mod histogram_log;
@@ -38,6 +40,7 @@ mod units_bytes;
 pub mod units_moments;
 mod units_plan;
 mod units_scan;
+pub mod update;
 pub mod verdict;
 pub mod view;
 

@@ -121,8 +121,8 @@ fn int_at_least(n: Number) -> i128 {
 pub fn tally(view: &TensorView<'_>, bounds: &Bounds, options: &Options<'_>) -> Tally {
     let level = options.level;
     with_element!(view.dtype(), E => {
-        let local = || (Tally::default(), WideBlock::<<E as AsWide>::Wide>::new());
-        let add = |(tally, room): &mut (Tally, WideBlock<<E as AsWide>::Wide>), p: *const E, len: usize| {
+        let local = || (Tally::default(), WideBlock::new());
+        let add = |(tally, room): &mut (Tally, WideBlock), p: *const E, len: usize| {
             // SAFETY: a chunk of the walk.
             tally.add(&unsafe { tally_chunk::<E>(level, bounds, room, p, len) });
         };
@@ -140,7 +140,7 @@ pub fn tally(view: &TensorView<'_>, bounds: &Bounds, options: &Options<'_>) -> T
 unsafe fn tally_chunk<E: AsWide>(
     level: Level,
     bounds: &Bounds,
-    room: &mut WideBlock<E::Wide>,
+    room: &mut WideBlock,
     p: *const E,
     len: usize,
 ) -> Tally {

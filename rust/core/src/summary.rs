@@ -237,6 +237,10 @@ impl Job {
         Self { chunks: walk.count().div_ceil(CHUNK as u64), walk, dtype: view.dtype() }
     }
 
+    pub(crate) fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
     pub(crate) fn tasks(&self) -> usize {
         self.chunks.div_ceil(CHUNKS_PER_TASK) as usize
     }
@@ -252,11 +256,17 @@ impl Job {
     }
 
     fn chunk_of<E: Count>(&self, index: u64, stage: &mut Vec<E>, moments: Moments, level: Level) -> Stats {
+        let (p, len) = self.dense_chunk(index, stage);
+        // SAFETY: what `dense_chunk` gives is readable.
+        unsafe { stats_of_chunk(p, len, moments, level) }
+    }
+
+    /// One chunk as dense memory, readable until `stage` changes. `E` must be the type of the job's dtype.
+    pub(crate) fn dense_chunk<E: Count>(&self, index: u64, stage: &mut Vec<E>) -> (*const E, usize) {
         let from = index * CHUNK as u64;
         let len = (self.walk.count() - from).min(CHUNK as u64) as usize;
         // SAFETY: the walk belongs to a borrowed view that is alive and has this element type; the range ends at `count`.
-        let p = unsafe { self.walk.dense::<E>(from, len, stage) };
-        level.run(ChunkKernel { p, len, moments })
+        (unsafe { self.walk.dense::<E>(from, len, stage) }, len)
     }
 
     /// The chunks of one task, merged in order.
@@ -272,12 +282,20 @@ impl Job {
     }
 }
 
+/// Statistics of one chunk.
+///
+/// # Safety
+/// `p` must be readable for `len` elements, at most [`CHUNK`]; it need not be aligned.
+pub(crate) unsafe fn stats_of_chunk<E: Count>(p: *const E, len: usize, moments: Moments, level: Level) -> Stats {
+    level.run(ChunkKernel { p, len, moments })
+}
+
 /// How many threads a tensor is worth.
 pub(crate) fn threads_for(view: &TensorView<'_>, options: &Options<'_>) -> usize {
     if bytes(view) <= SINGLE_THREAD_BYTES { 1 } else { options.threads }
 }
 
-fn bytes(view: &TensorView<'_>) -> u64 {
+pub(crate) fn bytes(view: &TensorView<'_>) -> u64 {
     view.count().saturating_mul(view.dtype().size() as u64)
 }
 
@@ -293,7 +311,7 @@ impl<E: Count> Kernel for ChunkKernel<E> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> Stats {
-        // SAFETY: `Job::chunk_of` took pointer and length from the walk.
+        // SAFETY: `stats_of_chunk` asks for readable elements.
         unsafe { E::chunk(lanes, self.p, self.len, self.moments) }
     }
 }

@@ -172,7 +172,7 @@ impl Plan {
 /// Scratch memory of one thread.
 struct Room<E: AsWide> {
     stage: Vec<E>,
-    wide: WideBlock<E::Wide>,
+    wide: WideBlock,
 }
 
 impl<E: AsWide> Default for Room<E> {

@@ -42,13 +42,23 @@ const WHAT: &str = "Histogram";
 pub(crate) struct PyHistogram(Mutex<Histogram>);
 
 impl PyHistogram {
-    fn wrap(histogram: Histogram) -> Self {
+    pub(crate) fn wrap(histogram: Histogram) -> Self {
         Self(Mutex::new(histogram))
     }
 
     /// Held only for short copies and merges, never while Python code runs.
     fn lock(&self) -> MutexGuard<'_, Histogram> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in counts of the same axis.
+    pub(crate) fn add(&self, part: &Histogram) -> PyResult<()> {
+        self.lock().merge(part).map_err(to_py)
+    }
+
+    /// A copy of its axis.
+    pub(crate) fn own_axis(&self) -> Axis {
+        self.lock().axis.clone()
     }
 
     fn of(py: Python<'_>, x: &Bound<'_, PyAny>, axis: &Axis, threads: usize) -> PyResult<Histogram> {

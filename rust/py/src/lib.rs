@@ -6,6 +6,7 @@ mod buffer;
 mod dicts;
 mod dlpack;
 mod errors;
+mod fused;
 mod histogram;
 mod many;
 mod range;
@@ -15,6 +16,7 @@ mod summary;
 mod summary_dict;
 mod summary_repr;
 mod units;
+mod update;
 
 /// Statistics over host memory.
 #[pyo3::pymodule(gil_used = false)]
@@ -23,6 +25,8 @@ mod _core {
 
     #[pymodule_export]
     use crate::axis::PyAxis;
+    #[pymodule_export]
+    use crate::fused::{summaries_and_histograms, summary_and_histogram};
     #[pymodule_export]
     use crate::histogram::{PyHistogram, histogram};
     #[pymodule_export]
@@ -35,6 +39,8 @@ mod _core {
     use crate::summary::{PySummary, summary};
     #[pymodule_export]
     use crate::units::{PyUnitActivity, unit_activity};
+    #[pymodule_export]
+    use crate::update::PySnapshots;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,6 +1,8 @@
 //! Owns counts over many tensors in one call: tables of summaries, and norms. Arithmetic is the core's.
 
-use pyo3::exceptions::{PyIndexError, PyKeyError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyIndexError, PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tensorstats_core::kernel::Moments;
@@ -14,7 +16,7 @@ use crate::summary::{PySummary, Shape, State};
 
 /// The summaries of many tensors, in the order they were given.
 #[pyclass(frozen, name = "Summaries", module = "tensorstats._core")]
-pub(crate) struct PySummaries(Vec<State>);
+pub(crate) struct PySummaries(Mutex<Vec<State>>);
 
 /// A field of every row as a column: its name, and how to read it.
 enum Column {
@@ -55,23 +57,59 @@ fn column(name: &str) -> PyResult<Column> {
     })
 }
 
+impl PySummaries {
+    pub(crate) fn of(states: Vec<State>) -> Self {
+        Self(Mutex::new(states))
+    }
+
+    /// Held only for short copies and merges, never while Python code runs.
+    fn lock(&self) -> MutexGuard<'_, Vec<State>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[pymethods]
 impl PySummaries {
+    /// Takes in a table of as many rows, row by row; returns the table itself.
+    #[pyo3(signature = (other, /))]
+    fn merge<'py>(slf: Bound<'py, Self>, other: &Self) -> PyResult<Bound<'py, Self>> {
+        let rows = other.lock().clone();
+        {
+            let mut mine = slf.get().lock();
+            if mine.len() != rows.len() {
+                return Err(PyValueError::new_err(format!(
+                    "a table of {} rows cannot take in one of {}",
+                    mine.len(),
+                    rows.len()
+                )));
+            }
+            for (mine, row) in mine.iter_mut().zip(&rows) {
+                mine.merge(row)?;
+            }
+        }
+        Ok(slf)
+    }
+
+    /// An independent copy.
+    fn copy(&self) -> Self {
+        Self::of(self.lock().clone())
+    }
+
     fn __len__(&self) -> usize {
-        self.0.len()
+        self.lock().len()
     }
 
     fn __getitem__(&self, index: usize) -> PyResult<PySummary> {
-        let state = self
-            .0
+        let rows = self.lock();
+        let state = rows
             .get(index)
-            .ok_or_else(|| PyIndexError::new_err(format!("row must be below {}, got: {index}", self.0.len())))?;
+            .ok_or_else(|| PyIndexError::new_err(format!("row must be below {}, got: {index}", rows.len())))?;
         Ok(PySummary::wrap(state.clone()))
     }
 
     /// The dtype of every row.
     fn dtypes(&self) -> Vec<Option<&'static str>> {
-        self.0.iter().map(|state| state.summary.dtype().map(tensorstats_core::Dtype::name)).collect()
+        self.lock().iter().map(|state| state.summary.dtype().map(tensorstats_core::Dtype::name)).collect()
     }
 
     /// The shape of every row, where it is of one tensor.
@@ -80,14 +118,18 @@ impl PySummaries {
             Shape::One(shape) => Some(shape.clone()),
             _ => None,
         };
-        self.0.iter().map(shape).collect()
+        self.lock().iter().map(shape).collect()
     }
 
     /// One field of every row as native-endian bytes: of `uint64` when the flag is true, else of `float64`.
     fn column<'py>(&self, py: Python<'py>, name: &str) -> PyResult<(bool, Bound<'py, PyBytes>)> {
         let (counts, bytes): (bool, Vec<u8>) = match column(name)? {
-            Column::Count(get) => (true, self.0.iter().flat_map(|state| get(&state.summary).to_ne_bytes()).collect()),
-            Column::Float(get) => (false, self.0.iter().flat_map(|state| get(&state.summary).to_ne_bytes()).collect()),
+            Column::Count(get) => {
+                (true, self.lock().iter().flat_map(|state| get(&state.summary).to_ne_bytes()).collect())
+            }
+            Column::Float(get) => {
+                (false, self.lock().iter().flat_map(|state| get(&state.summary).to_ne_bytes()).collect())
+            }
         };
         Ok((counts, PyBytes::new(py, &bytes)))
     }
@@ -132,14 +174,14 @@ pub(crate) fn summaries(
     threads: Option<usize>,
 ) -> PyResult<PySummaries> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
-    states(py, &tensors, moments, run::threads(threads)?).map(PySummaries)
+    states(py, &tensors, moments, run::threads(threads)?).map(PySummaries::of)
 }
 
 /// A table of summaries that exist already.
 #[pyfunction]
 #[pyo3(signature = (rows, /))]
 pub(crate) fn summaries_from(rows: Vec<PyRef<'_, PySummary>>) -> PySummaries {
-    PySummaries(rows.iter().map(|row| row.snapshot()).collect())
+    PySummaries::of(rows.iter().map(|row| row.snapshot()).collect())
 }
 
 /// The norm of each tensor.
@@ -170,5 +212,5 @@ pub(crate) fn norm(py: Python<'_>, tensors: Vec<Bound<'_, PyAny>>, ord: f64, thr
 #[pyo3(signature = (rows, /, ord = 2.0))]
 pub(crate) fn norm_from(rows: &PySummaries, ord: f64) -> PyResult<f64> {
     let order = Order::from_number(ord).map_err(to_py)?;
-    order.of_all(rows.0.iter().map(|state| &state.summary)).map_err(to_py)
+    order.of_all(rows.lock().iter().map(|state| &state.summary)).map_err(to_py)
 }

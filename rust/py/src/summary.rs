@@ -32,6 +32,11 @@ impl State {
         Self { summary: Summary::new(moments), sketch: Sketch::default(), shape: Shape::Nothing }
     }
 
+    /// Of nothing.
+    pub(crate) fn empty() -> Self {
+        Self::new(Moments::Two)
+    }
+
     pub(crate) fn of(py: Python<'_>, x: &Bound<'_, PyAny>, moments: Moments, threads: usize) -> PyResult<Self> {
         let buffer = Buffer::of(x)?;
         let (summary, sketch) =
@@ -39,7 +44,7 @@ impl State {
         Ok(Self { summary, sketch, shape: Shape::One(buffer.shape().to_vec()) })
     }
 
-    fn merge(&mut self, other: &Self) -> PyResult<()> {
+    pub(crate) fn merge(&mut self, other: &Self) -> PyResult<()> {
         self.summary.merge(&other.summary).map_err(to_py)?;
         self.sketch.merge(&other.sketch);
         self.shape = match (&self.shape, &other.shape) {

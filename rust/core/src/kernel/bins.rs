@@ -102,6 +102,9 @@ impl<'a> RankCounter<'a> {
     }
 
     fn flush(&mut self) {
+        if self.pending == 0 {
+            return;
+        }
         for (total, counts) in self.ranks.iter_mut().zip(self.table.chunks_exact_mut(self.copies)) {
             for count in counts {
                 *total = total.wrapping_add(u64::from(*count));
@@ -112,9 +115,15 @@ impl<'a> RankCounter<'a> {
     }
 
     /// Counts by rank: below the first edge, then the bins, then beyond the last edge. NaN is in none of them.
-    pub fn finish(mut self) -> Vec<u64> {
+    pub fn flushed(&mut self) -> &[u64] {
         self.flush();
-        self.ranks
+        &self.ranks
+    }
+
+    /// Forgets all counts by rank.
+    pub fn clear(&mut self) {
+        self.flush();
+        self.ranks.fill(0);
     }
 
     pub(super) fn move_counts(&mut self, from: usize, to: usize, times: u32) {

@@ -144,10 +144,12 @@ impl LogCounter {
         self.pending = 0;
     }
 
-    /// Everything counted.
-    pub fn finish(mut self) -> LogCounts {
+    /// Adds everything counted but `specials` to some counts, and begins anew; the table keeps its memory, not its octaves.
+    pub fn move_into(&mut self, counts: &mut LogCounts) {
         self.flush();
-        self.counts
+        let mine = LogCounts::new(self.counts.precision());
+        counts.take_in(core::mem::replace(&mut self.counts, mine));
+        (self.first, self.octaves) = (0, 0);
     }
 }
 

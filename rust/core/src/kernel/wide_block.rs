@@ -3,13 +3,15 @@
 use super::BLOCK;
 use super::lanes::Lanes;
 use super::prefetch::{AHEAD, LINE, prefetch};
-use super::wide::{AsWide, Wide};
+use super::wide::AsWide;
+use crate::element::Element;
 use crate::level::{Kernel, Level};
 
-/// A block of elements as wide floats.
-pub struct WideBlock<W>(Vec<W>);
+/// A block of elements as wide floats. One room serves both wide types.
+#[derive(Default)]
+pub struct WideBlock(Vec<f64>);
 
-impl<W: Wide> WideBlock<W> {
+impl WideBlock {
     /// Room for one block; nothing is allocated before it is needed.
     pub fn new() -> Self {
         Self(Vec::new())
@@ -20,7 +22,7 @@ impl<W: Wide> WideBlock<W> {
     /// # Safety
     /// `p` must be readable for `len` elements; it need not be aligned. The result is readable for as many, until the next call.
     #[inline]
-    pub unsafe fn widen<E: AsWide<Wide = W>>(&mut self, level: Level, p: *const E, len: usize) -> *const W {
+    pub unsafe fn widen<E: AsWide>(&mut self, level: Level, p: *const E, len: usize) -> *const E::Wide {
         // SAFETY: as the caller vouches.
         unsafe { self.convert(level, p, len, E::wide) }
     }
@@ -30,7 +32,7 @@ impl<W: Wide> WideBlock<W> {
     /// # Safety
     /// As for [`WideBlock::widen`].
     #[inline]
-    pub unsafe fn round<E: AsWide<Wide = W>>(&mut self, level: Level, p: *const E, len: usize) -> *const W {
+    pub unsafe fn round<E: AsWide>(&mut self, level: Level, p: *const E, len: usize) -> *const E::Wide {
         // SAFETY: as the caller vouches.
         unsafe { self.convert(level, p, len, E::nearest) }
     }
@@ -38,27 +40,23 @@ impl<W: Wide> WideBlock<W> {
     /// # Safety
     /// As for [`WideBlock::widen`].
     #[inline]
-    unsafe fn convert<E: AsWide<Wide = W>>(
+    unsafe fn convert<E: AsWide>(
         &mut self,
         level: Level,
         p: *const E,
         len: usize,
-        one: impl Fn(E) -> W,
-    ) -> *const W {
-        if E::DTYPE == W::DTYPE {
+        one: impl Fn(E) -> E::Wide,
+    ) -> *const E::Wide {
+        const { assert!(size_of::<E::Wide>() <= size_of::<f64>() && align_of::<E::Wide>() <= align_of::<f64>()) }
+        if E::DTYPE == E::Wide::DTYPE {
             return p.cast();
         }
-        self.0.resize(BLOCK, W::ZERO);
-        let room: &mut [W] = &mut self.0;
-        let len = len.min(room.len());
-        level.run(WidenKernel { p, room: &mut room[..len], one });
-        self.0.as_ptr()
-    }
-}
-
-impl<W: Wide> Default for WideBlock<W> {
-    fn default() -> Self {
-        Self::new()
+        self.0.resize(BLOCK, 0.0);
+        let len = len.min(self.0.len());
+        // SAFETY: there is room for as many `f64`, which are at least as big and as aligned, and any bits are a wide float.
+        let room = unsafe { core::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast::<E::Wide>(), len) };
+        level.run(WidenKernel { p, room, one });
+        self.0.as_ptr().cast()
     }
 }
 

@@ -1,0 +1,265 @@
+"""Counts the tensors of one signal during one step: summaries, histograms, units; knows no hook and keeps no tensor."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tensorstats._core import Summary, UnitActivity, summaries_from
+from tensorstats.torch.device import PendingSummary, PendingUnits
+from tensorstats.torch.device_histogram import LogTable
+from tensorstats.torch.guard import Guard
+from tensorstats.torch.log import SignalLog
+from tensorstats.torch.modules import activation_kind, module_layout, saturation_bounds, unit_dimension
+from tensorstats.torch.states import Statistics, is_countable
+
+__all__ = ["Collector", "PendingList", "Place", "TensorStep", "UnitTrack"]
+
+_NAN = float("nan")
+
+
+class Place:
+    """A watched module and what is always true of it."""
+
+    __slots__ = ("calls", "has_parameters", "kind", "layout", "module_type", "name")
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        self.name = name
+        self.module_type = type(module).__name__
+        self.kind = activation_kind(module)
+        self.layout = module_layout(module)
+        self.has_parameters = next(module.parameters(recurse=True), None) is not None
+        self.calls = 0  # in this forward pass
+
+
+@dataclass(slots=True)
+class UnitTrack:
+    """Unit activity of one tensor over all recorded steps, and what it was before the current one."""
+
+    total: UnitActivity
+    updates_before: int = 0
+    values_before: int = 0
+    saturated_before: int = 0
+
+    def begin(self) -> None:
+        """Remember where the step starts."""
+        self.updates_before = self.total.updates
+        if self.total.saturation is not None:
+            self.values_before = int(np.sum(self.total.count))
+            self.saturated_before = self._saturated()
+
+    def _saturated(self) -> int:
+        return int(np.sum(self.total.low_count)) + int(np.sum(self.total.high_count))
+
+    def dead_fraction(self) -> float:
+        """Share of units that were not active in this step."""
+        last_active = self.total.last_active
+        if len(last_active) == 0 or self.total.updates == self.updates_before:
+            return _NAN
+        return int(np.count_nonzero(last_active <= self.updates_before)) / len(last_active)
+
+    def saturated_fraction(self) -> float:
+        """Share of this step's values beyond the bounds; NaN for activations without bounds."""
+        if self.total.saturation is None:
+            return _NAN
+        values = int(np.sum(self.total.count)) - self.values_before
+        return _NAN if values == 0 else (self._saturated() - self.saturated_before) / values
+
+
+@dataclass(slots=True)
+class TensorStep:
+    """One tensor of one call of one module within the current step; several micro-batches are merged."""
+
+    name: str
+    place: Place
+    call: int
+    summary: Summary | None = None
+    units: UnitTrack | None = None
+
+    def add(self, summary: Summary) -> None:
+        """Take in the summary of one more tensor of the step."""
+        if self.summary is None:
+            self.summary = summary.copy()
+        else:
+            self.summary.merge(summary)
+
+    def dead_fraction(self) -> float:
+        """Share of units that were not active in this step; NaN without units or finite values."""
+        without = self.units is None or self.summary is None or self.summary.finite_count == 0
+        return _NAN if without or self.units is None else self.units.dead_fraction()
+
+    def saturated_fraction(self) -> float:
+        """Share of values beyond the bounds of the activation in this step; NaN where there are none."""
+        return _NAN if self.units is None else self.units.saturated_fraction()
+
+
+class PendingList:
+    """What has begun on devices in this step, and what to do with it once it is on the host."""
+
+    def __init__(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+        self._entries: list[tuple[PendingSummary | PendingUnits, Callable[[Any, int | None], object]]] = []
+
+    def add(self, item: PendingSummary | PendingUnits, target: Callable[[Any, int | None], object]) -> None:
+        """Remember one thing; `target` receives its state and the position of the first non-finite value."""
+        self._entries.append((item, target))
+
+    def settle(self) -> None:
+        """Bring over everything, in one copy per device."""
+        entries, self._entries = self._entries, []
+        if not entries:
+            return
+        settled = self._statistics.settle([item for item, _ in entries])
+        for (_, target), (state, first) in zip(entries, settled, strict=True):
+            target(state, first)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries = []
+
+
+@dataclass(slots=True)
+class _Last:
+    """The tensor counted last: a module that returns it unchanged (Identity, a container) needs no second look."""
+
+    tensor: weakref.ref[torch.Tensor]
+    version: int
+    parts: tuple[Any, Any]
+
+
+@dataclass(slots=True)
+class Collector:
+    """The tensors of one signal and one mode. `units` says whether unit activity is kept."""
+
+    statistics: Statistics
+    guard: Guard
+    log: SignalLog
+    pending: PendingList
+    histograms: bool
+    units: bool
+    what: str = "output"  # for messages
+    steps: dict[str, TensorStep] = field(default_factory=dict)
+    _tracks: dict[str, UnitTrack | None] = field(default_factory=dict)
+    _tables: list[tuple[str, LogTable]] = field(default_factory=list)
+    _last: _Last | None = None
+
+    def begin(self) -> None:
+        """Forget the last step."""
+        self.steps = {}
+        self._tables = []
+        self._last = None
+
+    def count(
+        self,
+        path: str,
+        place: Place,
+        module: nn.Module,
+        call: int,
+        tensor: torch.Tensor,
+        layout: str | None,
+        found: Callable[[TensorStep, Summary, int | None], object] | None = None,
+    ) -> Summary | None:
+        """Count one tensor under its name; None when it cannot be counted, or is still on its way from a device.
+
+        `found` is called later, with the position of the first non-finite value, for what comes from a device.
+        """
+        if not is_countable(tensor):
+            self.guard.note(f"{self.what} of {place.name}", f"a {_describe(tensor)} tensor is not counted")
+            return None
+        step = self.steps.get(path)
+        if step is None:
+            self.steps[path] = step = TensorStep(path, place, call)
+            if self.units:
+                step.units = self._unit_track(path, module, tensor, layout)
+        summary, histogram = self._parts(tensor)
+        if histogram is not None:
+            self._add_histogram(path, histogram)
+        if step.units is not None:
+            self._count_units(path, step, tensor)
+        if isinstance(summary, PendingSummary):
+            self.pending.add(summary, self._merger(step, found))
+            return None
+        assert isinstance(summary, Summary)
+        step.add(summary)
+        return summary
+
+    def _parts(self, tensor: torch.Tensor) -> tuple[Any, Any]:
+        """Summary and histogram of a tensor; those of the last one when it is the same, unchanged."""
+        version = -1 if tensor.is_inference() else tensor._version
+        last = self._last
+        if last is not None and version >= 0 and last.version == version and last.tensor() is tensor:
+            return last.parts
+        parts = self.statistics.parts(tensor, histogram=self.histograms)
+        self._last = _Last(weakref.ref(tensor), version, parts)
+        return parts
+
+    def _add_histogram(self, path: str, histogram: Any) -> None:
+        if isinstance(histogram, LogTable):
+            self._tables.append((path, histogram))  # reading it would wait for the device
+        else:
+            self.log.histogram(path, self.statistics.empty_histogram).merge(histogram)
+
+    def _merger(
+        self, step: TensorStep, found: Callable[[TensorStep, Summary, int | None], object] | None
+    ) -> Callable[[Any, int | None], None]:
+        def merge(summary: Summary, first: int | None) -> None:
+            step.add(summary)
+            if found is not None and summary.nonfinite_count:
+                found(step, summary, first)
+
+        return merge
+
+    def _unit_track(self, path: str, module: nn.Module, tensor: torch.Tensor, layout: str | None) -> UnitTrack | None:
+        """The accumulated units of a tensor; None for tensors without units."""
+        if path not in self._tracks:
+            dim = unit_dimension(module, tensor, layout) if tensor.is_floating_point() else None
+            bounds = saturation_bounds(activation_kind(module))
+            self._tracks[path] = None if dim is None else UnitTrack(UnitActivity(dim, saturation=bounds))
+        track = self._tracks[path]
+        if track is not None:
+            track.begin()
+        return track
+
+    def _count_units(self, path: str, step: TensorStep, tensor: torch.Tensor) -> None:
+        assert step.units is not None
+        try:
+            pending = self.statistics.add_units(step.units.total, tensor)
+        except (ValueError, IndexError):
+            # The number of units changes from call to call (a sequence length, say): they are no units.
+            self._tracks[path] = step.units = None
+            self.log.units.pop(path, None)
+            return
+        if pending is not None:
+            total = step.units.total
+            self.pending.add(pending, lambda state, _: total.merge(state))
+
+    def keep(self, step_number: int) -> None:
+        """Append the step to the log; summaries and units are on the host now."""
+        tables, self._tables = self._tables, []
+        for path, table in tables:
+            self.log.histogram(path, self.statistics.empty_histogram).merge(table.histogram())
+        steps = [step for step in self.steps.values() if step.summary is not None]
+        if not steps:
+            return
+        extras: dict[str, dict[str, float]] = {}
+        if self.units:
+            extras["dead_fraction"] = {step.name: step.dead_fraction() for step in steps}
+            extras["saturated_fraction"] = {step.name: step.saturated_fraction() for step in steps}
+            for step in steps:
+                if step.units is not None:
+                    self.log.units[step.name] = step.units.total
+        rows = [step.summary for step in steps if step.summary is not None]
+        names = [step.name for step in steps]
+        self.log.add(step_number, names, [step.place.name for step in steps], summaries_from(rows), extras)
+
+
+def _describe(tensor: torch.Tensor) -> str:
+    """Layout, dtype and device of a tensor that cannot be counted."""
+    kind = type(tensor).__name__ if type(tensor) is not torch.Tensor else str(tensor.layout).removeprefix("torch.")
+    return f"{kind}, {str(tensor.dtype).removeprefix('torch.')} on {tensor.device.type}"

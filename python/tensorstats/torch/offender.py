@@ -1,0 +1,172 @@
+"""Traces the first NaN or infinity of a step to its place: input, module, gradient, parameter; reads no statistics.
+
+Summaries say at the end of every call whether there is one, so nothing here runs before something is wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from tensorstats._core import Summary
+from tensorstats.rules import Offender, ParameterView
+from tensorstats.torch.outputs import tensors_in
+from tensorstats.torch.states import first_nonfinite, unravel
+
+__all__ = ["ModelInputs", "argument_names", "gradient_offender", "offender_from", "output_offender", "step_offender"]
+
+
+def argument_names(module: nn.Module) -> list[str]:
+    """The names that a module's forward gives its arguments; empty when they cannot be read."""
+    with contextlib.suppress(TypeError, ValueError):
+        return list(inspect.signature(module.forward).parameters)
+    return []
+
+
+class ModelInputs:
+    """The tensors given to the model in this forward pass, held weakly."""
+
+    def __init__(self) -> None:
+        self._given: list[tuple[str, weakref.ref[torch.Tensor]]] = []
+
+    def begin(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> list[tuple[str, Any]]:
+        """Remember them; returns each tensor under the name it has in the finding."""
+        names = argument_names(model) if arguments else []
+        keys = [names[i] if i < len(names) else f"argument {i}" for i in range(len(arguments))]
+        given = [
+            (("input" if key == "input" else f"input {key}") + path, tensor)
+            for key, value in zip([*keys, *keywords], [*arguments, *keywords.values()], strict=True)
+            for path, tensor in tensors_in(value)
+        ]
+        self._given = [(name, weakref.ref(tensor)) for name, tensor in given]
+        return given
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._given = []
+
+    def offender(self, module: str, module_type: str) -> Offender | None:
+        """The first of them that holds a NaN or an infinity; `module` is the first to show it."""
+        for name, reference in self._given:
+            tensor = reference()
+            found = None if tensor is None else first_nonfinite(tensor)
+            if tensor is not None and found is not None:
+                count, index, value = found
+                origin = f"It was there before the first layer; {module} ({module_type}) is the first to show it."
+                return Offender(name, "input", count, tensor.numel(), index, value, origin, module=module)
+        return None
+
+
+def output_offender(
+    name: str,
+    place: tuple[str, str],
+    call: int,
+    module: nn.Module,
+    tensor: torch.Tensor,
+    inputs: tuple[tuple[Any, ...], dict[str, Any]],
+    model_inputs: ModelInputs,
+) -> Offender | None:
+    """The first non-finite output of a step: from the model's input, the module's input, its weights, or itself."""
+    found = first_nonfinite(tensor)
+    if found is None:
+        return None
+    from_input = model_inputs.offender(*place)
+    if from_input is not None:
+        return from_input
+    count, index, value = found
+    origin, argument = _origin(module, inputs)
+    return Offender(
+        name,
+        "output",
+        count,
+        tensor.numel(),
+        index,
+        value,
+        origin,
+        call=call,
+        module=place[0],
+        argument=argument,
+        produced=argument is None,
+    )
+
+
+def _origin(module: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[str, str | None]:
+    """Whether a module made its non-finite output or passed it on, and from which argument."""
+    arguments, keywords = inputs
+    names = argument_names(module)
+    keys = [names[i] if i < len(names) else f"argument {i}" for i in range(len(arguments))]
+    for key, given in zip([*keys, *keywords], [*arguments, *keywords.values()], strict=True):
+        for path, tensor in tensors_in(given):
+            found = first_nonfinite(tensor)
+            if found is not None:
+                return (
+                    f"Passed on: the input of this module already held one ({key}{path}, index {list(found[1])}), "
+                    "while the model's input and every watched module before it were finite; the operation between "
+                    "them made it."
+                ), f"{key}{path}"
+    for name, parameter in module.named_parameters():
+        if first_nonfinite(parameter) is not None:
+            return f"Produced here: the module's input is finite, but its own {name} already holds one.", None
+    return "Produced here: the module's input and its own parameters are finite.", None
+
+
+def offender_from(
+    summary: Summary, first: int | None, shape: tuple[int, ...], where: str, signal: str, origin: str
+) -> Offender:
+    """An offender whose tensor is gone: only its numbers are left."""
+    value = "nan" if summary.nan_count else ("inf" if summary.posinf_count else "-inf")
+    index = None if first is None else unravel(first, shape)
+    return Offender(where, signal, summary.nonfinite_count, summary.count, index, value, origin)
+
+
+def gradient_offender(name: str, module: str, call: int, gradient: torch.Tensor) -> Offender | None:
+    """The first gradient with respect to an output, on the way back, that is not finite."""
+    found = first_nonfinite(gradient)
+    if found is None:
+        return None
+    count, index, value = found
+    origin = (
+        "Produced in the backward pass, after this module: all watched outputs of this step are finite, and this is "
+        "the first gradient on the way back that is not; the backward of what uses this output, or the loss, made it."
+    )
+    return Offender(
+        name, "output gradient", count, gradient.numel(), index, value, origin, call=call, module=module, backward=True
+    )
+
+
+def step_offender(views: Sequence[ParameterView], tensors: Iterable[torch.nn.Parameter]) -> Offender | None:
+    """The gradient that turned non-finite first on the way back, or else the parameter that did.
+
+    Gradients flow from the last module to the first, so the one closest to the loss is nearest to the cause. `tensors`
+    are the parameters, in the order of the views.
+    """
+    parameters = list(tensors)
+    for view, parameter in reversed(list(zip(views, parameters, strict=True))):
+        if view.gradient is not None and view.gradient.nonfinite_count:
+            origin = (
+                "Produced in the backward pass: all watched outputs of this step are finite, and this is the gradient "
+                "closest to the loss that is not."
+            )
+            return _parameter_offender(view, "gradient", view.gradient, parameter.grad, origin)
+    for view, parameter in zip(views, parameters, strict=True):
+        if view.value is not None and view.value.nonfinite_count:
+            origin = "Produced by the optimizer's step: outputs and gradients of this step are finite."
+            return _parameter_offender(view, "parameter", view.value, parameter, origin)
+    return None
+
+
+def _parameter_offender(
+    view: ParameterView, signal: str, summary: Summary, tensor: torch.Tensor | None, origin: str
+) -> Offender:
+    found = None if tensor is None else first_nonfinite(tensor)
+    offender = offender_from(summary, None, (), view.name, signal, origin)
+    if found is not None:
+        offender = replace(offender, index=found[1], value=found[2])
+    return replace(offender, module=view.module, backward=signal == "gradient")

@@ -1,0 +1,96 @@
+"""Records what an optimizer keeps between steps (moments, momentum) and its learning rates; changes none of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from tensorstats._core import Summary, summaries_from
+from tensorstats.torch.collect import PendingList
+from tensorstats.torch.guard import Guard
+from tensorstats.torch.log import ScalarLog, SignalLog
+from tensorstats.torch.modules import ROOT_NAME
+from tensorstats.torch.states import Statistics, is_countable
+
+__all__ = ["OptimizerRecorder", "learning_rates", "log_learning_rates"]
+
+
+def learning_rates(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[int, float | None]:
+    """The learning rate of every parameter in the optimizers, by identity; None where it is not a plain number."""
+    rates: dict[int, float | None] = {}
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            rate = group.get("lr")
+            known = float(rate) if isinstance(rate, (int, float)) else None
+            rates.update((id(parameter), known) for parameter in group["params"])
+    return rates
+
+
+def log_learning_rates(step: int, optimizers: Mapping[str, torch.optim.Optimizer], logs: dict[str, ScalarLog]) -> None:
+    """Append the rate of every parameter group: ``"0"``, ``"1"``, ..., after the optimizer's name if it has one."""
+    for name, optimizer in optimizers.items():
+        for place, group in enumerate(optimizer.param_groups):
+            rate = group.get("lr")
+            # A rate that is a tensor may be on a device: it is left alone there.
+            if isinstance(rate, torch.Tensor) and rate.device.type == "cpu":
+                rate = float(rate)
+            if isinstance(rate, (int, float)):
+                logs.setdefault(f"{name}.{place}" if name else str(place), ScalarLog()).add(step, float(rate))
+
+
+class OptimizerRecorder:
+    """Summarises the tensors of the optimizer's state that have the shape of their parameter.
+
+    Names are ``"<parameter>.<key>"``: ``"0.weight.exp_avg_sq"``, ``"0.weight.momentum_buffer"``.
+    """
+
+    def __init__(
+        self,
+        statistics: Statistics,
+        guard: Guard,
+        log: SignalLog,
+        pending: PendingList,
+        chosen: Callable[[str, str], bool],
+        *,
+        histograms: bool,
+    ) -> None:
+        self._statistics = statistics
+        self._guard = guard
+        self._log = log
+        self._pending = pending
+        self._chosen = chosen
+        self._histograms = histograms
+        self._rows: dict[str, Summary] = {}
+
+    def read(
+        self, optimizers: Mapping[str, torch.optim.Optimizer], parameters: Mapping[str, torch.nn.Parameter]
+    ) -> None:
+        """Summarise the state of these parameters; counts that are not of the parameter's shape are left out."""
+        self._rows = {}
+        for name, parameter in parameters.items():
+            for optimizer in optimizers.values():
+                state = optimizer.state.get(parameter)
+                if not state:
+                    continue
+                for key, value in state.items():
+                    fits = isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.dim() > 0
+                    if fits and is_countable(value) and self._chosen("optimizer_state", f"{name}.{key}"):
+                        self._count(f"{name}.{key}", value)
+
+    def _count(self, name: str, tensor: torch.Tensor) -> None:
+        if not self._statistics.uses_core(tensor):
+            self._pending.add(self._statistics.start(tensor), lambda summary, _: self._rows.update({name: summary}))
+            return
+        summary = self._statistics.summary(tensor)
+        assert isinstance(summary, Summary)
+        self._rows[name] = summary
+        if self._histograms:
+            self._log.histogram(name, self._statistics.empty_histogram).update(tensor)
+
+    def keep(self, step: int) -> None:
+        """Append the step to the log; everything is on the host now."""
+        rows, self._rows = self._rows, {}
+        if rows:
+            modules = [name.rpartition(".")[0].rpartition(".")[0] or ROOT_NAME for name in rows]
+            self._log.add(step, list(rows), modules, summaries_from(list(rows.values())), {})

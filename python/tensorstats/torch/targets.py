@@ -1,0 +1,102 @@
+"""The models and optimizers that one monitor watches, by name; attaches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+__all__ = ["Models", "Optimizers", "Targets", "resolve_targets"]
+
+Models = nn.Module | Iterable[nn.Module] | Mapping[str, nn.Module]
+Optimizers = torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | Mapping[str, torch.optim.Optimizer] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Models and optimizers by name; the name is empty for a single one.
+
+    `root` is what names of modules and parameters are relative to: the model, or a container of several.
+    """
+
+    root: nn.Module
+    models: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    def model_of(self, name: str) -> nn.Module:
+        """The model that a module of this name belongs to."""
+        if "" in self.models:
+            return self.models[""]
+        return self.models[name.split(".", 1)[0]]
+
+
+def resolve_targets(models: Models, optimizers: Optimizers) -> Targets:
+    """Check and name what ``ts.watch`` was given.
+
+    Raises
+    ------
+    TypeError
+        For anything that is not a module or an optimizer.
+    ValueError
+        For no model, or for a name that modules cannot have.
+    """
+    named = _named_models(models)
+    root = named[""] if "" in named else nn.Module()
+    if "" not in named:
+        for name, model in named.items():
+            if not name or "." in name or hasattr(root, name):
+                raise ValueError(f"the name of a model must be one that a module can have, without dots, got {name!r}")
+            root.add_module(name, model)
+    return Targets(root, named, _named_optimizers(optimizers))
+
+
+def _named_models(models: Models) -> dict[str, nn.Module]:
+    # torch.compile wraps a model; its modules and parameters are those of the original.
+    if isinstance(models, nn.Module):
+        return {"": _original(models)}
+    given: dict[str, object]
+    if isinstance(models, Mapping):
+        given = dict(models)
+    elif isinstance(models, Iterable):
+        given = {f"model{place}": model for place, model in enumerate(models)}
+    else:
+        raise TypeError(
+            "model must be a torch.nn.Module, several of them or a mapping of names to them, got "
+            f"{type(models).__name__}"
+        )
+    if not given:
+        raise ValueError("there must be at least one model, got none")
+    named = {}
+    for name, model in given.items():
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__} under {name!r}")
+        named[name] = _original(model)
+    return named
+
+
+def _original(model: nn.Module) -> nn.Module:
+    original = getattr(model, "_orig_mod", None)
+    return original if isinstance(original, nn.Module) else model
+
+
+def _named_optimizers(optimizers: Optimizers) -> dict[str, torch.optim.Optimizer]:
+    if optimizers is None:
+        return {}
+    given: dict[str, object]
+    if isinstance(optimizers, Mapping):
+        given = dict(optimizers)
+    elif isinstance(optimizers, Iterable):
+        given = {str(place): optimizer for place, optimizer in enumerate(optimizers)}
+    else:
+        given = {"": optimizers}
+    named = {}
+    for name, optimizer in given.items():
+        if not hasattr(optimizer, "register_step_post_hook"):
+            raise TypeError(
+                "optimizer must be a torch.optim.Optimizer, several of them, a mapping of names to them or None, got "
+                f"{type(optimizer).__name__}"
+            )
+        named[name] = optimizer
+    return named  # type: ignore[return-value]  # checked by what is needed of them: wrappers are no subclasses

@@ -1,0 +1,90 @@
+//! Owns the calls that count a summary and a histogram of the same tensor together. Arithmetic is the core's.
+
+use pyo3::prelude::*;
+use tensorstats_core::fused::{Fused, of_each};
+use tensorstats_core::kernel::Moments;
+use tensorstats_core::{Axis, Histogram, Sketch, Summary};
+
+use crate::buffer::Buffer;
+use crate::errors::to_py;
+use crate::histogram::PyHistogram;
+use crate::summary::{PySummary, Shape, State};
+use crate::{axis, run};
+
+type Pair = (PySummary, PyHistogram);
+
+/// Both states of one tensor, and the sketch of its values.
+type Counted = ((Summary, Histogram), Sketch);
+
+fn pair(((summary, histogram), sketch): Counted, buffer: &Buffer) -> Pair {
+    let shape = Shape::One(buffer.shape().to_vec());
+    (PySummary::wrap(State { summary, sketch, shape }), PyHistogram::wrap(histogram))
+}
+
+/// A summary and a histogram of each tensor. Small torch tensors are counted at once, the rest in one go without the GIL.
+fn pairs(
+    py: Python<'_>,
+    tensors: &[Bound<'_, PyAny>],
+    axis: &Axis,
+    moments: Moments,
+    threads: usize,
+) -> PyResult<Vec<Pair>> {
+    let mut fused = Fused::new(axis, moments);
+    let mut rows: Vec<Option<Pair>> = Vec::with_capacity(tensors.len());
+    let mut later: Vec<(usize, Buffer)> = Vec::new();
+    for (row, tensor) in tensors.iter().enumerate() {
+        let buffer = Buffer::of(tensor)?;
+        if !buffer.is_borrowed() {
+            later.push((row, buffer));
+            rows.push(None);
+            continue;
+        }
+        let counted = run::count(py, &buffer, 1, |view, options| (fused.of(view, options.level), Sketch::of(view)))?;
+        rows.push(Some(pair(counted, &buffer)));
+    }
+    if !later.is_empty() {
+        let counted = run::detached(py, threads, |options| {
+            let views: Vec<_> = later.iter().map(|(_, buffer)| buffer.view()).collect();
+            let sketches: Vec<_> = views.iter().map(Sketch::of).collect();
+            of_each(&views, axis, moments, options).into_iter().zip(sketches).collect::<Vec<_>>()
+        })?;
+        for ((row, buffer), counted) in later.iter().zip(counted) {
+            rows[*row] = Some(pair(counted, buffer));
+        }
+    }
+    Ok(rows.into_iter().flatten().collect())
+}
+
+/// Counts a summary and a histogram of one tensor, whose memory is read once.
+#[pyfunction]
+#[pyo3(signature = (x, axis, /, moments = 2, threads = None))]
+pub(crate) fn summary_and_histogram(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    axis: &Bound<'_, PyAny>,
+    moments: u32,
+    threads: Option<usize>,
+) -> PyResult<Pair> {
+    let moments = Moments::from_number(moments).map_err(to_py)?;
+    let axis = axis::of(axis)?;
+    let buffer = Buffer::of(x)?;
+    let counted = run::count(py, &buffer, run::threads(threads)?, |view, options| {
+        let counted = of_each(core::slice::from_ref(view), &axis, moments, options).pop();
+        (counted.unwrap_or_else(|| Fused::new(&axis, moments).of(view, options.level)), Sketch::of(view))
+    })?;
+    Ok(pair(counted, &buffer))
+}
+
+/// Counts a summary and a histogram of each of many tensors.
+#[pyfunction]
+#[pyo3(signature = (tensors, axis, /, moments = 2, threads = None))]
+pub(crate) fn summaries_and_histograms(
+    py: Python<'_>,
+    tensors: Vec<Bound<'_, PyAny>>,
+    axis: &Bound<'_, PyAny>,
+    moments: u32,
+    threads: Option<usize>,
+) -> PyResult<Vec<Pair>> {
+    let moments = Moments::from_number(moments).map_err(to_py)?;
+    pairs(py, &tensors, &axis::of(axis)?, moments, run::threads(threads)?)
+}
