@@ -50,7 +50,7 @@ class DeadUnits(Rule):
 
     Parameters
     ----------
-    limit : float, default 0.5
+    limit : float, default 0.7
         The share of dead units a layer may have.
     patience : int, default 1
         Recorded steps in a row for which the share must be above the limit.
