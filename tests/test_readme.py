@@ -1,4 +1,4 @@
-"""Owns the test that the README's code prints what the README says, and that every docstring's example does."""
+"""Owns the test that code in the README and in docs/ prints what stands below it, and that every docstring's does."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ import pytest
 
 import tensorstats as ts
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"```(?P<language>\w*)\n(?P<text>.*?)```", re.DOTALL)
 
 
-def test_the_code_prints_what_stands_below_it():
-    blocks = [(match["language"], match["text"]) for match in BLOCK.finditer(README.read_text(encoding="utf-8"))]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_code_prints_what_stands_below_it(page: Path):
+    blocks = [(match["language"], match["text"]) for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
     names: dict[str, object] = {}
-    compared = 0
-    for (language, code), (following, shown) in itertools.pairwise(blocks):
+    for (language, code), (following, shown) in itertools.pairwise([*blocks, ("", "")]):
         if language != "python":
             continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(code, str(README), "exec"), names)
-        assert following == "text", "every block of Python is followed by its output"
-        assert printed.getvalue() == shown
-        compared += 1
-    assert compared == 2
+            exec(compile(code, str(page), "exec"), names)
+        # What prints nothing needs no block of output below it.
+        assert printed.getvalue() == (shown if following == "text" else "")
+    assert names, "a page without code to run"
 
 
-def test_the_picture_and_the_links_exist():
-    for target in re.findall(r"\]\(([^)]+)\)", README.read_text(encoding="utf-8")):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_picture_and_the_links_exist(page: Path):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
-            assert (README.parent / target).exists(), target
+            assert (page.parent / target).exists(), target
 
 
 def modules() -> list[str]:

@@ -74,22 +74,23 @@ class Watch(Way):
 
     package = "tensorstats"
     every, start, histograms = 1, 0, False
+    every_signal = True
     reads = "every signal"
 
     def attach(self, run: Run) -> None:
         import tensorstats as ts
         from tensorstats import _core
-        from tensorstats.torch.reading import SIGNALS
+        from tensorstats.torch.choosing import DEFAULT_SIGNALS, SIGNALS
 
         if _core.build_profile != "release":
             raise MissingError(f"refusing to time a {_core.build_profile} build; hint: make develop")
-        self.signals = SIGNALS
+        self.signals = SIGNALS if self.every_signal else DEFAULT_SIGNALS
         self.monitor = ts.watch(
             run.model,
             run.optimizer,
             every=self.every,
             start=self.start,
-            signals=SIGNALS,
+            signals=self.signals,
             histograms=self.histograms,
         )
 
@@ -117,6 +118,13 @@ class Watch(Way):
 
     def close(self) -> None:
         self.monitor.close()
+
+
+class WatchDefault(Watch):
+    """The signals that one gets without asking."""
+
+    every_signal = False
+    reads = "outputs, weights, their gradients and updates"
 
 
 class WatchHistograms(Watch):
@@ -276,6 +284,7 @@ WAYS: dict[str, type[Way]] = {
     "bare": Nothing,
     "ts.watch, idle": WatchIdle,
     "ts.watch, every 10": WatchEvery10,
+    "ts.watch, every step, default signals": WatchDefault,
     "ts.watch, every step": Watch,
     "ts.watch, every step, histograms": WatchHistograms,
     "hooks with .item()": Hooks,
