@@ -43,8 +43,8 @@ def _one_thread() -> Iterator[None]:
 
 
 @cache
-def run_of(bug: str, seed: int = 0, steps: int = STEPS) -> Run:
-    return train(load(seed), BUGS[bug], steps=steps, seed=seed)
+def run_of(bug: str, seed: int = 0, steps: int = STEPS, amp: bool = False) -> Run:
+    return train(load(seed), BUGS[bug], steps=steps, seed=seed, amp=amp)
 
 
 def first_batch_gradients(bug: Bug, seed: int) -> dict[str, float]:
@@ -161,6 +161,15 @@ def test_the_healthy_run_learns_and_ends_without_a_finding(seed: int) -> None:
     assert run.monitor.errors == []
     assert run.accuracy > 0.9
     assert run.as_expected
+
+
+@pytest.mark.parametrize("bug", list(BUGS))
+def test_mixed_precision_changes_the_dtype_and_no_verdict(bug: str) -> None:
+    run = run_of(bug, amp=True)
+    assert run.as_expected, [str(finding) for finding in run.findings]
+    assert not run.monitor.errors
+    assert run.monitor.latest("outputs", "hidden1").dtype == "bfloat16"
+    assert run.monitor.latest("parameters", "hidden1.weight").dtype == "float32"
 
 
 @pytest.mark.parametrize("steps", [STEPS, 101])

@@ -11,6 +11,7 @@ HEAVY = (
     *("torch", "matplotlib", "ml_dtypes", "sklearn", "scipy", "pandas", "hypothesis", "pytest"),
     *("uhi", "tensorboard", "wandb", "opentelemetry", "prometheus_client", "google"),
 )
+CALLBACKS = ("lightning", "transformers")
 
 
 def run_python(code: str) -> str:
@@ -35,6 +36,11 @@ def run_python(code: str) -> str:
 )
 def test_nothing_heavy_is_imported(code: str):
     out = run_python(f"{code}\nimport sys; print([name for name in {HEAVY!r} if name in sys.modules])")
+    assert out.strip() == "[]"
+
+
+def test_the_watcher_imports_no_training_library():
+    out = run_python(f"import tensorstats.torch, sys; print([name for name in {CALLBACKS!r} if name in sys.modules])")
     assert out.strip() == "[]"
 
 

@@ -257,25 +257,26 @@ def test_dead_units_are_named_by_layer(digits: tuple[Any, Any]) -> None:
     model[2].bias.data.fill_(-50.0)
     monitor = train(model, sgd(model.parameters()), digits)
     finding = next(finding for finding in monitor.findings if finding.rule == "dead-units")
-    assert (finding.where, finding.step, finding.value, finding.limit) == ("3", 0, 1.0, 0.5)
+    assert (finding.where, finding.step, finding.value, finding.limit) == ("3", 0, 1.0, 0.7)
     assert "32 of 32 units of '3' (ReLU)" in finding.why
-    assert ("unchanged", "0") in told(monitor)
+    assert told(monitor) == {("dead-units", "3")}
+    assert finding.consequences == ("unchanged at 0, 2, 4.weight, since step 0",)
     assert "all-zero" not in {finding.rule for finding in monitor.findings}
 
 
-def test_half_a_layer_dead_is_a_warning_while_the_run_learns(digits: tuple[Any, Any]) -> None:
+def test_most_of_a_layer_dead_is_a_warning_while_the_run_learns(digits: tuple[Any, Any]) -> None:
     torch.manual_seed(0)
     model = mlp(width=64)
-    model[0].bias.data[:40] = -50.0
+    model[0].bias.data[:50] = -50.0
     finding = only(train(model, sgd(model.parameters()), digits, steps=80))
     assert (finding.rule, finding.where, finding.status) == ("dead-units", "1", "warning")
-    assert finding.value == 40 / 64
+    assert finding.value == 50 / 64
 
 
 def test_a_symptom_in_a_run_that_does_not_learn_is_a_failure(digits: tuple[Any, Any]) -> None:
     torch.manual_seed(0)
     model = mlp(width=64)
-    model[0].bias.data[:40] = -50.0
+    model[0].bias.data[:50] = -50.0
     monitor = train(model, torch.optim.SGD(model.parameters(), lr=1e-4), digits, steps=60)
     assert {finding.status for finding in monitor.findings} == {"failure"}
     assert ("dead-units", "1") in told(monitor)
@@ -296,10 +297,21 @@ def test_units_that_are_silent_in_single_batches_only_are_not_dead() -> None:
     assert "dead-units" not in {finding.rule for finding in monitor.findings}
 
 
+def test_a_layer_that_is_silent_as_a_whole_is_told_after_ten_steps_of_any_size() -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
+    model[0].bias.data.fill_(-100.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with ts.watch(model, optimizer, rules=[ts.rules.DeadUnits()]) as monitor:
+        for step in range(1, 21):
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+            assert bool(monitor.findings) == (step >= limits.DEAD_WINDOW_STEPS)
+
+
 def test_small_batches_lengthen_the_window() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
-    model[0].bias.data.fill_(-100.0)
+    model[0].bias.data[:] = torch.tensor([-100.0, -100.0, -100.0, 100.0])
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     with ts.watch(model, optimizer, rules=[ts.rules.DeadUnits()]) as monitor:
         for step in range(1, 101):

@@ -23,7 +23,9 @@ class MissingDependencyError(ImportError):
     """A package that the demo needs is not installed; the message says what to type."""
 
 
-def run(bug: str = DEFAULT_BUG, *, steps: int = DEFAULT_STEPS, seed: int = 0, out: Path | None = None) -> int:
+def run(
+    bug: str = DEFAULT_BUG, *, steps: int = DEFAULT_STEPS, seed: int = 0, out: Path | None = None, amp: bool = False
+) -> int:
     """The exit code of the demo: 0 when the watcher said what it should, 1 when it did not.
 
     Trains the same small network on scikit-learn's digits with and without the bug, prints a table and the findings to
@@ -39,6 +41,8 @@ def run(bug: str = DEFAULT_BUG, *, steps: int = DEFAULT_STEPS, seed: int = 0, ou
         Of the initial weights, the split of the data and the batches.
     out : Path, optional
         The PNG to write; ``tensorstats-demo-<bug>.png`` in the current folder by default.
+    amp : bool
+        Train in mixed precision: the forward pass under autocast in bfloat16.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def run(bug: str = DEFAULT_BUG, *, steps: int = DEFAULT_STEPS, seed: int = 0, ou
     _require_dependencies()
     from tensorstats.demo.play import play
 
-    return play(bug, steps=steps, seed=seed, out=path)
+    return play(bug, steps=steps, seed=seed, out=path, amp=amp)
 
 
 def _require_dependencies() -> None:

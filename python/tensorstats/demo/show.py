@@ -55,10 +55,11 @@ def run_name(bug: Bug) -> str:
     return "healthy" if bug is HEALTHY else bug.name
 
 
-def introduction(*, steps: int, seed: int) -> None:
+def introduction(*, steps: int, seed: int, amp: bool = False) -> None:
     """The first lines: what is going to happen."""
     head = _paint("tensorstats demo", _BOLD)
-    print(f"{head}: a network with six hidden layers learns handwritten digits, {steps} steps, seed {seed}\n")
+    mixed = ", mixed precision (bfloat16)" if amp else ""
+    print(f"{head}: a network with six hidden layers learns handwritten digits, {steps} steps, seed {seed}{mixed}\n")
 
 
 def outcome(run: Run) -> None:

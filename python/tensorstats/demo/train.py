@@ -53,10 +53,17 @@ def silent_shares(run: Run, output: str) -> npt.NDArray[np.float64]:
 
 
 def train(
-    digits: Digits, bug: Bug, *, steps: int, seed: int, progress: Callable[[int, float], None] | None = None
+    digits: Digits,
+    bug: Bug,
+    *,
+    steps: int,
+    seed: int,
+    amp: bool = False,
+    progress: Callable[[int, float], None] | None = None,
 ) -> Run:
     """Train the network for `steps` batches with `bug` planted in it; the global random state is left as it was.
 
+    With `amp` the forward pass runs under autocast in bfloat16, with float32 weights, as mixed precision does.
     `progress` is called after every step with the number of steps done and the loss.
     """
     with torch.random.fork_rng(devices=[]):
@@ -71,7 +78,8 @@ def train(
         for step, (images, labels) in enumerate(batches(digits, steps, seed)):
             if bug.nan_at_half and step == steps // 2:
                 images = with_nan(images)
-            loss = nn.functional.cross_entropy(model(images), labels)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
+                loss = nn.functional.cross_entropy(model(images), labels)
             if bug.zero_grad:
                 optimizer.zero_grad()
             loss.backward()

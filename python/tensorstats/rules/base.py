@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tensorstats.rules.finding import Status
-from tensorstats.rules.view import StepView
+from tensorstats.rules.finding import Finding, Status
+from tensorstats.rules.view import ParameterView, StepView
 
-__all__ = ["Measurement", "Rule", "describe", "group_by_module", "sentence"]
+__all__ = ["ROOT", "Measurement", "Rule", "Told", "describe", "group_by_module", "place_of", "sentence"]
+
+# How the model itself is named where a module is; named_modules calls it "".
+ROOT = "(model)"
 
 
 @dataclass(slots=True)
@@ -27,9 +31,20 @@ class Measurement:
     patience: int | None = None
     step: int | None = None  # when it began earlier than this step
     key: str = ""  # tells two measurements of one place apart
+    order: int = 0  # of the module among those that ran
 
 
-class Rule:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A finding with what its measurement said beyond it, for deciding which finding follows from which."""
+
+    finding: Finding
+    key: str
+    order: int
+    horizon: int  # steps in which what began after this one may be its echo
+
+
+class Rule(ABC):
     """A named statistic with a limit, a verdict, a reason and advice.
 
     A subclass yields measurements from `statistic` at every recorded step; `verdict` says whether one breaks the limit.
@@ -59,6 +74,7 @@ class Rule:
     symptom: ClassVar[bool] = True  # becomes a failure when the run does not learn
     once: ClassVar[bool] = False  # the worst place stands for all
     reads_nonfinite: ClassVar[bool] = False  # also applied to the step whose weights turned NaN
+    leads_to: ClassVar[frozenset[str]] = frozenset()  # ids of the rules that a finding of this one breaks in turn
 
     def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
         self.limit = type(self).default_limit if limit is None else float(limit)
@@ -66,9 +82,9 @@ class Rule:
         if self.patience < 1:
             raise ValueError(f"patience must be at least 1 recorded step, got {patience}")
 
+    @abstractmethod
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Yield what the rule measures at this step."""
-        raise NotImplementedError(f"{type(self).__name__} must override statistic(view)")
 
     def verdict(self, measurement: Measurement) -> bool:
         """Whether the measurement breaks the rule: above the limit, unless a rule says otherwise."""
@@ -77,6 +93,10 @@ class Rule:
     def gather(self, broken: Sequence[Measurement], _view: StepView, /) -> Sequence[Measurement]:
         """Fold the places that became findings at the same step into fewer, larger places."""
         return broken
+
+    def explains(self, _mine: Told, other: Told, /) -> bool:
+        """Whether `other`, of any rule, follows from the first argument, a finding of this rule that is no younger."""
+        return other.finding.rule in self.leads_to
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(limit={self.limit:g}, patience={self.patience})"
@@ -93,6 +113,11 @@ def describe(module: str, view: StepView) -> str:
     return f"'{module}' ({kind})" if kind else f"'{module}'"
 
 
+def place_of(parameter: ParameterView) -> str:
+    """Where a parameter is, for the reader: its module, or its own name when the model itself holds it."""
+    return parameter.name if parameter.module == ROOT else parameter.module
+
+
 def group_by_module(names: Iterable[str], all_names: Iterable[str]) -> dict[str, list[str]]:
     """Group parameters under the highest module all of whose parameters are in the set.
 
@@ -101,10 +126,14 @@ def group_by_module(names: Iterable[str], all_names: Iterable[str]) -> dict[str,
     >>> group_by_module(["a.0.weight", "a.0.bias", "a.1.weight", "b.weight"], ["a.0.weight", "a.0.bias", "a.1.weight",
     ...                 "b.weight", "b.bias"])
     {'a': ['a.0.weight', 'a.0.bias', 'a.1.weight'], 'b.weight': ['b.weight']}
+    >>> group_by_module(["a.weight", "b.weight"], ["a.weight", "b.weight"])
+    {'(model)': ['a.weight', 'b.weight']}
     """
     chosen = list(names)
     members = set(chosen)
     outside = [name for name in all_names if name not in members]
+    if not outside and len({name.partition(".")[0] for name in chosen}) > 1:
+        return {ROOT: chosen}
     groups: dict[str, list[str]] = {}
     for name in chosen:
         parts = name.split(".")

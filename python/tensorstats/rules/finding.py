@@ -35,6 +35,8 @@ class Finding:
         What was seen and why it matters.
     advice : str
         What to try.
+    consequences : tuple of str
+        What follows from it and is therefore no finding of its own: ``"unchanged at 0, 2"``.
 
     Examples
     --------
@@ -53,11 +55,15 @@ class Finding:
     limit: float
     why: str
     advice: str
+    consequences: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         head = f"{self.status.upper()}  {self.rule} at {self.where}, since step {self.step}"
         measured = f"{self.value:.4g} (limit {self.limit:.4g})"
-        return "\n".join([head, _entry("measured", measured), _entry("why", self.why), _entry("try", self.advice)])
+        entries = [("measured", measured), ("why", self.why), ("try", self.advice)]
+        if self.consequences:
+            entries.append(("led to", "; ".join(self.consequences)))
+        return "\n".join([head, *(_entry(label, text) for label, text in entries)])
 
 
 def _entry(label: str, text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from tensorstats.rules import limits
-from tensorstats.rules.base import Measurement, Rule, describe
+from tensorstats.rules.base import Measurement, Rule, Told, describe, place_of
 from tensorstats.rules.view import ParameterView, StepView
 
 __all__ = ["ExplodingGradient", "GradientsKept", "VanishingGradient"]
@@ -17,6 +17,7 @@ def _weights(view: StepView) -> list[ParameterView]:
     """Weights (two or more dimensions) with a finite gradient that is not zero throughout, in the order of execution.
 
     A gradient of exact zeros is another fault: a dead layer or a cut graph, named by the rules on units and parameters.
+    One that no optimizer holds piles up, for nobody resets it.
     """
     return [
         parameter
@@ -25,6 +26,7 @@ def _weights(view: StepView) -> list[ParameterView]:
         and parameter.gradient is not None
         and parameter.gradient.nonfinite_count == 0
         and parameter.gradient.l2 > 0
+        and (parameter.in_optimizer or not view.has_optimizer)
     ]
 
 
@@ -44,6 +46,7 @@ class VanishingGradient(Rule):
     default_limit = limits.VANISHING_RATIO
     default_patience = limits.VANISHING_PATIENCE
     once = True
+    leads_to = frozenset({"update-ratio"})
     why = "The first layers hardly learn while the last ones do, so the network cannot use its depth."
     advice = (
         "Replace sigmoid and tanh inside the network by ReLU or GELU, initialise for the activation used (kaiming or "
@@ -66,7 +69,7 @@ class VanishingGradient(Rule):
             if view.learning is not True:
                 note = partial(self._never_large, parameter.name, mean_abs, largest)
                 yield Measurement(
-                    parameter.module, largest, note=note, limit=limits.VANISHING_MEAN_ABS, key=parameter.name
+                    place_of(parameter), largest, note=note, limit=limits.VANISHING_MEAN_ABS, key=parameter.name
                 )
 
     def _never_large(self, name: str, mean_abs: float, largest: float) -> str:
@@ -86,7 +89,7 @@ class VanishingGradient(Rule):
             f"last, {describe(last.module, view)}, has {last_norm:.2e}: a ratio of {first_norm / last_norm:.1e}. "
             f"{self.why}"
         )
-        yield Measurement(first.module, ratio, note=note, key="ratio")
+        yield Measurement(place_of(first), ratio, note=note, key="ratio")
 
     def verdict(self, measurement: Measurement) -> bool:
         """Below the limit."""
@@ -99,6 +102,10 @@ class VanishingGradient(Rule):
                 return [measurement]
         return [min(broken, key=lambda measurement: measurement.value)]
 
+    def explains(self, mine: Told, other: Told, /) -> bool:
+        """Updates that are too small, not those that are too large."""
+        return super().explains(mine, other) and other.key.endswith("+low")
+
 
 class ExplodingGradient(Rule):
     """Gradients that are too large: in themselves, against the last layer, or against the layer's own first steps."""
@@ -107,6 +114,7 @@ class ExplodingGradient(Rule):
     default_limit = limits.EXPLODING_NORM
     default_patience = limits.EXPLODING_PATIENCE
     once = True
+    leads_to = frozenset({"dead-units", "saturated", "vanishing-gradient", "update-ratio"})
     why = "One step with such a gradient throws the weights far away; the loss jumps, and soon becomes NaN."
     advice = (
         "Lower the learning rate, clip the gradients (torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before "
@@ -125,12 +133,14 @@ class ExplodingGradient(Rule):
             assert parameter.gradient is not None
             norm = parameter.gradient.l2
             note = partial(self._large, parameter, norm, view)
-            yield Measurement(parameter.module, norm, note=note, key=parameter.name)
+            yield Measurement(place_of(parameter), norm, note=note, key=parameter.name)
             reference = self._reference.setdefault(parameter.name, norm)
             if norm > limits.EXPLODING_RATIO_NORM:
                 note = partial(self._large, parameter, norm, view, norm / reference)
                 key = parameter.name + "+growth"
-                yield Measurement(parameter.module, norm / reference, note=note, limit=limits.EXPLODING_GROWTH, key=key)
+                yield Measurement(
+                    place_of(parameter), norm / reference, note=note, limit=limits.EXPLODING_GROWTH, key=key
+                )
         if len(weights) >= 2:
             yield from self._first_against_last(weights, view)
 
@@ -151,7 +161,7 @@ class ExplodingGradient(Rule):
             f"{ratio:.3g} times that of the last, {describe(last.module, view)}: it grows on the way back. {self.why}"
         )
         yield Measurement(
-            first.module,
+            place_of(first),
             ratio,
             note=note,
             limit=limits.EXPLODING_RATIO,
@@ -164,6 +174,10 @@ class ExplodingGradient(Rule):
         norms = [measurement for measurement in broken if measurement.limit is None]
         return [max(norms or broken, key=lambda measurement: measurement.value)]
 
+    def explains(self, mine: Told, other: Told, /) -> bool:
+        """What begins right after it."""
+        return super().explains(mine, other) and other.finding.step <= mine.finding.step + mine.horizon
+
 
 class GradientsKept(Rule):
     """Backward passes that add onto the gradients of the last optimizer step: ``zero_grad`` is missing."""
@@ -173,6 +187,9 @@ class GradientsKept(Rule):
     default_patience = limits.GRADIENTS_KEPT_PATIENCE
     status = "failure"
     symptom = False
+    leads_to = frozenset(
+        {"dead-units", "all-zero", "saturated", "exploding-gradient", "vanishing-gradient", "update-ratio"}
+    )
     why = (
         "Every step then follows the sum of all gradients since the start instead of the gradient of this batch: the "
         "updates grow and point backwards in time."

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from tensorstats.rules import limits
-from tensorstats.rules.base import Measurement, Rule, sentence
+from tensorstats.rules.base import Measurement, Rule, Told, sentence
 from tensorstats.rules.finding import Finding
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
 from tensorstats.rules.nonfinite import NonFinite
@@ -35,8 +35,8 @@ def default_rules() -> list[Rule]:
         GradientsKept(),
         Frozen(),
         NoGradient(),
-        DeadUnits(),
         AllZeroOutput(),
+        DeadUnits(),
         SaturatedActivation(),
         ExplodingGradient(),
         VanishingGradient(),
@@ -96,8 +96,8 @@ class Judge:
         self.rules: list[Rule] = [copy.deepcopy(rule) for rule in (default_rules() if rules is None else rules)]
         self.losses = LossTrend()
         self._streaks: dict[tuple[str, str, str], _Streak] = {}
-        self._found: dict[tuple[str, str], Finding] = {}
-        self._symptoms: set[tuple[str, str]] = set()
+        self._found: dict[tuple[str, str], Told] = {}
+        self._horizon = limits.ECHO_STEPS
         self._silenced: set[tuple[str, str, str]] = set()
         self._poisoned = False
 
@@ -106,14 +106,18 @@ class Judge:
         if self._poisoned:
             return []  # once the weights are NaN every later number is an echo of the same fault
         view.learning = self.losses.learning
-        new: list[Finding] = []
+        if view.previous_step is not None:
+            self._horizon = limits.ECHO_STEPS * (view.step - view.previous_step)
+        before = set(self._found)
         for rule in self.rules:
             if rule.reads_nonfinite or not view.parameters_nonfinite:
-                new.extend(self._apply(rule, view))
+                self._apply(rule, view)
         self._poisoned = view.parameters_nonfinite
-        return new
+        if len(self._found) == len(before):
+            return []
+        return [finding for finding in self.findings if (finding.rule, finding.where) not in before]
 
-    def _apply(self, rule: Rule, view: StepView) -> list[Finding]:
+    def _apply(self, rule: Rule, view: StepView) -> None:
         broken: list[tuple[Measurement, int]] = []
         seen: set[tuple[str, str, str]] = set()
         for measurement in rule.statistic(view):
@@ -129,19 +133,17 @@ class Judge:
                 begin = streak.begin if measurement.step is None else measurement.step
                 broken.append((measurement, begin))
                 self._silenced.add(key)
-        return self._report(rule, broken, view)
+        if broken and not (rule.once and any(found == rule.id for found, _ in self._found)):
+            self._tell(rule, broken, view)
 
-    def _report(self, rule: Rule, broken: Sequence[tuple[Measurement, int]], view: StepView) -> list[Finding]:
-        if not broken or (rule.once and any(found == rule.id for found, _ in self._found)):
-            return []
+    def _tell(self, rule: Rule, broken: Sequence[tuple[Measurement, int]], view: StepView) -> None:
         begin = min(step for _, step in broken)
-        new = []
         for measurement in rule.gather([measurement for measurement, _ in broken], view):
             place = (rule.id, measurement.where)
             if place in self._found:
                 continue
             advise = getattr(rule, "advise", None)
-            self._found[place] = finding = Finding(
+            finding = Finding(
                 rule=rule.id,
                 status=measurement.status or rule.status,
                 where=measurement.where,
@@ -151,10 +153,7 @@ class Judge:
                 why=sentence(measurement) or rule.why,
                 advice=advise(view) if advise is not None else rule.advice,
             )
-            if rule.symptom:
-                self._symptoms.add(place)
-            new.append(finding)
-        return new
+            self._found[place] = Told(finding, measurement.key, measurement.order, self._horizon)
 
     @property
     def poisoned(self) -> bool:
@@ -163,18 +162,43 @@ class Judge:
 
     @property
     def findings(self) -> list[Finding]:
-        """All findings, earliest first and causes first; a symptom in a run that does not learn is a failure."""
-        order = {rule.id: place for place, rule in enumerate(self.rules)}
+        """All findings but those that follow from others, earliest first and causes first.
+
+        A symptom in a run that does not learn is a failure.
+        """
+        rules = {rule.id: (place, rule) for place, rule in enumerate(self.rules)}
         does_not_learn = self._does_not_learn()
-        findings = [
-            replace(finding, status="failure") if does_not_learn and place in self._symptoms else finding
-            for place, finding in self._found.items()
+        causes: list[tuple[Told, list[Finding]]] = []
+        for told in sorted(self._found.values(), key=lambda told: (told.finding.step, rules[told.finding.rule][0])):
+            follows = [
+                consequences for cause, consequences in causes if rules[cause.finding.rule][1].explains(cause, told)
+            ]
+            if follows:
+                follows[0].append(told.finding)
+            else:
+                causes.append((told, []))
+        return [
+            replace(
+                cause.finding,
+                status="failure" if does_not_learn and rules[cause.finding.rule][1].symptom else cause.finding.status,
+                consequences=_summed_up(consequences),
+            )
+            for cause, consequences in causes
         ]
-        return sorted(findings, key=lambda finding: (finding.step, order.get(finding.rule, len(order))))
 
     def _does_not_learn(self) -> bool:
         """What the losses say; without them, whether some parameter provably stands still."""
         learning = self.losses.learning
         if learning is not None:
             return not learning
-        return any(rule == Unchanged.id and finding.status == "failure" for (rule, _), finding in self._found.items())
+        return any(rule == Unchanged.id and told.finding.status == "failure" for (rule, _), told in self._found.items())
+
+
+def _summed_up(findings: Sequence[Finding]) -> tuple[str, ...]:
+    """One line per rule: where and since when."""
+    lines = []
+    for rule in dict.fromkeys(finding.rule for finding in findings):
+        mine = [finding for finding in findings if finding.rule == rule]
+        places = ", ".join(finding.where for finding in mine)
+        lines.append(f"{rule} at {places}, since step {min(finding.step for finding in mine)}")
+    return tuple(lines)

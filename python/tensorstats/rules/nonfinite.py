@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tensorstats.rules.base import Measurement, Rule
+from tensorstats.rules import limits
+from tensorstats.rules.base import Measurement, Rule, Told
 from tensorstats.rules.view import Offender, StepView
 
 __all__ = ["NonFinite"]
@@ -53,12 +54,29 @@ class NonFinite(Rule):
         "after that."
     )
 
+    leads_to = frozenset(
+        {"dead-units", "all-zero", "saturated", "exploding-gradient", "vanishing-gradient", "update-ratio", "unchanged"}
+    )
+
+    def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
+        super().__init__(limit=limit, patience=patience)
+        self._clean_steps = limits.ECHO_STEPS
+
     def statistic(self, view: StepView) -> Iterable[Measurement]:
-        """Count the non-finite values of the step's first offender."""
+        """Count the non-finite values of the step's first offender, unless the last one was a few steps ago."""
         offender = view.offender
         if offender is None:
+            self._clean_steps += 1
+            return
+        echo = self._clean_steps < limits.ECHO_STEPS
+        self._clean_steps = 0
+        if echo:
             return
         yield Measurement(offender.where, float(offender.nonfinite_count), note=self._sentence(offender))
+
+    def explains(self, mine: Told, other: Told, /) -> bool:
+        """What begins right after it."""
+        return super().explains(mine, other) and other.finding.step <= mine.finding.step + mine.horizon
 
     def _sentence(self, offender: Offender) -> str:
         place = f"the first at index {list(offender.index)}" if offender.index is not None else "position unknown"

@@ -8,11 +8,14 @@ from dataclasses import replace
 from functools import partial
 
 from tensorstats.rules import limits
-from tensorstats.rules.base import Measurement, Rule, describe, group_by_module, sentence
+from tensorstats.rules.base import ROOT, Measurement, Rule, describe, group_by_module, place_of, sentence
 from tensorstats.rules.finding import Status
 from tensorstats.rules.view import ParameterView, StepView
 
-__all__ = ["Frozen", "NoGradient", "Unchanged", "UpdateRatio"]
+# The key of measurements of parameters whose gradient is exactly 0 throughout.
+ZERO_GRADIENT = "zero gradient"
+
+__all__ = ["ZERO_GRADIENT", "Frozen", "NoGradient", "Unchanged", "UpdateRatio"]
 
 
 def _fold(broken: Sequence[Measurement], view: StepView) -> list[Measurement]:
@@ -24,6 +27,8 @@ def _fold(broken: Sequence[Measurement], view: StepView) -> list[Measurement]:
         for where, names in groups.items():
             first = by_name[names[0]]
             listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            if where == ROOT:
+                listed = f"all {len(names)} watched parameters"
             folded.append(replace(first, where=where, note=f"{listed}: {sentence(first)}"))
     return folded
 
@@ -132,6 +137,7 @@ class Unchanged(_ParameterRule):
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Yield 1 for every parameter that has a gradient and never changed, 0 for the others."""
+        silent = any(output.summary.zero_count == output.summary.count > 0 for output in view.outputs)
         for parameter in view.parameters:
             update, gradient = parameter.update, parameter.gradient
             if update is None or gradient is None or update.count == 0:
@@ -144,13 +150,16 @@ class Unchanged(_ParameterRule):
             note, status, key = self._cause(parameter)
             if key == "lost update" and not _worth_an_update(parameter):
                 continue
-            yield Measurement(parameter.name, float(still), note=f"{note} {self.why}", status=status, key=key)
+            # A layer that is silent throughout is the cause, and the rules on units take longer to be sure of it.
+            patience = limits.DEAD_WINDOW_STEPS + 1 if key == ZERO_GRADIENT and silent else None
+            note = f"{note} {self.why}"
+            yield Measurement(parameter.name, float(still), note=note, status=status, patience=patience, key=key)
 
     def _cause(self, parameter: ParameterView) -> tuple[str, Status, str]:
         gradient = parameter.gradient
         assert gradient is not None
         if gradient.zero_count == gradient.count:
-            return "every gradient is exactly 0.", "failure", "zero gradient"
+            return "every gradient is exactly 0.", "failure", ZERO_GRADIENT
         if parameter.learning_rate == 0:
             return "the learning rate of its group is 0.", "warning", "zero rate"
         return (
@@ -178,9 +187,11 @@ class UpdateRatio(Rule):
     default_limit = limits.UPDATE_RATIO_HIGH
     default_patience = limits.UPDATE_RATIO_HIGH_PATIENCE
     once = True
+    leads_to = frozenset({"dead-units", "saturated"})
     why = "About 0.001 per step is usual."
     advice = (
-        "Change the learning rate of this parameter's group; check the initial scale of the weights and of the loss."
+        "Change the learning rate of this parameter's group; check the scale of the inputs, of the initial weights and "
+        "of the loss."
     )
 
     def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
@@ -195,9 +206,9 @@ class UpdateRatio(Rule):
             if parameter.dimensions < 2 or math.isnan(ratio) or not parameter.in_optimizer:
                 continue
             note = partial(self._overshoots, parameter, ratio, view)
-            yield Measurement(parameter.module, ratio, note=note, key=parameter.name + "+high")
+            yield Measurement(place_of(parameter), ratio, note=note, key=parameter.name + "+high")
             yield Measurement(
-                parameter.module,
+                place_of(parameter),
                 ratio,
                 note=note,
                 limit=limits.UPDATE_RATIO_REPLACED,
@@ -222,7 +233,7 @@ class UpdateRatio(Rule):
             f"{self.why}"
         )
         return Measurement(
-            parameter.module,
+            place_of(parameter),
             ratio,
             note=note,
             limit=limits.UPDATE_RATIO_FIRST,
@@ -238,7 +249,7 @@ class UpdateRatio(Rule):
         note = partial(self._hardly_moves, parameter, ratio, largest, view)
         # A ratio that is still rising (warm-up) is not judged yet.
         return Measurement(
-            parameter.module,
+            place_of(parameter),
             math.inf if rising else largest,
             note=note,
             limit=limits.UPDATE_RATIO_LOW,

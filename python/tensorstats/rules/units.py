@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorstats.rules import limits
-from tensorstats.rules.base import Measurement, Rule, describe
+from tensorstats.rules.base import Measurement, Rule, Told, describe
+from tensorstats.rules.parameters import ZERO_GRADIENT
 from tensorstats.rules.view import OutputView, StepView
 
 __all__ = ["AllZeroOutput", "DeadUnits", "SaturatedActivation"]
@@ -33,12 +34,23 @@ class _Window:
     values: int = 0
 
 
+# What a layer that is silent throughout does to the layers after it and to every parameter.
+_SILENCE_LEADS_TO = frozenset({"dead-units", "all-zero", "unchanged", "vanishing-gradient"})
+
+
+def _silence_explains(mine: Told, other: Told) -> bool:
+    """Silence spreads forward through the layers, and takes the gradient of everything that it touches."""
+    if other.finding.rule == "unchanged":
+        return other.key == ZERO_GRADIENT
+    return other.order > mine.order or other.finding.rule == "vanishing-gradient"
+
+
 class DeadUnits(Rule):
     """Units of a ReLU that were never active during a window of recorded steps.
 
     Parameters
     ----------
-    limit : float, default 0.5
+    limit : float, default 0.7
         The share of dead units a layer may have.
     patience : int, default 1
         Recorded steps in a row for which the share must be above the limit.
@@ -48,6 +60,7 @@ class DeadUnits(Rule):
 
     id = "dead-units"
     default_limit = limits.DEAD_LAYER_FRACTION
+    leads_to = _SILENCE_LEADS_TO
     why = (
         "A unit whose output is always 0 passes no gradient back, so its weights never change: that part of the layer "
         "is lost, and when a whole layer is dead everything before it stops learning too."
@@ -66,13 +79,13 @@ class DeadUnits(Rule):
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Measure the share of dead units of every ReLU once its window is full."""
-        for output in view.outputs:
+        for order, output in enumerate(view.outputs):
             if output.kind == "relu" and output.units is not None and output.units.units > 0:
-                measurement = self._measure(output, view)
+                measurement = self._measure(output, view, order)
                 if measurement is not None:
                     yield measurement
 
-    def _measure(self, output: OutputView, view: StepView) -> Measurement | None:
+    def _measure(self, output: OutputView, view: StepView, order: int) -> Measurement | None:
         assert output.units is not None
         window = self._windows.setdefault(output.name, _Window())
         marks = window.marks
@@ -82,15 +95,21 @@ class DeadUnits(Rule):
         while len(marks) > self.window and window.values - marks[1].values >= limits.DEAD_WINDOW_VALUES:
             marks.popleft()
         values = window.values - marks[0].values
-        if len(marks) < self.window or values < limits.DEAD_WINDOW_VALUES:
+        if len(marks) < self.window:
             return None
         last_active: npt.NDArray[np.int64] = np.asarray(output.units.last_active)
         dead = int((last_active <= marks[0].updates).sum())
+        if values < limits.DEAD_WINDOW_VALUES and dead < len(last_active):
+            return None  # few values: only a layer that is silent as a whole is told
         note = (
             f"{dead} of {len(last_active)} units of {describe(output.module, view)} were 0 for every one of {values} "
             f"values in {len(marks)} recorded steps. {self.why}"
         )
-        return Measurement(output.name, dead / len(last_active), note=note, step=marks[0].step)
+        return Measurement(output.name, dead / len(last_active), note=note, step=marks[0].step, order=order)
+
+    def explains(self, mine: Told, other: Told, /) -> bool:
+        """A layer that is dead as a whole silences what follows it."""
+        return mine.finding.value >= 1.0 and super().explains(mine, other) and _silence_explains(mine, other)
 
 
 class SaturatedActivation(Rule):
@@ -103,6 +122,7 @@ class SaturatedActivation(Rule):
     id = "saturated"
     default_limit = limits.SATURATED_LAYER_FRACTION
     default_patience = limits.SATURATED_PATIENCE
+    leads_to = frozenset({"vanishing-gradient"})
     why = "There the slope is nearly 0, so almost no gradient passes to the layers before it."
     advice = (
         "Scale the inputs to mean 0 and standard deviation 1, initialise with torch.nn.init.xavier_uniform_, lower the "
@@ -129,6 +149,7 @@ class AllZeroOutput(Rule):
     id = "all-zero"
     default_limit = limits.ALL_ZERO_FRACTION
     default_patience = limits.ALL_ZERO_PATIENCE
+    leads_to = _SILENCE_LEADS_TO
     why = "Nothing of the input gets past this point, and no gradient gets back."
     advice = (
         "Look at the module's weights (all zero? a mask that removes everything?) and at the activation before it; a "
@@ -137,7 +158,7 @@ class AllZeroOutput(Rule):
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Look for the first output of the step that is zero throughout."""
-        for output in view.outputs:
+        for order, output in enumerate(view.outputs):
             summary = output.summary
             if summary.count == 0 or summary.zero_count < summary.count:
                 continue
@@ -146,9 +167,13 @@ class AllZeroOutput(Rule):
             note = (
                 f"All {summary.count} values of the output of {describe(output.module, view)} are exactly 0. {self.why}"
             )
-            yield Measurement(output.name, 1.0, note=note)
+            yield Measurement(output.name, 1.0, note=note, order=order)
             return
 
     def verdict(self, measurement: Measurement) -> bool:
         """Reached, not exceeded: the limit is a share of 100 %."""
         return measurement.value >= self.limit
+
+    def explains(self, mine: Told, other: Told, /) -> bool:
+        """Zeros are passed on, and no gradient comes back."""
+        return super().explains(mine, other) and _silence_explains(mine, other)

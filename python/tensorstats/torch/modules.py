@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tensorstats.rules import limits
+from tensorstats.rules.base import ROOT
 from tensorstats.torch.compiled import clean_name
 
 __all__ = [
@@ -26,8 +27,7 @@ ModuleChoice: TypeAlias = (
     "type[nn.Module] | tuple[type[nn.Module], ...] | str | Callable[[str, nn.Module], bool] | None"
 )
 
-# The name of a model that is itself the watched module; named_modules calls it "".
-ROOT_NAME = "(model)"
+ROOT_NAME = ROOT
 
 # Modules that hold others but run them without calling them, so that their children's hooks never fire.
 _CLOSED_CONTAINERS = (nn.MultiheadAttention,)

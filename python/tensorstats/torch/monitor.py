@@ -433,6 +433,23 @@ class Monitor(Reading):
         except Exception as error:
             self._guard.report("log_loss", error)
 
+    def begin_batch(self, **inputs: object) -> None:
+        """Tell the monitor that a micro-batch begins, where the loop does not call the watched model itself.
+
+        A loop that calls ``model(...)`` need not: the call says it. One that calls only the model's parts (a
+        LightningModule's ``training_step``, say) does, or every micro-batch would count as a further call of each part.
+
+        Parameters
+        ----------
+        **inputs
+            What goes in, under the names by which a finding shall call it; tensors, however nested.
+        """
+        try:
+            if self._listens(self._clock):
+                self._outputs.forward_begins(self._clock, (), inputs)
+        except Exception as error:
+            self._guard.report("begin_batch", error)
+
     def _add_loss(self, step: int, name: str, value: float) -> None:
         if name == "loss":
             self._judge.losses.log(step, value)

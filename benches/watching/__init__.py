@@ -1,0 +1,1 @@
+"""The parts of the watcher's bench: trainings, ways, measurement, report. Knows nothing of the command line."""

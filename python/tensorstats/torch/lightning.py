@@ -1,0 +1,117 @@
+"""A Lightning callback that watches ``trainer.fit``; importing it needs the package ``lightning``."""
+
+# ruff: noqa: ARG002 - a callback takes what the library hands over
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from tensorstats._core import Summary
+from tensorstats.rules import Finding
+from tensorstats.torch.callbacks import Watching, read_number, scalars_of
+from tensorstats.torch.monitor import Monitor
+
+__all__ = ["WatchCallback"]
+
+
+class WatchCallback(Callback):
+    """Watches the training of a LightningModule: ``Trainer(callbacks=[WatchCallback()])``.
+
+    It attaches when training starts and detaches when it ends or raises. Gradient accumulation, clipping, validation
+    and manual optimization with several optimizers need nothing from you.
+
+    Parameters
+    ----------
+    scalars : mapping of str to str, optional
+        Numbers to send to the trainer's loggers every ``trainer.log_every_n_steps`` steps: signal to field of
+        :class:`tensorstats.Summary`, as in ``{"gradients": "l2", "outputs": "std"}``. None by default.
+    **options
+        Those of :func:`tensorstats.watch`. Unless there is an ``on_finding``, every finding is written once to the
+        logger ``"tensorstats"`` of the standard library, as a warning.
+
+    Examples
+    --------
+    >>> callback = WatchCallback(every=10, scalars={"gradients": "l2"})
+    >>> callback.findings
+    []
+    """
+
+    def __init__(self, *, scalars: Mapping[str, str] | None = None, **options: Any) -> None:
+        super().__init__()
+        self.scalars = dict(scalars or {})
+        for field in self.scalars.values():
+            read_number(Summary(), field)
+        self._watching = Watching(**options)
+        self._sent: int | None = None
+
+    @property
+    def monitor(self) -> Monitor:
+        """The monitor of the training, or of the last one; there is none before."""
+        return self._watching.monitor
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong, earliest first."""
+        return self._watching.findings
+
+    def report(self) -> str:
+        """The tables and the findings in words."""
+        return self._watching.report()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Attach to the module and its optimizers."""
+        self._sent = None
+        if trainer.optimizers:
+            self._watching.attach(pl_module, trainer.optimizers)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Tell the monitor that a micro-batch begins: ``training_step`` need not call the module itself."""
+        self._watching.begin_batch(batch)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
+        """Take the loss of the micro-batch, as ``training_step`` gave it."""
+        if getattr(trainer.precision_plugin, "scaler", None) is None:
+            # Lightning has divided it so that the sum over the accumulated batches is a mean.
+            parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+            self._watching.log_loss(loss.detach() * parts)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Send the scalars that were asked for."""
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            # on_before_backward sees it multiplied by the loss scale, which is on the device.
+            loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+            if isinstance(loss, torch.Tensor):
+                self._watching.log_loss(loss)
+        step = trainer.global_step
+        # The trainer gets this attribute from its logger connector; it declares it nowhere.
+        every = getattr(trainer, "log_every_n_steps", 0)
+        if (
+            self.scalars
+            and trainer.loggers
+            and trainer.optimizers
+            and every
+            and step % every == 0
+            and step != self._sent
+        ):
+            self._sent = step
+            numbers = scalars_of(self.monitor, self.scalars)
+            for logger in trainer.loggers:
+                logger.log_metrics(numbers, step=step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Detach."""
+        self._watching.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Detach."""
+        self._watching.close()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Detach."""
+        self._watching.close()
