@@ -109,10 +109,10 @@ impl LogCounter {
     }
 
     /// Makes the table hold a range of magnitudes found in a block.
-    fn cover<W: Wide>(&mut self, range: Option<(W, W)>) {
+    fn cover<W: Wide>(&mut self, range: Option<(u64, u64)>) {
         let Some((smallest, largest)) = range else { return };
         let octave = |magnitude: u64| ((magnitude >> W::MANTISSA) as i64 + i64::from(W::OCTAVE_BIAS)) as u32;
-        let (low, high) = (octave(smallest.magnitude()), octave(largest.magnitude()));
+        let (low, high) = (octave(smallest), octave(largest));
         let end = self.first + self.octaves;
         self.flush();
         if self.octaves == 0 {
@@ -195,7 +195,8 @@ impl Window {
     }
 }
 
-/// Smallest and largest normal magnitude of a block outside a window.
+/// Magnitude bits of the smallest and largest normal value of a block outside a window. Bits in lanes, since the compiler keeps the
+/// order of comparisons of floats and would take one value at a time.
 struct RangeKernel<W> {
     p: *const W,
     len: usize,
@@ -203,20 +204,34 @@ struct RangeKernel<W> {
 }
 
 impl<W: Wide> Kernel for RangeKernel<W> {
-    type Output = Option<(W, W)>;
+    type Output = Option<(u64, u64)>;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, _lanes: L) -> Option<(W, W)> {
-        let (mut min, mut max) = (W::INF, W::ZERO);
-        for i in 0..self.len {
-            // SAFETY: `LogCounter::block` vouches for `len` elements.
-            let x = unsafe { self.p.add(i).read_unaligned() };
-            let outside = x.is_normal() & (self.window.place(x) >= self.window.half);
-            let (low, high) = if outside { (x.abs(), x.abs()) } else { (W::INF, W::ZERO) };
-            min = if low < min { low } else { min };
-            max = if high > max { high } else { max };
+    fn run<L: Lanes>(self, _lanes: L) -> Option<(u64, u64)> {
+        let (mut min, mut max) = ([u64::MAX; LANES], [0; LANES]);
+        let (shift, base, half) = (self.window.shift, u64::from(self.window.base), u64::from(self.window.half));
+        let mut take = |lane: usize, x: W| {
+            let bits = x.magnitude();
+            let normal = bits.wrapping_sub(W::MIN_NORMAL) < W::INFINITY - W::MIN_NORMAL;
+            let outside = normal & ((bits >> shift).wrapping_sub(base) >= half);
+            min[lane] = min[lane].min(if outside { bits } else { u64::MAX });
+            max[lane] = max[lane].max(if outside { bits } else { 0 });
+        };
+        let whole = self.len - self.len % LANES;
+        for i in (0..whole).step_by(LANES) {
+            // SAFETY: `LogCounter::block` vouches for `len` elements; an array is as readable as its elements.
+            let values = unsafe { self.p.add(i).cast::<[W; LANES]>().read_unaligned() };
+            for (lane, &x) in values.iter().enumerate() {
+                take(lane, x);
+            }
         }
-        (max > W::ZERO).then_some((min, max))
+        for i in whole..self.len {
+            // SAFETY: as above.
+            take(i - whole, unsafe { self.p.add(i).read_unaligned() });
+        }
+        let min = min.into_iter().fold(u64::MAX, u64::min);
+        let max = max.into_iter().fold(0, u64::max);
+        (max > 0).then_some((min, max))
     }
 }
 

@@ -31,8 +31,6 @@ pub trait Wide: Element + PartialOrd {
     fn magnitude(self) -> u64;
     /// The value without the sign.
     fn abs(self) -> Self;
-    /// Whether the value is finite, not zero and not subnormal.
-    fn is_normal(self) -> bool;
     /// Leading bits of the magnitude, counted from `base`, wrapping.
     fn leading(self, shift: u32, base: u32) -> u32;
     /// Whether the sign bit is set.
@@ -100,12 +98,6 @@ impl Wide for f32 {
     }
 
     #[inline(always)]
-    fn is_normal(self) -> bool {
-        // One comparison: zero and subnormals wrap around to the top.
-        (self.to_bits() & 0x7fff_ffff).wrapping_sub(0x0080_0000) < 0x7f80_0000 - 0x0080_0000
-    }
-
-    #[inline(always)]
     fn leading(self, shift: u32, base: u32) -> u32 {
         ((self.to_bits() & 0x7fff_ffff) >> shift).wrapping_sub(base)
     }
@@ -156,12 +148,6 @@ impl Wide for f64 {
     #[inline(always)]
     fn abs(self) -> Self {
         f64::abs(self)
-    }
-
-    #[inline(always)]
-    fn is_normal(self) -> bool {
-        // One comparison: zero and subnormals wrap around to the top.
-        (self.to_bits() & (u64::MAX >> 1)).wrapping_sub(1 << 52) < (0x7ff << 52) - (1 << 52)
     }
 
     #[inline(always)]
