@@ -172,6 +172,15 @@ def test_mixed_precision_changes_the_dtype_and_no_verdict(bug: str) -> None:
     assert run.monitor.latest("parameters", "hidden1.weight").dtype == "float32"
 
 
+@pytest.mark.parametrize("bug", ["dead-relu", "none"])
+def test_compiling_changes_no_verdict(bug: str) -> None:
+    torch.compiler.reset()
+    run = train(load(0), BUGS[bug], steps=STEPS, seed=0, compiled=True)
+    assert run.as_expected, [str(finding) for finding in run.findings]
+    assert not run.monitor.errors
+    assert run.monitor.names("outputs") == run_of(bug).monitor.names("outputs")
+
+
 @pytest.mark.parametrize("steps", [STEPS, 101])
 def test_the_nan_is_found_in_its_step_and_at_its_index(steps: int) -> None:
     first = run_of("nan-input", 0, steps).findings[0]

@@ -39,7 +39,7 @@ class Deep(nn.Module):
 def totals(model: nn.Module, *, every: int = 1, **options: Any) -> dict[tuple[str, str], Any]:
     torch.manual_seed(1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with ts.watch(model, optimizer, every=every, signals=SIGNALS, histograms=True, **options) as monitor:
+    with ts.watch(model, optimizer, every=every, signals=SIGNALS, histograms=True, units="all", **options) as monitor:
         for _ in range(4):
             optimizer.zero_grad()
             for _ in range(2):  # two micro-batches

@@ -25,7 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        return demo.run(options.bug, steps=options.steps, seed=options.seed, out=options.out, amp=options.amp)
+        return demo.run(
+            options.bug,
+            steps=options.steps,
+            seed=options.seed,
+            out=options.out,
+            amp=options.amp,
+            compiled=options.compile,
+        )
     except BrokenPipeError:
         # The reader of our output (head, say) has gone: nothing is left to tell, not even at exit. The file
         # stays open until then on purpose, and the null device is no path of ours.
@@ -61,6 +68,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("--seed", type=_seed, default=0, help="of weights, split and batches (default: %(default)s)")
     parser.add_argument("--amp", action="store_true", help="train in mixed precision (bfloat16)")
+    parser.add_argument("--compile", action="store_true", help="train through torch.compile (needs a C++ compiler)")
     parser.add_argument(
         "--out", type=Path, metavar="FILE.png", help="the picture to write (default: tensorstats-demo-BUG.png)"
     )

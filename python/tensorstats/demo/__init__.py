@@ -24,7 +24,13 @@ class MissingDependencyError(ImportError):
 
 
 def run(
-    bug: str = DEFAULT_BUG, *, steps: int = DEFAULT_STEPS, seed: int = 0, out: Path | None = None, amp: bool = False
+    bug: str = DEFAULT_BUG,
+    *,
+    steps: int = DEFAULT_STEPS,
+    seed: int = 0,
+    out: Path | None = None,
+    amp: bool = False,
+    compiled: bool = False,
 ) -> int:
     """The exit code of the demo: 0 when the watcher said what it should, 1 when it did not.
 
@@ -43,6 +49,8 @@ def run(
         The PNG to write; ``tensorstats-demo-<bug>.png`` in the current folder by default.
     amp : bool
         Train in mixed precision: the forward pass under autocast in bfloat16.
+    compiled : bool
+        Train through `torch.compile`, which needs a C++ compiler.
 
     Returns
     -------
@@ -69,7 +77,7 @@ def run(
     _require_dependencies()
     from tensorstats.demo.play import play
 
-    return play(bug, steps=steps, seed=seed, out=path, amp=amp)
+    return play(bug, steps=steps, seed=seed, out=path, amp=amp, compiled=compiled)
 
 
 def _require_dependencies() -> None:

@@ -55,11 +55,11 @@ def run_name(bug: Bug) -> str:
     return "healthy" if bug is HEALTHY else bug.name
 
 
-def introduction(*, steps: int, seed: int, amp: bool = False) -> None:
+def introduction(*, steps: int, seed: int, amp: bool = False, compiled: bool = False) -> None:
     """The first lines: what is going to happen."""
     head = _paint("tensorstats demo", _BOLD)
-    mixed = ", mixed precision (bfloat16)" if amp else ""
-    print(f"{head}: a network with six hidden layers learns handwritten digits, {steps} steps, seed {seed}{mixed}\n")
+    how = (", mixed precision (bfloat16)" if amp else "") + (", compiled" if compiled else "")
+    print(f"{head}: a network with six hidden layers learns handwritten digits, {steps} steps, seed {seed}{how}\n")
 
 
 def outcome(run: Run) -> None:

@@ -59,11 +59,13 @@ def train(
     steps: int,
     seed: int,
     amp: bool = False,
+    compiled: bool = False,
     progress: Callable[[int, float], None] | None = None,
 ) -> Run:
     """Train the network for `steps` batches with `bug` planted in it; the global random state is left as it was.
 
-    With `amp` the forward pass runs under autocast in bfloat16, with float32 weights, as mixed precision does.
+    With `amp` the forward pass runs under autocast in bfloat16, with float32 weights, as mixed precision does. With
+    `compiled` it runs through `torch.compile`, hooks attached first.
     `progress` is called after every step with the number of steps done and the loss.
     """
     with torch.random.fork_rng(devices=[]):
@@ -75,11 +77,12 @@ def train(
     losses: list[float] = []
 
     with ts.watch(model, optimizer, histograms=True) as monitor:
+        forward = torch.compile(model) if compiled else model
         for step, (images, labels) in enumerate(batches(digits, steps, seed)):
             if bug.nan_at_half and step == steps // 2:
                 images = with_nan(images)
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
-                loss = nn.functional.cross_entropy(model(images), labels)
+                loss = nn.functional.cross_entropy(forward(images), labels)
             if bug.zero_grad:
                 optimizer.zero_grad()
             loss.backward()
