@@ -5,12 +5,6 @@ use crate::kernel::CHUNK;
 use crate::scan::{Options, ordered};
 use crate::view::Walk;
 
-/// Chunks per task of a thread: a million elements, so that taking a task costs nothing beside it.
-pub const CHUNKS_PER_TASK: u64 = 16;
-
-/// Bytes below which a second thread costs more to start and join than it saves.
-pub const SINGLE_THREAD_BYTES: u64 = 2 << 20;
-
 /// Hands every chunk of `walk` as dense memory to `count`, with one `local` value per thread; returns those.
 ///
 /// # Safety
@@ -37,14 +31,10 @@ pub unsafe fn count_chunks<E: Element, S: Send>(
         }
         return vec![scratch.0];
     }
-    let tasks = chunks.div_ceil(CHUNKS_PER_TASK) as usize;
-    let task = |scratch: &mut (S, Vec<E>), index: usize| {
-        let first = index as u64 * CHUNKS_PER_TASK;
-        for i in first..chunks.min(first + CHUNKS_PER_TASK) {
-            one(scratch, i);
-        }
-    };
-    let small = total * size_of::<E>() as u64 <= SINGLE_THREAD_BYTES;
-    let options = Options { threads: if small { 1 } else { options.threads }, ..*options };
-    ordered(tasks, &options, || (local(), Vec::new()), task, |()| ()).into_iter().map(|scratch| scratch.0).collect()
+    let options = options.for_bytes(total * size_of::<E>() as u64);
+    let task = |scratch: &mut (S, Vec<E>), index: usize| one(scratch, index as u64);
+    ordered(chunks as usize, &options, || (local(), Vec::new()), task, |()| ())
+        .into_iter()
+        .map(|scratch| scratch.0)
+        .collect()
 }

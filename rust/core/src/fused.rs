@@ -5,15 +5,15 @@
 //! merge are those of [`Summary::of`], so that the results have the same bits as those of two calls.
 
 use crate::axis::Axis;
-use crate::chunks::SINGLE_THREAD_BYTES;
 use crate::environment::with_standard_floats;
 use crate::histogram::Histogram;
 use crate::histogram_count::Counter;
+use crate::histogram_parts::Parts;
 use crate::kernel::{CHUNK, Moments};
 use crate::level::Level;
-use crate::scan::{Options, ordered};
+use crate::scan::{Options, Shares, ordered};
 use crate::stats::Stats;
-use crate::summary::{Job, Seen, Summary, bytes, stats_of_chunk};
+use crate::summary::{Job, Seen, Summary, bytes_of_all, stats_of_chunk};
 use crate::view::TensorView;
 use crate::with_element;
 
@@ -39,8 +39,8 @@ impl<'a> Fused<'a> {
         let job = Job::new(view);
         let stats = with_standard_floats(|| {
             let mut stats = Stats::default();
-            for task in 0..job.tasks() {
-                stats.merge(&count_task(&job, task, self.moments, level, &mut self.counter));
+            for chunk in 0..job.chunks() {
+                stats.merge(&count_chunk(&job, chunk, self.moments, level, &mut self.counter));
             }
             stats
         });
@@ -58,42 +58,26 @@ pub fn of_each(
     moments: Moments,
     options: &Options<'_>,
 ) -> Vec<(Summary, Histogram)> {
-    let total = views.iter().map(bytes).fold(0, u64::saturating_add);
-    if options.threads == 1 && views.len() == 1 || total <= SINGLE_THREAD_BYTES {
+    let options = &options.for_bytes(bytes_of_all(views));
+    if options.threads == 1 {
         let mut fused = Fused::new(axis, moments);
         return views.iter().map(|view| fused.of(view, options.level)).collect();
     }
     let jobs: Vec<Job> = views.iter().map(Job::new).collect();
-    // Number of each tensor's first task.
-    let mut first_tasks = Vec::with_capacity(jobs.len());
-    let mut tasks = 0;
-    for job in &jobs {
-        first_tasks.push(tasks);
-        tasks += job.tasks();
-    }
+    let shares = Shares::new(jobs.iter().map(Job::chunks));
     let mut all = vec![Stats::default(); jobs.len()];
     let level = options.level;
-    let local = || Local { axis, counter: Counter::reading_ahead(axis, NEXT_CHUNK), tensor: None, done: Vec::new() };
-    let task = |local: &mut Local<'_>, index: usize| {
-        // The last tensor that starts at or before this task; tensors without elements have no task and are never chosen.
-        let tensor = first_tasks.partition_point(|&first| first <= index) - 1;
-        local.turn_to(Some(tensor));
-        let task = index - first_tasks[tensor];
-        (tensor, count_task(&jobs[tensor], task, moments, level, &mut local.counter))
+    let local = || Parts::reading_ahead(axis, NEXT_CHUNK);
+    let task = |parts: &mut Parts<'_>, index: usize| {
+        let (tensor, chunk) = shares.owner(index);
+        (tensor, count_chunk(&jobs[tensor], chunk, moments, level, parts.counter_of(tensor)))
     };
-    let locals = with_standard_floats(|| {
-        ordered(tasks, options, local, task, |(tensor, stats): (usize, Stats)| all[tensor].merge(&stats))
+    let all_parts = with_standard_floats(|| {
+        ordered(shares.total(), options, local, task, |(tensor, stats): (usize, Stats)| all[tensor].merge(&stats))
     });
     let mut histograms: Vec<Option<Histogram>> = vec![None; views.len()];
-    for mut local in locals {
-        local.turn_to(None);
-        for (tensor, part) in local.done {
-            match &mut histograms[tensor] {
-                None => histograms[tensor] = Some(part),
-                // Counts of one axis always merge.
-                Some(whole) => _ = whole.merge(&part),
-            }
-        }
+    for parts in all_parts {
+        parts.add_to(&mut histograms);
     }
     let pair = |((view, stats), histogram): ((&TensorView<'_>, Stats), Option<Histogram>)| {
         let mut histogram = histogram.unwrap_or_else(|| Histogram::new(axis.clone()));
@@ -103,42 +87,16 @@ pub fn of_each(
     views.iter().zip(all).zip(histograms).map(pair).collect()
 }
 
-/// What one thread counts: the tensor in hand, and the ones before it.
-struct Local<'a> {
-    axis: &'a Axis,
-    counter: Counter<'a>,
-    tensor: Option<usize>,
-    done: Vec<(usize, Histogram)>,
-}
-
-impl Local<'_> {
-    /// Puts the tensor in hand away, unless it is the next one too.
-    fn turn_to(&mut self, next: Option<usize>) {
-        if self.tensor == next {
-            return;
-        }
-        if let Some(tensor) = self.tensor {
-            let mut histogram = Histogram::new(self.axis.clone());
-            self.counter.move_into(&mut histogram);
-            self.done.push((tensor, histogram));
-        }
-        self.tensor = next;
-    }
-}
-
-/// Counts the chunks of one task, each by both kernels.
-fn count_task(job: &Job, task: usize, moments: Moments, level: Level, counter: &mut Counter<'_>) -> Stats {
+/// Counts a chunk by both kernels.
+fn count_chunk(job: &Job, chunk: usize, moments: Moments, level: Level, counter: &mut Counter<'_>) -> Stats {
     with_element!(job.dtype(), E => {
         let mut stage = Vec::new();
-        let mut stats = Stats::default();
-        for index in job.chunks_of_task(task) {
-            let (p, len) = job.dense_chunk::<E>(index, &mut stage);
-            // SAFETY: what `dense_chunk` gives is readable until the next one.
-            unsafe {
-                stats.merge(&stats_of_chunk(p, len, moments, level));
-                counter.chunk(level, p, len);
-            }
+        let (p, len) = job.dense_chunk::<E>(chunk, &mut stage);
+        // SAFETY: what `dense_chunk` gives is readable until the next one.
+        unsafe {
+            let stats = stats_of_chunk(p, len, moments, level);
+            counter.chunk(level, p, len);
+            stats
         }
-        stats
     })
 }

@@ -4,7 +4,7 @@
 //! * [`view`]: any strided memory is walked in place, as dense chunks.
 //! * [`kernel`]: a chunk becomes a small state; the operations and their order are the same at every SIMD level.
 //! * [`stats`], [`summary`]: states merge without losing accuracy, so threads, steps, files and ranks are one operation.
-//! * [`scan`]: chunks are counted on scoped threads and merged in index order, so the thread count never shows in a result.
+//! * [`scan`]: chunks are counted on threads ([`team`]) and merged in index order, so the thread count never shows in a result.
 //!
 //! NaN and infinities are counted and otherwise left out; no input makes a function panic.
 
@@ -27,6 +27,7 @@ pub mod histogram_guide;
 pub mod histogram_linear;
 pub mod histogram_log;
 mod histogram_narrow;
+mod histogram_parts;
 mod histogram_quantile;
 mod histogram_repr;
 pub mod kernel;
@@ -42,6 +43,7 @@ pub mod stats;
 pub mod summary;
 mod summary_bytes;
 mod summary_formats;
+pub mod team;
 pub mod units;
 mod units_bytes;
 pub mod units_moments;

@@ -1,6 +1,5 @@
 //! Owns the question whether all values are finite and between two bounds, and which is the first that is not. Knows nothing of Python.
 
-use crate::chunks::SINGLE_THREAD_BYTES;
 use crate::element::{Class, Element};
 use crate::error::{Error, Result};
 use crate::kernel::BLOCK;
@@ -10,7 +9,7 @@ use crate::kernel::wide_block::WideBlock;
 use crate::level::Level;
 use crate::number::Number;
 use crate::scan::{Options, Shares, ordered};
-use crate::summary::{Job, bytes};
+use crate::summary::{Job, bytes_of_all};
 use crate::view::TensorView;
 use crate::with_element;
 
@@ -154,25 +153,21 @@ pub fn tally(view: &TensorView<'_>, bounds: &Bounds, options: &Options<'_>) -> T
 /// The same of each tensor, work spread over tensors and their parts.
 fn tallies(views: &[TensorView<'_>], bounds: &Bounds, options: &Options<'_>) -> Vec<Tally> {
     let jobs: Vec<Job> = views.iter().map(Job::new).collect();
-    let shares = Shares::new(jobs.iter().map(Job::tasks));
+    let shares = Shares::new(jobs.iter().map(Job::chunks));
     let mut totals = vec![Tally::default(); views.len()];
     let level = options.level;
-    let small = views.iter().map(bytes).fold(0, u64::saturating_add) <= SINGLE_THREAD_BYTES;
-    let options = Options { threads: if small { 1 } else { options.threads }, ..*options };
-    let task = |(): &mut (), task: usize| {
-        let (tensor, part) = shares.owner(task);
+    let options = options.for_bytes(bytes_of_all(views));
+    let task = |room: &mut WideBlock, index: usize| {
+        let (tensor, chunk) = shares.owner(index);
         let tally = with_element!(views[tensor].dtype(), E => {
-            let (mut stage, mut room, mut tally) = (Vec::<E>::new(), WideBlock::new(), Tally::default());
-            for chunk in jobs[tensor].chunks_of_task(part) {
-                let (p, len) = jobs[tensor].dense_chunk(chunk, &mut stage);
-                // SAFETY: what `dense_chunk` gives is readable.
-                tally.add(&unsafe { tally_chunk::<E>(level, bounds, &mut room, p, len) });
-            }
-            tally
+            let mut stage = Vec::<E>::new();
+            let (p, len) = jobs[tensor].dense_chunk(chunk, &mut stage);
+            // SAFETY: what `dense_chunk` gives is readable.
+            unsafe { tally_chunk::<E>(level, bounds, room, p, len) }
         });
         (tensor, tally)
     };
-    ordered(shares.total(), &options, || (), task, |(tensor, tally)| totals[tensor].add(&tally));
+    ordered(shares.total(), &options, WideBlock::new, task, |(tensor, tally)| totals[tensor].add(&tally));
     totals
 }
 

@@ -1,12 +1,10 @@
 //! Owns the way a big job is cut into tasks, run on threads and put together in index order. Knows nothing of what a task counts.
-//!
-//! Threads are scoped: they live for one call, so there is no pool that a `fork` could break or an interpreter exit could hang on.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crate::environment::with_standard_floats;
+use crate::team::{single_thread_bytes, together};
 
 /// How a scan runs. Affects time, never results.
 #[derive(Clone, Copy)]
@@ -23,6 +21,11 @@ impl Options<'_> {
     /// As many threads as [`thread_count`] says, at the current level, without interruption.
     pub fn standard() -> Self {
         Self { threads: thread_count(), level: crate::Level::current(), interrupted: &|| false }
+    }
+
+    /// The same with one thread where so few bytes are not worth a second one.
+    pub(crate) fn for_bytes(&self, bytes: u64) -> Self {
+        Self { threads: if bytes <= single_thread_bytes() { 1 } else { self.threads }, ..*self }
     }
 }
 
@@ -125,7 +128,10 @@ pub fn ordered<S: Send, R: Send>(
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let results = Mutex::new(InOrder { next: 0, waiting: Vec::new(), take });
-    let worker = |interrupted: &dyn Fn() -> bool| {
+    let all_scratch = Mutex::new(Vec::with_capacity(threads));
+    // Only the calling thread may ask, and only it does.
+    let interrupted = OnCaller(options.interrupted);
+    together(threads, &|caller| {
         let mut scratch = local();
         while !stop.load(Ordering::Relaxed) {
             let task = next.fetch_add(1, Ordering::Relaxed);
@@ -133,25 +139,28 @@ pub fn ordered<S: Send, R: Send>(
                 break;
             }
             let result = work(&mut scratch, task);
-            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).put(task, result);
-            if interrupted() {
+            lock(&results).put(task, result);
+            if caller && interrupted.ask() {
                 stop.store(true, Ordering::Relaxed);
             }
         }
-        scratch
-    };
-    thread::scope(|scope| {
-        // Where the system refuses another thread, the ones there are do the work.
-        let helpers: Vec<_> =
-            // New threads inherit the caller's floating-point mode; merging needs the standard one as much as counting does.
-            (1..threads)
-                .map_while(|_| {
-                    let work = || with_standard_floats(|| worker(&|| false));
-                    thread::Builder::new().spawn_scoped(scope, work).ok()
-                })
-                .collect();
-        let mut scratch = vec![worker(options.interrupted)];
-        scratch.extend(helpers.into_iter().filter_map(|h| h.join().ok()));
-        scratch
-    })
+        lock(&all_scratch).push(scratch);
+    });
+    all_scratch.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A question that only the calling thread may ask.
+struct OnCaller<'a>(&'a dyn Fn() -> bool);
+
+// SAFETY: `ordered` asks on the calling thread alone; the others only hold the reference.
+unsafe impl Sync for OnCaller<'_> {}
+
+impl OnCaller<'_> {
+    fn ask(&self) -> bool {
+        (self.0)()
+    }
 }

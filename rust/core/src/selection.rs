@@ -1,7 +1,6 @@
 //! Owns the choice of a tensor's elements by a mask: where the chosen ones are, and how they become dense memory in index order. Knows
 //! nothing of what is counted.
 
-use crate::chunks::SINGLE_THREAD_BYTES;
 use crate::dtype::Dtype;
 use crate::element::{Bool, Element};
 use crate::error::{Error, Result};
@@ -68,10 +67,9 @@ impl Selection {
             };
             (first..segments.min(first + SEGMENTS_PER_TASK)).map(count).collect::<Vec<u64>>()
         };
-        let threads = if positions <= SINGLE_THREAD_BYTES { 1 } else { options.threads };
         let tasks = segments.div_ceil(SEGMENTS_PER_TASK) as usize;
         let mut total = 0;
-        ordered(tasks, &Options { threads, ..*options }, Vec::new, task, |counts| {
+        ordered(tasks, &options.for_bytes(positions), Vec::new, task, |counts| {
             for count in counts {
                 total += count;
                 before.push(total);

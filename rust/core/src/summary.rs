@@ -1,6 +1,5 @@
 //! Owns the mergeable summary of any number of tensors: what it answers and its serialised form. Knows nothing of Python.
 
-use crate::chunks::{CHUNKS_PER_TASK, SINGLE_THREAD_BYTES};
 use crate::double::scalb;
 use crate::dtype::Dtype;
 use crate::environment::with_standard_floats;
@@ -245,44 +244,27 @@ impl Job {
         self.dtype
     }
 
-    pub(crate) fn tasks(&self) -> usize {
-        self.chunks.div_ceil(CHUNKS_PER_TASK) as usize
-    }
-
-    pub(crate) fn chunks_of_task(&self, task: usize) -> core::ops::Range<u64> {
-        let first = task as u64 * CHUNKS_PER_TASK;
-        first..self.chunks.min(first + CHUNKS_PER_TASK)
+    /// Each chunk is a task: small enough that two threads share a megabyte, big enough that taking one costs nothing beside it.
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks as usize
     }
 
     /// Statistics of one chunk.
-    pub(crate) fn chunk(&self, index: u64, moments: Moments, level: Level) -> Stats {
-        with_element!(self.dtype, E => self.chunk_of::<E>(index, &mut Vec::new(), moments, level))
-    }
-
-    fn chunk_of<E: Count>(&self, index: u64, stage: &mut Vec<E>, moments: Moments, level: Level) -> Stats {
-        let (p, len) = self.dense_chunk(index, stage);
-        // SAFETY: what `dense_chunk` gives is readable.
-        unsafe { stats_of_chunk(p, len, moments, level) }
+    pub(crate) fn chunk(&self, index: usize, moments: Moments, level: Level) -> Stats {
+        with_element!(self.dtype, E => {
+            let mut stage = Vec::new();
+            let (p, len) = self.dense_chunk::<E>(index, &mut stage);
+            // SAFETY: what `dense_chunk` gives is readable.
+            unsafe { stats_of_chunk(p, len, moments, level) }
+        })
     }
 
     /// One chunk as dense memory, readable until `stage` changes. `E` must be the type of the job's dtype.
-    pub(crate) fn dense_chunk<E: Count>(&self, index: u64, stage: &mut Vec<E>) -> (*const E, usize) {
-        let from = index * CHUNK as u64;
+    pub(crate) fn dense_chunk<E: Count>(&self, index: usize, stage: &mut Vec<E>) -> (*const E, usize) {
+        let from = index as u64 * CHUNK as u64;
         let len = (self.walk.count() - from).min(CHUNK as u64) as usize;
         // SAFETY: the walk belongs to a borrowed view that is alive and has this element type; the range ends at `count`.
         (unsafe { self.walk.dense::<E>(from, len, stage) }, len)
-    }
-
-    /// The chunks of one task, merged in order.
-    fn task(&self, task: usize, moments: Moments, level: Level) -> Stats {
-        with_element!(self.dtype, E => {
-            let mut stage = Vec::new();
-            let mut stats = Stats::default();
-            for chunk in self.chunks_of_task(task) {
-                stats.merge(&self.chunk_of::<E>(chunk, &mut stage, moments, level));
-            }
-            stats
-        })
     }
 }
 
@@ -294,13 +276,12 @@ pub(crate) unsafe fn stats_of_chunk<E: Count>(p: *const E, len: usize, moments: 
     level.run(ChunkKernel { p, len, moments })
 }
 
-/// How many threads a tensor is worth.
-pub(crate) fn threads_for(view: &TensorView<'_>, options: &Options<'_>) -> usize {
-    if bytes(view) <= SINGLE_THREAD_BYTES { 1 } else { options.threads }
-}
-
 pub(crate) fn bytes(view: &TensorView<'_>) -> u64 {
     view.count().saturating_mul(view.dtype().size() as u64)
+}
+
+pub(crate) fn bytes_of_all(views: &[TensorView<'_>]) -> u64 {
+    views.iter().map(bytes).fold(0, u64::saturating_add)
 }
 
 /// One chunk, as a kernel that any level can run.
@@ -332,14 +313,13 @@ fn stats_of_one(view: &TensorView<'_>, moments: Moments, options: &Options<'_>) 
 /// Counts whole tensors, work spread over tensors and their tasks.
 fn stats_of(views: &[TensorView<'_>], moments: Moments, options: &Options<'_>) -> Vec<Stats> {
     let jobs: Vec<Job> = views.iter().map(Job::new).collect();
-    let shares = Shares::new(jobs.iter().map(Job::tasks));
+    let shares = Shares::new(jobs.iter().map(Job::chunks));
     let mut totals = vec![Stats::default(); jobs.len()];
     let level = options.level;
-    let small = views.iter().map(bytes).fold(0, u64::saturating_add) <= SINGLE_THREAD_BYTES;
-    let options = Options { threads: if small { 1 } else { options.threads }, ..*options };
+    let options = options.for_bytes(bytes_of_all(views));
     let task = |(): &mut (), index: usize| {
-        let (tensor, part) = shares.owner(index);
-        (tensor, jobs[tensor].task(part, moments, level))
+        let (tensor, chunk) = shares.owner(index);
+        (tensor, jobs[tensor].chunk(chunk, moments, level))
     };
     ordered(shares.total(), &options, || (), task, |(tensor, stats)| totals[tensor].merge(&stats));
     totals

@@ -11,7 +11,7 @@ use crate::level::Level;
 use crate::number::Number;
 use crate::scan::{Options, ordered};
 use crate::stats::Stats;
-use crate::summary::{Job, Seen, Summary, stats_of_chunk, threads_for};
+use crate::summary::{Job, Seen, Summary, bytes, stats_of_chunk};
 use crate::view::TensorView;
 use crate::with_element;
 
@@ -74,26 +74,24 @@ impl Counter {
     /// Counts a whole tensor as [`Summary::of`] does, and its formats into `kept`.
     fn count(&self, view: &TensorView<'_>, moments: Moments, options: &Options<'_>, kept: &mut Fits) -> Stats {
         let (job, level) = (Job::new(view), options.level);
-        let options = Options { threads: threads_for(view, options), ..*options };
-        let task = |(): &mut (), task: usize| {
+        let options = options.for_bytes(bytes(view));
+        let task = |(): &mut (), chunk: usize| {
             with_element!(view.dtype(), E => {
-                let (mut stage, mut stats) = (Vec::<E>::new(), Stats::default());
+                let mut stage = Vec::new();
                 let mut misfits = vec![Misfits::default(); self.limits.len()];
-                for chunk in job.chunks_of_task(task) {
-                    let (p, len) = job.dense_chunk::<E>(chunk, &mut stage);
-                    // SAFETY: what `dense_chunk` gives is readable.
-                    unsafe {
-                        let part = stats_of_chunk(p, len, moments, level);
-                        self.chunk::<E>(level, p, len, &part, &mut misfits);
-                        stats.merge(&part);
-                    }
-                }
+                let (p, len) = job.dense_chunk::<E>(chunk, &mut stage);
+                // SAFETY: what `dense_chunk` gives is readable.
+                let stats = unsafe {
+                    let stats = stats_of_chunk(p, len, moments, level);
+                    self.chunk::<E>(level, p, len, &stats, &mut misfits);
+                    stats
+                };
                 (stats, misfits)
             })
         };
         let mut total = Stats::default();
         ordered(
-            job.tasks(),
+            job.chunks(),
             &options,
             || (),
             task,

@@ -1,7 +1,6 @@
 //! Owns the count of units: tasks on threads, values made dense where they are not, sums looked at again where digits were lost. Knows
 //! nothing of how sums are made.
 
-use crate::chunks::SINGLE_THREAD_BYTES;
 use crate::double::scalb;
 use crate::element::Element;
 use crate::kernel::BLOCK;
@@ -55,8 +54,7 @@ impl Plan {
         }
         let tiles = self.units.len.div_ceil(self.tile);
         let tasks_per_tile = items.div_ceil(self.items_per_task);
-        let small = elements * size_of::<E>() as u64 <= SINGLE_THREAD_BYTES;
-        let options = Options { threads: if small { 1 } else { options.threads }, ..*options };
+        let options = options.for_bytes(elements * size_of::<E>() as u64);
         let work = |room: &mut Room<E>, task: usize| {
             let (tile, part) = (task as u64 / tasks_per_tile, task as u64 % tasks_per_tile);
             let first_unit = tile * self.tile;

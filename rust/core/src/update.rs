@@ -9,19 +9,19 @@
 use core::ops::Sub;
 
 use crate::axis::Axis;
-use crate::chunks::{CHUNKS_PER_TASK, SINGLE_THREAD_BYTES};
 use crate::dtype::Dtype;
 use crate::element::Element;
 use crate::environment::with_standard_floats;
 use crate::histogram::Histogram;
 use crate::histogram_count::Counter;
+use crate::histogram_parts::Parts;
 use crate::kernel::lanes::Lanes;
 use crate::kernel::wide::AsWide;
 use crate::kernel::{CHUNK, Count, Moments};
 use crate::level::{Kernel, Level};
-use crate::scan::{Options, ordered};
+use crate::scan::{Options, Shares, ordered};
 use crate::stats::Stats;
-use crate::summary::{Seen, Summary, stats_of_chunk};
+use crate::summary::{Job, Seen, Summary, bytes_of_all, stats_of_chunk};
 use crate::view::{TensorView, Walk};
 use crate::with_element;
 
@@ -95,113 +95,101 @@ pub fn changes(
     axis: Option<&Axis>,
     options: &Options<'_>,
 ) -> Vec<Change> {
-    let mut jobs = Vec::with_capacity(views.len());
-    let mut totals = Vec::with_capacity(views.len());
-    let (mut tasks, mut bytes) = (0, 0_u64);
-    let mut slots = snapshots.iter().copied();
-    for view in views {
-        let old = slots.next().flatten().filter(|old| old.fits(view));
-        let job = Job {
-            walk: view.memory_order(),
-            dtype: view.dtype(),
-            old: old.map(|snapshot| snapshot.bytes.as_slice()),
-            first_task: tasks,
-        };
-        tasks += job.chunks().div_ceil(CHUNKS_PER_TASK) as usize;
-        bytes = bytes.saturating_add(job.walk.count().saturating_mul(job.dtype.size() as u64));
-        totals.push((Part::default(), job.old.is_some().then(Part::default)));
-        jobs.push(job);
-    }
-    let options = Options { threads: if bytes <= SINGLE_THREAD_BYTES { 1 } else { options.threads }, ..*options };
-    let level = options.level;
-    let work = |room: &mut Room<'_>, task: usize| {
-        // The last tensor that starts at or before this task; one without elements has no task and is never chosen.
-        let tensor = jobs.partition_point(|job| job.first_task <= task) - 1;
-        let job = &jobs[tensor];
-        // SAFETY: the views are borrowed, and a snapshot that fits has as many elements of the same type.
-        let parts = with_element!(job.dtype, E => unsafe { job.task::<E>(task, room, level) });
-        (tensor, parts)
-    };
-    with_standard_floats(|| {
-        ordered(
-            tasks,
-            &options,
-            || Room::new(axis),
-            work,
-            |(tensor, (value, update)): (usize, (Part, Part))| {
-                totals[tensor].0.merge(value);
-                if let Some(total) = &mut totals[tensor].1 {
-                    total.merge(update);
-                }
-            },
-        );
-    });
-    jobs.iter()
-        .zip(totals)
-        .map(|(job, (value, update))| {
-            let wide = with_element!(job.dtype, E => <<E as AsWide>::Wide as Element>::DTYPE);
-            Change { value: value.counted(job.dtype, axis), update: update.map(|part| part.counted(wide, axis)) }
+    let jobs: Vec<Difference<'_>> = views
+        .iter()
+        .zip(snapshots.iter().copied().chain(core::iter::repeat(None)))
+        .map(|(view, old)| Difference {
+            job: Job::new(view),
+            old: old.filter(|old| old.fits(view)).map(|snapshot| snapshot.bytes.as_slice()),
         })
-        .collect()
+        .collect();
+    let shares = Shares::new(jobs.iter().map(|difference| difference.job.chunks()));
+    let options = options.for_bytes(bytes_of_all(views));
+    let level = options.level;
+    let work = |room: &mut Room<'_>, index: usize| {
+        let (tensor, chunk) = shares.owner(index);
+        let difference = &jobs[tensor];
+        let stats = with_element!(difference.job.dtype(), E => {
+            // SAFETY: the views are borrowed, and a snapshot that fits has as many elements of the same type.
+            unsafe { difference.chunk::<E>(tensor, chunk, room, level) }
+        });
+        (tensor, stats)
+    };
+    let mut stats = vec![[Stats::default(); 2]; views.len()];
+    let rooms = with_standard_floats(|| {
+        let take = |(tensor, parts): (usize, [Stats; 2])| {
+            for (total, part) in stats[tensor].iter_mut().zip(&parts) {
+                total.merge(part);
+            }
+        };
+        ordered(shares.total(), &options, || Room::new(axis), work, take)
+    });
+    let mut histograms = [vec![None; views.len()], vec![None; views.len()]];
+    for parts in rooms.into_iter().filter_map(|room| room.histograms) {
+        for (part, all) in parts.into_iter().zip(&mut histograms) {
+            part.add_to(all);
+        }
+    }
+    let [mut values, mut updates] = histograms;
+    let finish = |(tensor, [value, update]): (usize, [Stats; 2])| {
+        let Difference { job, old } = &jobs[tensor];
+        let wide = with_element!(job.dtype(), E => <<E as AsWide>::Wide as Element>::DTYPE);
+        Change {
+            value: counted(&value, job.dtype(), axis, values[tensor].take()),
+            update: old.map(|_| counted(&update, wide, axis, updates[tensor].take())),
+        }
+    };
+    stats.into_iter().enumerate().map(finish).collect()
 }
 
-struct Job<'a> {
-    walk: Walk,
-    dtype: Dtype,
+/// A tensor to count, and its values at an earlier time where they are known.
+struct Difference<'a> {
+    job: Job,
     old: Option<&'a [u8]>,
-    first_task: usize,
 }
 
 /// Scratch memory of one thread.
 struct Room<'a> {
-    axis: Option<&'a Axis>,
-    values: Option<Counter<'a>>,
-    updates: Option<Counter<'a>>,
+    /// Of values and of updates.
+    histograms: Option<[Parts<'a>; 2]>,
     /// Room for the differences of a chunk, of either wide type.
     differences: Vec<f64>,
 }
 
 impl<'a> Room<'a> {
     fn new(axis: Option<&'a Axis>) -> Self {
-        Self { axis, values: axis.map(Counter::new), updates: axis.map(Counter::new), differences: Vec::new() }
+        Self { histograms: axis.map(|axis| [Parts::new(axis), Parts::new(axis)]), differences: Vec::new() }
     }
 }
 
-impl Job<'_> {
-    fn chunks(&self) -> u64 {
-        self.walk.count().div_ceil(CHUNK as u64)
-    }
-
-    /// The values and differences of the chunks of one task.
+impl Difference<'_> {
+    /// The values and differences of one chunk.
     ///
     /// # Safety
-    /// The view of the walk must be alive and have element type `E`, as must the old values where there are any.
-    unsafe fn task<E>(&self, task: usize, room: &mut Room<'_>, level: Level) -> (Part, Part)
+    /// The view of the job must be alive and have element type `E`, as must the old values where there are any.
+    unsafe fn chunk<E>(&self, tensor: usize, chunk: usize, room: &mut Room<'_>, level: Level) -> [Stats; 2]
     where
         E: AsWide + Count,
         E::Wide: Count + AsWide<Wide = E::Wide> + Sub<Output = E::Wide>,
     {
-        let first = (task - self.first_task) as u64 * CHUNKS_PER_TASK;
-        let (mut value, mut update) = (Stats::default(), Stats::default());
         let mut stage = Vec::new();
-        for chunk in first..self.chunks().min(first + CHUNKS_PER_TASK) {
-            let from = chunk * CHUNK as u64;
-            let len = (self.walk.count() - from).min(CHUNK as u64) as usize;
-            // SAFETY: the range ends at the walk's count.
-            let new = unsafe { self.walk.dense::<E>(from, len, &mut stage) };
-            // SAFETY: `len` elements are readable from `new` on.
-            unsafe { count(&mut value, room.values.as_mut(), level, new, len) };
-            let Some(old) = self.old else { continue };
-            if room.differences.len() < len {
-                room.differences.resize(len, 0.0);
-            }
-            let old = old.as_ptr().wrapping_add(from as usize * size_of::<E>()).cast::<E>();
-            let differences = room.differences.as_mut_ptr().cast::<E::Wide>();
-            level.run(DifferenceKernel { new, old, differences, len });
-            // SAFETY: the kernel has just written `len` of them.
-            unsafe { count(&mut update, room.updates.as_mut(), level, differences.cast_const(), len) };
+        let (new, len) = self.job.dense_chunk::<E>(chunk, &mut stage);
+        let (mut values, mut updates) = (None, None);
+        if let Some([of_values, of_updates]) = &mut room.histograms {
+            (values, updates) = (Some(of_values.counter_of(tensor)), Some(of_updates));
         }
-        (Part::new(&value, room.axis, room.values.as_mut()), Part::new(&update, room.axis, room.updates.as_mut()))
+        // SAFETY: what `dense_chunk` gives is readable.
+        let value = unsafe { count(values, level, new, len) };
+        let Some(old) = self.old else { return [value, Stats::default()] };
+        if room.differences.len() < len {
+            room.differences.resize(len, 0.0);
+        }
+        let old = old.as_ptr().wrapping_add(chunk * CHUNK * size_of::<E>()).cast::<E>();
+        let differences = room.differences.as_mut_ptr().cast::<E::Wide>();
+        level.run(DifferenceKernel { new, old, differences, len });
+        let updates = updates.map(|parts| parts.counter_of(tensor));
+        // SAFETY: the kernel has just written `len` of them.
+        [value, unsafe { count(updates, level, differences.cast_const(), len) }]
     }
 }
 
@@ -236,57 +224,23 @@ where
 ///
 /// # Safety
 /// `p` must be readable for `len` elements, at most [`CHUNK`].
-unsafe fn count<E: AsWide + Count>(
-    stats: &mut Stats,
-    counter: Option<&mut Counter<'_>>,
-    level: Level,
-    p: *const E,
-    len: usize,
-) {
+unsafe fn count<E: AsWide + Count>(counter: Option<&mut Counter<'_>>, level: Level, p: *const E, len: usize) -> Stats {
     // SAFETY: as the caller vouches.
     unsafe {
-        stats.merge(&stats_of_chunk(p, len, Moments::Two, level));
+        let stats = stats_of_chunk(p, len, Moments::Two, level);
         if let Some(counter) = counter {
             counter.chunk(level, p, len);
         }
+        stats
     }
 }
 
-/// What one task, or all tasks of a tensor so far, have counted.
-#[derive(Default)]
-struct Part {
-    stats: Stats,
-    histogram: Option<Histogram>,
-}
-
-impl Part {
-    fn new(stats: &Stats, axis: Option<&Axis>, counter: Option<&mut Counter<'_>>) -> Self {
-        let histogram = axis.zip(counter).map(|(axis, counter)| {
-            let mut histogram = Histogram::new(axis.clone());
-            counter.move_into(&mut histogram);
-            histogram
-        });
-        Self { stats: *stats, histogram }
+/// Puts together what is known about some values of one dtype.
+fn counted(stats: &Stats, dtype: Dtype, axis: Option<&Axis>, histogram: Option<Histogram>) -> Counted {
+    let any = stats.counts.total() > 0;
+    let mut histogram = histogram.or_else(|| axis.map(|axis| Histogram::new(axis.clone())));
+    if let Some(histogram) = histogram.as_mut().filter(|_| any) {
+        histogram.value_bits = with_element!(dtype, E => <E as AsWide>::BITS);
     }
-
-    fn merge(&mut self, other: Self) {
-        self.stats.merge(&other.stats);
-        match (&mut self.histogram, other.histogram) {
-            (Some(mine), Some(theirs)) => {
-                // Both are of the axis that this call was asked for.
-                let _ = mine.merge(&theirs);
-            }
-            (mine, theirs) => *mine = mine.take().or(theirs),
-        }
-    }
-
-    fn counted(self, dtype: Dtype, axis: Option<&Axis>) -> Counted {
-        let any = self.stats.counts.total() > 0;
-        let summary = Summary { stats: self.stats, seen: Seen::One(dtype), moments: Moments::Two, fits: None };
-        let mut histogram = self.histogram.or_else(|| axis.map(|axis| Histogram::new(axis.clone())));
-        if let Some(histogram) = histogram.as_mut().filter(|_| any) {
-            histogram.value_bits = with_element!(dtype, E => <E as AsWide>::BITS);
-        }
-        Counted { summary, histogram }
-    }
+    Counted { summary: Summary { stats: *stats, seen: Seen::One(dtype), moments: Moments::Two, fits: None }, histogram }
 }

@@ -8,7 +8,7 @@ use crate::kernel::{CHUNK, Moments};
 use crate::number::Number;
 use crate::scan::{Options, ordered};
 use crate::stats::Stats;
-use crate::summary::{Job, threads_for};
+use crate::summary::{Job, bytes};
 use crate::view::TensorView;
 
 /// What every value must be.
@@ -62,18 +62,13 @@ impl Question {
         let broken = AtomicBool::new(false);
         let (level, moments) = (options.level, Moments::Two);
         let interrupted = || broken.load(Ordering::Relaxed) || (options.interrupted)();
-        let options = Options { threads: threads_for(view, options), level, interrupted: &interrupted };
-        let task = |(): &mut (), index: usize| {
-            for chunk in job.chunks_of_task(index) {
-                if broken.load(Ordering::Relaxed) {
-                    return;
-                }
-                if !self.holds(&job.chunk(chunk, moments, level)) {
-                    broken.store(true, Ordering::Relaxed);
-                }
+        let options = Options { interrupted: &interrupted, ..options.for_bytes(bytes(view)) };
+        let task = |(): &mut (), chunk: usize| {
+            if !broken.load(Ordering::Relaxed) && !self.holds(&job.chunk(chunk, moments, level)) {
+                broken.store(true, Ordering::Relaxed);
             }
         };
-        with_standard_floats(|| ordered(job.tasks(), &options, || (), task, |()| ()));
+        with_standard_floats(|| ordered(job.chunks(), &options, || (), task, |()| ()));
         !broken.into_inner()
     }
 }

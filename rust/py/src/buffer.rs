@@ -322,6 +322,11 @@ fn torch_exchange(object: &Bound<'_, PyAny>) -> Option<Exchange> {
             parameter: parameter.unbind(),
             exchange,
         });
+        if found.is_some() {
+            // Threads of our own would share the cores with torch's, which wait busily for their next work.
+            let shared = py.import("tensorstats._openmp").and_then(|openmp| openmp.call_method0("share_torch_threads"));
+            drop(shared); // a runtime that cannot be found changes speed alone
+        }
         let _ = TORCH.set(py, found);
     }
     let torch = TORCH.get(py)?.as_ref()?;

@@ -41,7 +41,9 @@ mod _core {
     #[pymodule_export]
     use crate::range::{all_hold, first_nonfinite, outside};
     #[pymodule_export]
-    use crate::settings::{set_simd_level, set_thread_count, simd_level, simd_levels, thread_count};
+    use crate::settings::{
+        set_simd_level, set_thread_count, simd_level, simd_levels, thread_count, use_openmp, uses_openmp,
+    };
     #[pymodule_export]
     use crate::summary::{PySummary, summary, summary_where};
     #[pymodule_export]

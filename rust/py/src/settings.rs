@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use pyo3::prelude::*;
-use tensorstats_core::{Error, Level, scan};
+use tensorstats_core::{Error, Level, scan, team};
 
 use crate::errors::to_py;
 
@@ -83,4 +83,26 @@ pub(crate) fn set_thread_count(count: Option<i64>) -> PyResult<()> {
     scan::set_thread_count(count);
     reasons().threads = count.map(|_| "set by set_thread_count".to_owned());
     Ok(())
+}
+
+/// Lets the core work on the threads of an OpenMP runtime, given the address of its function `GOMP_parallel`; `None` goes back to threads
+/// made for each call.
+#[pyfunction]
+#[pyo3(signature = (address, /))]
+pub(crate) fn use_openmp(address: Option<usize>) -> PyResult<()> {
+    let parallel = match address {
+        None => None,
+        Some(0) => return Err(to_py(Error::Argument("the address of GOMP_parallel must not be 0".to_owned()))),
+        // SAFETY: an address that is not 0 is a function pointer; the caller vouches that it is the one named.
+        Some(address) => Some(unsafe { core::mem::transmute::<usize, team::Parallel>(address) }),
+    };
+    // SAFETY: as above; the Python side keeps the runtime loaded, as everything that is imported stays.
+    unsafe { team::use_openmp(parallel) };
+    Ok(())
+}
+
+/// Whether the next count works on the threads of an OpenMP runtime.
+#[pyfunction]
+pub(crate) fn uses_openmp() -> bool {
+    team::uses_openmp()
 }

@@ -3,6 +3,7 @@
 //! The table covers the octaves seen so far, so that a small tensor costs little and a big one stays in cache. Zeros, NaN, infinities
 //! and subnormals of the format are counted apart: for them the table has a few slots that nobody reads.
 
+use super::BLOCK;
 use super::bins::Specials;
 use super::bins_fast::{GROUP, Room, prefetch_group};
 use super::lanes::{LANES, Lanes};
@@ -22,8 +23,10 @@ const MANY_VALUES: u64 = 1 << 16;
 /// Slots beyond the bins for what is counted apart: one for each lane and sign, so that zeros do not wait for each other.
 const APART: usize = 2 * LANES;
 
-/// Octaves added below what a growing table needs, since data often creeps towards zero.
-const SPARE_OCTAVES: u32 = 4;
+/// Octaves added to what a table needs when other values follow: a new smallest magnitude is seen every now and then, a new largest
+/// one rarely.
+const SPARE_BELOW: u32 = 6;
+const SPARE_ABOVE: u32 = 1;
 
 /// Values after which 32-bit counters are emptied into 64-bit ones.
 const FLUSH: u64 = 1 << 31;
@@ -65,13 +68,13 @@ impl LogCounter {
         }
     }
 
-    /// Counts a block of at most [`super::BLOCK`] values.
+    /// Counts a block of at most [`BLOCK`] values.
     ///
     /// # Safety
     /// `p` must be readable for `len` elements; it need not be aligned.
     pub unsafe fn block<W: Wide>(&mut self, level: Level, p: *const W, len: usize) {
         if self.octaves == 0 {
-            self.cover::<W>(level.run(RangeKernel { p, len, window: Window::EMPTY }));
+            self.cover::<W>(level.run(RangeKernel { p, len, window: Window::EMPTY }), len == BLOCK);
         }
         if self.copies == 1 && self.seen >= MANY_VALUES && self.bins() <= MANY_COPIES_BINS {
             self.flush();
@@ -88,7 +91,7 @@ impl LogCounter {
         if apart.all > apart.zeros {
             let window = self.window::<W>();
             level.run(RestKernel { p, len, window, counter: self });
-            self.cover::<W>(level.run(RangeKernel { p, len, window }));
+            self.cover::<W>(level.run(RangeKernel { p, len, window }), true);
         }
         if self.pending > FLUSH {
             self.flush();
@@ -108,22 +111,21 @@ impl LogCounter {
         }
     }
 
-    /// Makes the table hold a range of magnitudes found in a block.
-    fn cover<W: Wide>(&mut self, range: Option<(u64, u64)>) {
+    /// Makes the table hold a range of magnitudes found in a block, and some more in case others follow.
+    fn cover<W: Wide>(&mut self, range: Option<(u64, u64)>, others_follow: bool) {
         let Some((smallest, largest)) = range else { return };
         let octave = |magnitude: u64| ((magnitude >> W::MANTISSA) as i64 + i64::from(W::OCTAVE_BIAS)) as u32;
-        let (low, high) = (octave(smallest), octave(largest));
-        let end = self.first + self.octaves;
-        self.flush();
-        if self.octaves == 0 {
-            (self.first, self.octaves) = (low, high + 1 - low);
-        } else {
-            // Never below the octaves of normal numbers: subnormals have fewer leading bits there and are counted apart.
-            let spare = low.saturating_sub(SPARE_OCTAVES).max(octave(W::MIN_NORMAL));
-            let first = if low < self.first { spare } else { self.first };
-            self.octaves = end.max(high + 1) - first;
-            self.first = first;
+        let (mut low, mut end) = (octave(smallest), octave(largest) + 1);
+        if others_follow {
+            // Octaves of normal numbers only: subnormals have fewer leading bits and infinities none, they are counted apart.
+            low = low.saturating_sub(SPARE_BELOW).max(octave(W::MIN_NORMAL));
+            end = (end + SPARE_ABOVE).min(octave(W::INFINITY));
         }
+        self.flush();
+        if self.octaves > 0 {
+            (low, end) = (low.min(self.first), end.max(self.first + self.octaves));
+        }
+        (self.first, self.octaves) = (low, end - low);
         self.clear();
     }
 
@@ -325,22 +327,42 @@ struct RestKernel<'a, W> {
     counter: &'a mut LogCounter,
 }
 
+impl<W: Wide> RestKernel<'_, W> {
+    /// 1 for a value to be counted here, else 0.
+    #[inline(always)]
+    fn is_rest(&self, x: W) -> u32 {
+        u32::from((self.window.place(x) >= self.window.half) & (x != W::ZERO))
+    }
+}
+
 impl<W: Wide> Kernel for RestKernel<'_, W> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, _lanes: L) {
-        // They are set aside without a branch first: which values they are cannot be predicted.
-        let mut aside = [W::ZERO; GROUP];
-        for start in (0..self.len).step_by(GROUP) {
+        let whole = self.len - self.len % LANES;
+        for start in (0..whole).step_by(LANES) {
+            // SAFETY: `LogCounter::block` vouches for `len` elements; an array is as readable as its elements.
+            let values = unsafe { self.p.add(start).cast::<[W; LANES]>().read_unaligned() };
+            // Most groups hold none.
+            if values.iter().fold(0, |any, &x| any | self.is_rest(x)) == 0 {
+                continue;
+            }
+            // They are set aside without a branch first: which values they are cannot be predicted.
+            let mut aside = [W::ZERO; LANES];
             let mut count = 0;
-            for i in start..self.len.min(start + GROUP) {
-                // SAFETY: `LogCounter::block` vouches for `len` elements.
-                let x = unsafe { self.p.add(i).read_unaligned() };
-                aside[count % GROUP] = x;
-                count += usize::from((self.window.place(x) >= self.window.half) & (x != W::ZERO));
+            for x in values {
+                aside[count % LANES] = x;
+                count += self.is_rest(x) as usize;
             }
             for x in &aside[..count] {
+                self.counter.add(x.to_f64(), 1);
+            }
+        }
+        for i in whole..self.len {
+            // SAFETY: as above.
+            let x = unsafe { self.p.add(i).read_unaligned() };
+            if self.is_rest(x) != 0 {
                 self.counter.add(x.to_f64(), 1);
             }
         }
