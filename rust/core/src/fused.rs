@@ -14,6 +14,7 @@ use crate::level::Level;
 use crate::scan::{Options, Shares, ordered};
 use crate::stats::Stats;
 use crate::summary::{Job, Seen, Summary, bytes_of_all, stats_of_chunk};
+use crate::team::single_thread_bytes;
 use crate::view::TensorView;
 use crate::with_element;
 
@@ -58,8 +59,7 @@ pub fn of_each(
     moments: Moments,
     options: &Options<'_>,
 ) -> Vec<(Summary, Histogram)> {
-    let options = &options.for_bytes(bytes_of_all(views));
-    if options.threads == 1 {
+    if bytes_of_all(views) <= single_thread_bytes() {
         let mut fused = Fused::new(axis, moments);
         return views.iter().map(|view| fused.of(view, options.level)).collect();
     }

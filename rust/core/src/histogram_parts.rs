@@ -34,10 +34,18 @@ impl<'a> Parts<'a> {
         &mut self.counter
     }
 
+    /// The histogram of the tensor in hand, which is begun anew.
+    pub(crate) fn take(&mut self) -> Option<Histogram> {
+        self.tensor.take()?;
+        let mut histogram = Histogram::new(self.axis.clone());
+        self.counter.move_into(&mut histogram);
+        Some(histogram)
+    }
+
     fn put_away(&mut self) {
-        if let Some(tensor) = self.tensor.take() {
-            let mut histogram = Histogram::new(self.axis.clone());
-            self.counter.move_into(&mut histogram);
+        if let Some(tensor) = self.tensor
+            && let Some(histogram) = self.take()
+        {
             self.done.push((tensor, histogram));
         }
     }

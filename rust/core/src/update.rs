@@ -22,6 +22,7 @@ use crate::level::{Kernel, Level};
 use crate::scan::{Options, Shares, ordered};
 use crate::stats::Stats;
 use crate::summary::{Job, Seen, Summary, bytes_of_all, stats_of_chunk};
+use crate::team::single_thread_bytes;
 use crate::view::{TensorView, Walk};
 use crate::with_element;
 
@@ -88,6 +89,41 @@ pub struct Change {
     pub update: Option<Counted>,
 }
 
+/// Counts tensors one after another on one thread; what is allocated for counting serves all of them.
+pub struct Changes<'a> {
+    axis: Option<&'a Axis>,
+    room: Room<'a>,
+    seen: usize,
+}
+
+impl<'a> Changes<'a> {
+    /// Nothing counted. With an axis there are histograms of it as well.
+    pub fn new(axis: Option<&'a Axis>) -> Self {
+        Self { axis, room: Room::new(axis), seen: 0 }
+    }
+
+    /// A tensor and its difference from its snapshot. A tensor without a snapshot that fits is counted alone.
+    pub fn of(&mut self, view: &TensorView<'_>, snapshot: Option<&Snapshot>, level: Level) -> Change {
+        let difference = Difference::new(view, snapshot);
+        let (room, seen) = (&mut self.room, self.seen);
+        self.seen += 1;
+        let mut stats = [Stats::default(); 2];
+        with_standard_floats(|| {
+            for chunk in 0..difference.job.chunks() {
+                add(&mut stats, &difference.chunk(seen, chunk, room, level));
+            }
+        });
+        let histograms = room.histograms.as_mut().map(|parts| parts.each_mut().map(Parts::take));
+        difference.finish(&stats, histograms.unwrap_or_default(), self.axis)
+    }
+}
+
+fn add(totals: &mut [Stats; 2], parts: &[Stats; 2]) {
+    for (total, part) in totals.iter_mut().zip(parts) {
+        total.merge(part);
+    }
+}
+
 /// Counts tensors and their differences from their snapshots. A tensor without a snapshot that fits is counted alone. With an axis there are histograms of it as well.
 pub fn changes(
     views: &[TensorView<'_>],
@@ -95,33 +131,22 @@ pub fn changes(
     axis: Option<&Axis>,
     options: &Options<'_>,
 ) -> Vec<Change> {
-    let jobs: Vec<Difference<'_>> = views
-        .iter()
-        .zip(snapshots.iter().copied().chain(core::iter::repeat(None)))
-        .map(|(view, old)| Difference {
-            job: Job::new(view),
-            old: old.filter(|old| old.fits(view)).map(|snapshot| snapshot.bytes.as_slice()),
-        })
-        .collect();
+    let snapshots = snapshots.iter().copied().chain(core::iter::repeat(None));
+    let bytes = bytes_of_all(views);
+    if bytes <= single_thread_bytes() {
+        let mut changes = Changes::new(axis);
+        return views.iter().zip(snapshots).map(|(view, old)| changes.of(view, old, options.level)).collect();
+    }
+    let jobs: Vec<_> = views.iter().zip(snapshots).map(|(view, old)| Difference::new(view, old)).collect();
     let shares = Shares::new(jobs.iter().map(|difference| difference.job.chunks()));
-    let options = options.for_bytes(bytes_of_all(views));
-    let level = options.level;
+    let (options, level) = (options.for_bytes(bytes), options.level);
     let work = |room: &mut Room<'_>, index: usize| {
         let (tensor, chunk) = shares.owner(index);
-        let difference = &jobs[tensor];
-        let stats = with_element!(difference.job.dtype(), E => {
-            // SAFETY: the views are borrowed, and a snapshot that fits has as many elements of the same type.
-            unsafe { difference.chunk::<E>(tensor, chunk, room, level) }
-        });
-        (tensor, stats)
+        (tensor, jobs[tensor].chunk(tensor, chunk, room, level))
     };
     let mut stats = vec![[Stats::default(); 2]; views.len()];
     let rooms = with_standard_floats(|| {
-        let take = |(tensor, parts): (usize, [Stats; 2])| {
-            for (total, part) in stats[tensor].iter_mut().zip(&parts) {
-                total.merge(part);
-            }
-        };
+        let take = |(tensor, parts): (usize, [Stats; 2])| add(&mut stats[tensor], &parts);
         ordered(shares.total(), &options, || Room::new(axis), work, take)
     });
     let mut histograms = [vec![None; views.len()], vec![None; views.len()]];
@@ -130,16 +155,10 @@ pub fn changes(
             part.add_to(all);
         }
     }
-    let [mut values, mut updates] = histograms;
-    let finish = |(tensor, [value, update]): (usize, [Stats; 2])| {
-        let Difference { job, old } = &jobs[tensor];
-        let wide = with_element!(job.dtype(), E => <<E as AsWide>::Wide as Element>::DTYPE);
-        Change {
-            value: counted(&value, job.dtype(), axis, values[tensor].take()),
-            update: old.map(|_| counted(&update, wide, axis, updates[tensor].take())),
-        }
+    let mut finish = |(tensor, stats): (usize, &[Stats; 2])| {
+        jobs[tensor].finish(stats, histograms.each_mut().map(|all| all[tensor].take()), axis)
     };
-    stats.into_iter().enumerate().map(finish).collect()
+    stats.iter().enumerate().map(&mut finish).collect()
 }
 
 /// A tensor to count, and its values at an earlier time where they are known.
@@ -162,12 +181,23 @@ impl<'a> Room<'a> {
     }
 }
 
-impl Difference<'_> {
+impl<'a> Difference<'a> {
+    fn new(view: &'a TensorView<'_>, snapshot: Option<&'a Snapshot>) -> Self {
+        let old = snapshot.filter(|old| old.fits(view)).map(|snapshot| snapshot.bytes.as_slice());
+        Self { job: Job::new(view), old }
+    }
+
     /// The values and differences of one chunk.
-    ///
+    fn chunk(&self, tensor: usize, chunk: usize, room: &mut Room<'_>, level: Level) -> [Stats; 2] {
+        with_element!(self.job.dtype(), E => {
+            // SAFETY: the view is borrowed, and a snapshot that fits has as many elements of the same type.
+            unsafe { self.chunk_of::<E>(tensor, chunk, room, level) }
+        })
+    }
+
     /// # Safety
     /// The view of the job must be alive and have element type `E`, as must the old values where there are any.
-    unsafe fn chunk<E>(&self, tensor: usize, chunk: usize, room: &mut Room<'_>, level: Level) -> [Stats; 2]
+    unsafe fn chunk_of<E>(&self, tensor: usize, chunk: usize, room: &mut Room<'_>, level: Level) -> [Stats; 2]
     where
         E: AsWide + Count,
         E::Wide: Count + AsWide<Wide = E::Wide> + Sub<Output = E::Wide>,
@@ -190,6 +220,17 @@ impl Difference<'_> {
         let updates = updates.map(|parts| parts.counter_of(tensor));
         // SAFETY: the kernel has just written `len` of them.
         [value, unsafe { count(updates, level, differences.cast_const(), len) }]
+    }
+
+    /// What was counted of values and of updates, put together.
+    fn finish(&self, stats: &[Stats; 2], histograms: [Option<Histogram>; 2], axis: Option<&Axis>) -> Change {
+        let [value, update] = stats;
+        let [values, updates] = histograms;
+        let wide = with_element!(self.job.dtype(), E => <<E as AsWide>::Wide as Element>::DTYPE);
+        Change {
+            value: counted(value, self.job.dtype(), axis, values),
+            update: self.old.map(|_| counted(update, wide, axis, updates)),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use tensorstats_core::update::{Change, Counted, Snapshot, changes};
+use tensorstats_core::update::{Change, Changes, Counted, Snapshot, changes};
 use tensorstats_core::{Axis, Sketch, TensorView};
 
 use crate::buffer::Buffer;
@@ -143,6 +143,7 @@ impl PySnapshots {
 
         let mut rows: Vec<Option<(Change, Sketch)>> = Vec::with_capacity(tensors.len());
         let mut shapes = Vec::with_capacity(tensors.len());
+        let mut small = Changes::new(axis.as_ref());
         let mut later: Vec<(usize, Buffer)> = Vec::new();
         let mut old: Vec<Option<&Snapshot>> = Vec::new();
         for (row, (tensor, &place)) in tensors.iter().zip(&places).enumerate() {
@@ -150,13 +151,9 @@ impl PySnapshots {
             shapes.push(Shape::One(buffer.shape().into()));
             let snapshot = place.and_then(|place| borrowed.snapshots.get(place));
             if buffer.is_small() {
-                rows.push(
-                    Some(run::count(py, &buffer, 1, |view, options| {
-                        let mut change = changes(core::slice::from_ref(view), &[snapshot], axis.as_ref(), options);
-                        change.pop().map(|change| (change, Sketch::of(view)))
-                    })?)
-                    .flatten(),
-                );
+                rows.push(Some(run::count(py, &buffer, 1, |view, options| {
+                    (small.of(view, snapshot, options.level), Sketch::of(view))
+                })?));
             } else {
                 rows.push(None);
                 later.push((row, buffer));
