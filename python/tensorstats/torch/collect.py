@@ -17,9 +17,10 @@ from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.guard import Guard
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.modules import activation_kind, is_activation, module_layout, saturation_bounds, unit_dimension
+from tensorstats.torch.offender import argument_names
 from tensorstats.torch.states import Statistics, is_countable
 
-__all__ = ["Collector", "PendingList", "Place", "TensorStep", "UnitTrack", "Units"]
+__all__ = ["Collector", "PendingList", "Place", "Seen", "TensorStep", "UnitTrack", "Units"]
 
 _NAN = float("nan")
 
@@ -29,10 +30,23 @@ Units: TypeAlias = Literal["activations", "all", "none"]
 class Place:
     """A watched module and what is always true of it."""
 
-    __slots__ = ("calls", "has_parameters", "kind", "layout", "module_type", "name")
+    __slots__ = (
+        "argument_names",
+        "calls",
+        "has_parameters",
+        "is_activation",
+        "kind",
+        "layout",
+        "module_type",
+        "name",
+        "signals",
+    )
 
-    def __init__(self, name: str, module: nn.Module) -> None:
+    def __init__(self, name: str, module: nn.Module, signals: frozenset[str] = frozenset()) -> None:
         self.name = name
+        self.signals = signals  # of which its tensors are recorded
+        self.argument_names = argument_names(module)
+        self.is_activation = is_activation(module)
         self.module_type = type(module).__name__
         self.kind = activation_kind(module)
         self.layout = module_layout(module)
@@ -85,13 +99,16 @@ class TensorStep:
     call: int
     summary: Summary | None = None
     units: UnitTrack | None = None
+    _shared: bool = False  # whether the summary is somebody else's too
 
     def add(self, summary: Summary) -> None:
-        """Take in the summary of one more tensor of the step."""
+        """Take in the summary of one more tensor of the step; it is not changed."""
         if self.summary is None:
-            self.summary = summary.copy()
-        else:
-            self.summary.merge(summary)
+            self.summary, self._shared = summary, True
+            return
+        if self._shared:
+            self.summary, self._shared = self.summary.copy(), False
+        self.summary.merge(summary)
 
     def dead_fraction(self) -> float:
         """Share of units that were not active in this step; NaN without units or finite values."""
@@ -128,13 +145,37 @@ class PendingList:
         self._entries = []
 
 
-@dataclass(slots=True)
-class _Last:
-    """The tensor counted last: a module that returns it unchanged (Identity, a container) needs no second look."""
+class Seen:
+    """The tensors counted last, held weakly, with their states.
 
-    tensor: weakref.ref[torch.Tensor]
-    version: int
-    parts: tuple[Any, Any]
+    What one module returns the next one is given, and some return it unchanged: it needs no second look.
+    """
+
+    # A step may count tensors without end; what is given on is given on soon.
+    _MOST = 32
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[torch.Tensor], int, tuple[Any, Any]]] = {}
+
+    def find(self, tensor: torch.Tensor) -> tuple[Any, Any] | None:
+        """The states of a tensor that has not changed since it was counted."""
+        entry = self._entries.get(id(tensor))
+        if entry is None or entry[0]() is not tensor or tensor._version != entry[1]:
+            return None
+        return entry[2]
+
+    def keep(self, tensor: torch.Tensor, parts: tuple[Any, Any]) -> None:
+        """Remember the states of a tensor; one of inference mode has no version by which a change would show."""
+        if tensor.is_inference():
+            return
+        entries = self._entries
+        if len(entries) >= self._MOST:
+            del entries[next(iter(entries))]
+        entries[id(tensor)] = (weakref.ref(tensor), tensor._version, parts)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._entries.clear()
 
 
 @dataclass(slots=True)
@@ -148,19 +189,19 @@ class Collector:
     histograms: bool
     units: Units
     what: str = "output"  # for messages
+    seen: Seen = field(default_factory=Seen)  # shared by the signals of a mode
     # While ranks are merged: the part of a sharded tensor on this rank, and whether units are kept apart per step.
     locate: Callable[[str, torch.Tensor], torch.Tensor] | None = None
     in_parts: bool = False
     steps: dict[str, TensorStep] = field(default_factory=dict)
     _tracks: dict[str, UnitTrack | None] = field(default_factory=dict)
     _tables: list[tuple[str, LogTable]] = field(default_factory=list)
-    _last: _Last | None = None
 
     def begin(self) -> None:
         """Forget the last step."""
         self.steps = {}
         self._tables = []
-        self._last = None
+        self.seen.clear()
 
     def count(
         self,
@@ -178,15 +219,19 @@ class Collector:
         """
         if self.locate is not None:
             tensor = self.locate(path, tensor)
-        if not is_countable(tensor):
-            self.guard.note(f"{self.what} of {place.name}", f"a {_describe(tensor)} tensor is not counted")
-            return None
+        parts = self.seen.find(tensor)
+        if parts is None:
+            if not is_countable(tensor):
+                self.guard.note(f"{self.what} of {place.name}", f"a {_describe(tensor)} tensor is not counted")
+                return None
+            parts = self.statistics.parts(tensor, histogram=self.histograms)
+            self.seen.keep(tensor, parts)
         step = self.steps.get(path)
         if step is None:
             self.steps[path] = step = TensorStep(path, place, call)
-            if self.units == "all" or (self.units == "activations" and is_activation(module)):
+            if self.units == "all" or (self.units == "activations" and place.is_activation):
                 step.units = self._unit_track(path, module, tensor, layout)
-        summary, histogram = self._parts(tensor)
+        summary, histogram = parts
         if histogram is not None:
             self._add_histogram(path, histogram)
         if step.units is not None:
@@ -197,16 +242,6 @@ class Collector:
         assert isinstance(summary, Summary)
         step.add(summary)
         return summary
-
-    def _parts(self, tensor: torch.Tensor) -> tuple[Any, Any]:
-        """Summary and histogram of a tensor; those of the last one when it is the same, unchanged."""
-        version = -1 if tensor.is_inference() else tensor._version
-        last = self._last
-        if last is not None and version >= 0 and last.version == version and last.tensor() is tensor:
-            return last.parts
-        parts = self.statistics.parts(tensor, histogram=self.histograms)
-        self._last = _Last(weakref.ref(tensor), version, parts)
-        return parts
 
     def _add_histogram(self, path: str, histogram: Any) -> None:
         if isinstance(histogram, LogTable):

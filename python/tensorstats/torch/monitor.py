@@ -13,7 +13,7 @@ from tensorstats._core import Summary
 from tensorstats.rules import Judge, NonFinite, Offender, Rule, StepView
 from tensorstats.torch.actions import Action, OnFinding
 from tensorstats.torch.choosing import Collection as TensorCollection
-from tensorstats.torch.collect import Collector, PendingList, Units
+from tensorstats.torch.collect import Collector, PendingList, Seen, Units
 from tensorstats.torch.compiled import clean_name, is_tracing
 from tensorstats.torch.evaluation import EvaluationRecorder
 from tensorstats.torch.graphs import GraphReports
@@ -91,6 +91,7 @@ class Monitor(Reading):
         self._statistics = statistics = Statistics(backend)
         self._pending = PendingList(statistics)
         logs = self._logs["train"]
+        seen = Seen()
         collectors = {
             signal: Collector(
                 statistics,
@@ -100,6 +101,7 @@ class Monitor(Reading):
                 histograms,
                 units="none" if signal == "output_gradients" else units,
                 what=signal.removesuffix("s").replace("_", " "),
+                seen=seen,
             )
             for signal in _OF_MODULES
             if signal in signals

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from tensorstats._core import Summary, summaries_from
+from tensorstats._core import Snapshots, Summary, summaries_from
 from tensorstats.torch.collect import PendingList
 from tensorstats.torch.guard import Guard
 from tensorstats.torch.log import ScalarLog, SignalLog
@@ -61,6 +61,8 @@ class OptimizerRecorder:
         self._pending = pending
         self._chosen = chosen
         self._histograms = histograms
+        self._snapshots = Snapshots(0)
+        self._choices: dict[str, bool] = {}
         self._rows: dict[str, Summary] = {}
         self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
 
@@ -69,27 +71,49 @@ class OptimizerRecorder:
     ) -> None:
         """Summarise the state of these parameters; counts that are not of the parameter's shape are left out."""
         self._rows = {}
+        here: dict[str, torch.Tensor] = {}
         for name, parameter in parameters.items():
+            shape = parameter.shape
+            if len(shape) == 0:
+                continue
             for optimizer in optimizers.values():
                 state = optimizer.state.get(parameter)
                 if not state:
                     continue
                 for key, value in state.items():
-                    fits = isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.dim() > 0
-                    if fits and self.locate is not None:
-                        value = self.locate("optimizer_state", f"{name}.{key}", value)
-                    if fits and is_countable(value) and self._chosen("optimizer_state", f"{name}.{key}"):
-                        self._count(f"{name}.{key}", value)
+                    if not isinstance(value, torch.Tensor) or value.shape != shape:
+                        continue
+                    place = f"{name}.{key}"
+                    if self.locate is not None:
+                        value = self.locate("optimizer_state", place, value)
+                    if not is_countable(value) or not self._records(place):
+                        continue
+                    if self._statistics.uses_core(value):
+                        here[place] = value
+                    else:
+                        self._begin_on_device(place, value)
+        self._count(here)
 
-    def _count(self, name: str, tensor: torch.Tensor) -> None:
-        if not self._statistics.uses_core(tensor):
-            self._pending.add(self._statistics.start(tensor), lambda summary, _: self._rows.update({name: summary}))
+    def _records(self, name: str) -> bool:
+        choice = self._choices.get(name)
+        if choice is None:
+            self._choices[name] = choice = self._chosen("optimizer_state", name)
+        return choice
+
+    def _begin_on_device(self, name: str, tensor: torch.Tensor) -> None:
+        self._pending.add(self._statistics.start(tensor), lambda summary, _: self._rows.update({name: summary}))
+
+    def _count(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """All tensors in CPU memory, in one native call."""
+        if not tensors:
             return
-        summary = self._statistics.summary(tensor)
-        assert isinstance(summary, Summary)
-        self._rows[name] = summary
+        histograms = None
         if self._histograms:
-            self._log.histogram(name, self._statistics.empty_histogram).update(tensor)
+            histograms = [self._log.histogram(name, self._statistics.empty_histogram) for name in tensors]
+        table, _ = self._snapshots.count(
+            list(tensors.values()), [None] * len(tensors), histograms, None, threads=self._statistics.threads
+        )
+        self._rows.update((name, table[row]) for row, name in enumerate(tensors))
 
     def keep(self, step: int) -> None:
         """Append the step to the log; everything is on the host now."""

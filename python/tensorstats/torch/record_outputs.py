@@ -18,7 +18,6 @@ from tensorstats.torch.masks import Mask, masked
 from tensorstats.torch.offender import (
     UNSEEN_INPUT,
     ModelInputs,
-    argument_names,
     gradient_offender,
     offender_from,
     output_offender,
@@ -64,7 +63,6 @@ class OutputRecorder:
         self._chosen = chosen
         self._mask = mask
         self._places: dict[str, Place] = {}
-        self._choices: dict[tuple[str, str], bool] = {}
         self._graph_calls: dict[tuple[str, str], int] = {}  # in this forward pass, of what compiled code reports
         self._inputs = ModelInputs()
         self._layout: str | None = None
@@ -73,6 +71,7 @@ class OutputRecorder:
 
     def begin(self) -> None:
         """Forget the last step."""
+        self._statistics.begin()
         for collector in self._collectors.values():
             collector.begin()
         self.offender: Offender | None = None
@@ -109,7 +108,7 @@ class OutputRecorder:
         if place.layout is not None:
             self._layout = place.layout
         stem = f"{name}#{call}" if call else name
-        if "inputs" in self._collectors and self._records("inputs", name, module):
+        if "inputs" in place.signals:
             self._record_inputs(stem, place, module, call, arguments, keywords)
         for path, tensor in tensors_in(output):
             self._record_output(stem + path, place, module, call, tensor, (arguments, keywords))
@@ -126,10 +125,10 @@ class OutputRecorder:
 
     def record_tensor_gradient(self, name: str, module: nn.Module, path: str, gradient: torch.Tensor) -> None:
         """The gradient with respect to such a tensor. The last call of a module is the first on the way back."""
-        collector = self._collectors.get("output_gradients")
-        if collector is None or not self._records("output_gradients", name, module):
-            return
         place = self._place(name, module)
+        if "output_gradients" not in place.signals:
+            return
+        collector = self._collectors["output_gradients"]
         left = self._graph_calls.get((name, path), 1) - 1
         self._graph_calls[(name, path)] = left
         call = max(left, 0)
@@ -139,7 +138,8 @@ class OutputRecorder:
     def _place(self, name: str, module: nn.Module) -> Place:
         place = self._places.get(name)
         if place is None:
-            self._places[name] = place = Place(name, module)
+            signals = frozenset(signal for signal in self._collectors if self._chosen(signal, name, module))
+            self._places[name] = place = Place(name, module, signals)
         return place
 
     def _record_output(
@@ -151,7 +151,7 @@ class OutputRecorder:
         tensor: torch.Tensor,
         inputs: tuple[tuple[Any, ...], dict[str, Any]] | None,
     ) -> None:
-        if "outputs" in self._collectors and self._records("outputs", place.name, module):
+        if "outputs" in place.signals:
             seen, layout = masked(tensor, self._mask(), path, self._layout)
             summary = self._collectors["outputs"].count(path, place, module, call, seen, layout, self._found)
             if summary is not None and self.offender is None and summary.nonfinite_count:
@@ -160,8 +160,8 @@ class OutputRecorder:
                 )
                 if self.on_nonfinite is not None and self.offender is not None:
                     self.on_nonfinite(place.name, module, call, tensor, inputs or ((), {}), summary)
-        collector = self._collectors.get("output_gradients")
-        if collector is not None and tensor.requires_grad and self._records("output_gradients", place.name, module):
+        if "output_gradients" in place.signals and tensor.requires_grad:
+            collector = self._collectors["output_gradients"]
             # A hook on the tensor sees its whole gradient once, also when the tensor is changed in place later, and
             # goes away with the graph. A hook on the module would put a function into the graph.
             hook = self._gradient_hook(collector, path, place, module, call, self._layout)
@@ -191,19 +191,13 @@ class OutputRecorder:
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
     ) -> None:
-        names = argument_names(module)
-        keys = [names[i] if i < len(names) else str(i) for i in range(len(arguments))]
+        names = place.argument_names
+        keys = names if len(names) == len(arguments) else [_key(names, i) for i in range(len(arguments))]
         for key, value in zip([*keys, *keywords], [*arguments, *keywords.values()], strict=True):
             for path, tensor in tensors_in(value):
                 name = f"{stem}.{key}{path}"
                 seen, layout = masked(tensor, self._mask(), name, self._layout)
                 self._collectors["inputs"].count(name, place, module, call, seen, layout)
-
-    def _records(self, signal: str, name: str, module: nn.Module) -> bool:
-        choice = self._choices.get((signal, name))
-        if choice is None:
-            self._choices[(signal, name)] = choice = self._chosen(signal, name, module)
-        return choice
 
     # --- what comes from devices at the end of the step ---------------------------------------------------------------
 
@@ -272,3 +266,8 @@ class OutputRecorder:
             for i, step in enumerate(steps)
             if step.summary is not None
         ]
+
+
+def _key(names: list[str], place: int) -> str:
+    """The name of an argument; of one more than the signature names, its place."""
+    return names[place] if place < len(names) else str(place)

@@ -21,7 +21,7 @@ from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.guard import Guard
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.modules import ROOT_NAME
-from tensorstats.torch.states import THREADS, Statistics, is_countable
+from tensorstats.torch.states import Statistics, is_countable
 
 __all__ = ["ParameterRecorder", "ParameterStep"]
 
@@ -142,7 +142,9 @@ class ParameterRecorder:
         if not batch.tensors:
             return
         histograms = self._histograms_of("gradients", batch.steps)
-        table, _ = self._snapshots.count(batch.tensors, [None] * len(batch.tensors), histograms, None, threads=THREADS)
+        table, _ = self._snapshots.count(
+            batch.tensors, [None] * len(batch.tensors), histograms, None, threads=self._statistics.threads
+        )
         for row, step in enumerate(batch.steps):
             step.gradient = table[row]
 
@@ -221,7 +223,7 @@ class ParameterRecorder:
             places,
             self._histograms_of("parameters", batch.steps),
             self._histograms_of("updates", batch.steps),
-            threads=THREADS,
+            threads=self._statistics.threads,
         )
         for row, step in enumerate(batch.steps):
             step.value = values[row]

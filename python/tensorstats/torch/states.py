@@ -9,6 +9,7 @@ import torch
 
 from tensorstats import _core
 from tensorstats._core import Histogram, Summary, UnitActivity
+from tensorstats._openmp import share_torch_threads
 from tensorstats.axis import LogLinear
 from tensorstats.torch.device import (
     PendingSummary,
@@ -23,24 +24,30 @@ from tensorstats.torch.device import (
 from tensorstats.torch.device_arena import Arena
 from tensorstats.torch.device_histogram import LogTable
 
-__all__ = ["THREADS", "Backend", "Statistics", "first_nonfinite", "is_countable", "unravel"]
-
-# Inside a training loop torch's own threads wait busily for their next work: a second thread of ours would only wait
-# for them.
-THREADS = 1
+__all__ = ["Backend", "Statistics", "first_nonfinite", "is_countable", "unravel"]
 
 Backend: TypeAlias = Literal["auto", "core", "torch"]
+
+_ORDINARY_CLASSES = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer))
+_FLOATS = ("float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2")
+_INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+# Some are younger than the oldest torch we work with.
+_REAL_DTYPES = frozenset(getattr(torch, name) for name in _FLOATS + _INTEGERS if hasattr(torch, name))
+
+
+def _threads() -> int:
+    """How many threads count beside torch's operations.
+
+    As many as torch takes where the core works on torch's own; else one: torch's threads wait busily for their next
+    work, and a second thread of ours would only wait for them.
+    """
+    return min(torch.get_num_threads(), _core.thread_count()[0]) if _core.uses_openmp() else 1
 
 
 def is_countable(x: torch.Tensor) -> bool:
     """Whether `x` is an ordinary tensor of real numbers: dense, not quantised, not complex, with values of its own."""
-    return (
-        x.layout is torch.strided
-        and not x.is_quantized
-        and not x.is_complex()
-        and x.device.type != "meta"
-        and type(x) in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
-    )
+    # Asked of every tensor of every step: attributes that cost least come first, and none makes an object.
+    return type(x) in _ORDINARY_CLASSES and x.dtype in _REAL_DTYPES and x.layout is torch.strided and not x.is_meta
 
 
 class Statistics:
@@ -61,15 +68,22 @@ class Statistics:
         self._arenas: dict[torch.device, Arena] = {}
         self._tables: list[LogTable] = []
         self.empty_histogram = Histogram(self._axis)
+        share_torch_threads()
+        self.threads = 1
+        self.begin()
+
+    def begin(self) -> None:
+        """A step begins: how many threads torch takes may have changed."""
+        self.threads = _threads()
 
     def uses_core(self, x: torch.Tensor) -> bool:
         """Whether `x` is counted by the core."""
-        return self.backend == "core" or (self.backend == "auto" and x.device.type == "cpu")
+        return self.backend == "core" or (self.backend == "auto" and x.is_cpu)
 
     def summary(self, x: torch.Tensor) -> Summary | PendingSummary:
         """The summary of `x`, or the beginning of one that `settle` completes."""
         if self.uses_core(x):
-            return _core.summary(x, 2, THREADS)
+            return _core.summary(x, 2, self.threads)
         return self.start(x)
 
     def start(self, x: torch.Tensor) -> PendingSummary:
@@ -83,7 +97,7 @@ class Statistics:
 
     def norm(self, x: torch.Tensor) -> float:
         """The norm of a tensor in CPU memory."""
-        return _core.summary(x, 2, THREADS).l2
+        return _core.summary(x, 2, self.threads).l2
 
     def parts(
         self, x: torch.Tensor, *, histogram: bool
@@ -91,21 +105,21 @@ class Statistics:
         """Summary and, where asked for, LogLinear histogram of `x`, or their beginnings on its device."""
         if self.uses_core(x):
             if histogram:
-                return _core.summary_and_histogram(x, self._axis, 2, THREADS)
-            return _core.summary(x, 2, THREADS), None
+                return _core.summary_and_histogram(x, self._axis, 2, self.threads)
+            return _core.summary(x, 2, self.threads), None
         return self.start(x), self.histogram(x) if histogram else None
 
     def add_units(self, total: UnitActivity, x: torch.Tensor) -> PendingUnits | None:
         """Count the units of `x` into `total`, now or (when something is returned) in `settle`."""
         if self.uses_core(x):
-            total.update(x, threads=THREADS)
+            total.update(x, threads=self.threads)
             return None
         return start_units(x, total.dim, total.saturation, arena=self._arena(x.device))
 
     def histogram(self, x: torch.Tensor) -> Histogram | LogTable:
         """The LogLinear histogram of `x`, or a table on its device that `finished` completes."""
         if self.uses_core(x):
-            return Histogram(self._axis).update(x, threads=THREADS)
+            return Histogram(self._axis).update(x, threads=self.threads)
         table = LogTable(self._axis, x)
         table.update(x)
         self._tables.append(table)
