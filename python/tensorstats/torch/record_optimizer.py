@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 
 import torch
@@ -83,13 +84,20 @@ class OptimizerRecorder:
 
     def _count(self, name: str, tensor: torch.Tensor) -> None:
         if not self._statistics.uses_core(tensor):
-            self._pending.add(self._statistics.start(tensor), lambda summary, _: self._rows.update({name: summary}))
+            rows = self._rows
+            self._pending.add(self._statistics.start(tensor), lambda summary, _: rows.update({name: summary}))
             return
         summary = self._statistics.summary(tensor)
         assert isinstance(summary, Summary)
         self._rows[name] = summary
         if self._histograms:
             self._log.histogram(name, self._statistics.empty_histogram).update(tensor)
+
+    def take(self) -> OptimizerRecorder:
+        """The step, to be kept later; the recorder forgets it."""
+        taken = copy.copy(self)
+        self._rows = {}
+        return taken
 
     def keep(self, step: int) -> None:
         """Append the step to the log; everything is on the host now."""

@@ -22,6 +22,7 @@ from tensorstats.torch.device import (
 )
 from tensorstats.torch.device_arena import Arena
 from tensorstats.torch.device_histogram import LogTable
+from tensorstats.torch.device_numbers import Numbers
 
 __all__ = ["THREADS", "Backend", "Statistics", "first_nonfinite", "is_countable", "unravel"]
 
@@ -65,6 +66,10 @@ class Statistics:
     def uses_core(self, x: torch.Tensor) -> bool:
         """Whether `x` is counted by the core."""
         return self.backend == "core" or (self.backend == "auto" and x.device.type == "cpu")
+
+    def reads_later(self, x: torch.Tensor) -> bool:
+        """Whether `x`, or any tensor before it, is not counted at once but read from a device after its step."""
+        return bool(self._arenas) or not self.uses_core(x)
 
     def summary(self, x: torch.Tensor) -> Summary | PendingSummary:
         """The summary of `x`, or the beginning of one that `settle` completes."""
@@ -110,6 +115,10 @@ class Statistics:
         table.update(x)
         self._tables.append(table)
         return table
+
+    def numbers(self, tensors: Sequence[torch.Tensor]) -> Numbers:
+        """Put tensors of one element where the next copy takes them along."""
+        return Numbers(tensors, self._arena)
 
     def launch(self) -> None:
         """Start one copy per device of everything begun so far; `settle` reads it, now or much later."""
