@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tensorstats.torch.collect import PendingList
 from tensorstats.torch.losses import StepLosses
@@ -30,12 +30,11 @@ class RecordedStep:
     rates: dict[int, float | None] | None  # learning rates by the identity of the parameter; None without an optimizer
     gradients_kept: bool | None
     shards: Shards
+    waits: bool = field(init=False)  # something was on a device when the step ended
     held: bool = False  # the next step has begun: parameters and their gradients are not this step's any more
 
-    @property
-    def waits(self) -> bool:
-        """Whether something is still on its way from a device."""
-        return len(self.pending) > 0 or self.losses.on_devices
+    def __post_init__(self) -> None:
+        self.waits = len(self.pending) > 0 or self.losses.on_devices
 
     def hold(self) -> None:
         """Take the step out of the recorders, so that the next one changes nothing in it."""
