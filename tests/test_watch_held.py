@@ -319,6 +319,28 @@ def test_calls_in_eval_mode_are_read_at_the_next_one(events: list[str]) -> None:
     assert monitor.errors == []
 
 
+def test_a_call_in_eval_mode_in_the_middle_of_a_step_spoils_neither() -> None:
+    def recorded(backend: Any) -> Any:
+        model = build()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        schedule = ts.torch.Schedule(1)
+        with ts.watch(
+            model, optimizer, backend=backend, signals=SIGNALS, histograms=True, eval_schedule=schedule
+        ) as monitor:
+            for x in batches(4):
+                optimizer.zero_grad()
+                loss = model(x).sum()
+                with torch.no_grad():
+                    model.eval()(x[:3])
+                model.train()
+                loss.backward()
+                optimizer.step()
+        inside = [monitor.series("outputs", "2", field, mode="eval")[1].tolist() for field in ("count", "max")]
+        return everything(monitor), inside, monitor.histogram("outputs", "0"), monitor.units("1", mode="eval").updates
+
+    assert recorded("core") == recorded("torch")
+
+
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
@@ -399,6 +421,19 @@ def test_reading_tells_nobody_and_loses_nothing() -> None:
 
     train(build(), with_bad_input(2), after=read, backend="torch", on_finding=told.append)
     assert [finding.step for finding in told] == [2]
+
+
+def test_what_reading_found_is_told_at_the_next_end_recorded_or_not() -> None:
+    told: list[Any] = []
+    counts: list[int] = []
+
+    def read(monitor: Any, step: int) -> None:
+        counts.append(len(told))
+        if step == 0:
+            assert len(monitor.findings) == 1
+
+    train(build(), with_bad_input(0, 3), after=read, backend="torch", every=10, on_finding=told.append)
+    assert counts == [0, 1, 1]
 
 
 def test_a_callable_may_read_the_monitor() -> None:

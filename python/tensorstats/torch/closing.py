@@ -50,6 +50,11 @@ class Closing:
                     self._close(step)
             return self.untold()
 
+    @property
+    def busy(self) -> bool:
+        """Whether the end of a step that is not recorded has anything to do."""
+        return self.held is not None or bool(self._untold)
+
     def untold(self) -> list[Finding]:
         """The findings that nobody was told yet."""
         untold, self._untold = self._untold, []

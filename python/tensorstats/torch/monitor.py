@@ -356,7 +356,7 @@ class Monitor(Reading):
     def _ended(self, place: str, *, at_once: bool = False) -> list[Finding]:
         """Hand the step over if it was recorded; returns the findings to be told now."""
         recorded, self._recording = self._recording, False
-        if not recorded and self._closing.held is None:
+        if not recorded and not self._closing.busy:
             return []
         step = None
         if recorded:
@@ -477,7 +477,6 @@ class Monitor(Reading):
             return
         self._graphs.close()
         self._closed = True
-        findings: list[Finding] = []
         try:
             self._end_open_call()
         finally:
