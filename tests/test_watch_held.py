@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -497,6 +498,21 @@ def test_warnings_come_one_step_later() -> None:
                     optimizer.step()
 
 
+def test_the_debugger_opens_one_step_later(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    opened: list[int] = []
+    ended: list[int] = []
+    monkeypatch.setattr("sys.breakpointhook", lambda: opened.append(len(ended)))
+    train(
+        build(),
+        with_bad_input(1, 4),
+        after=lambda _, step: ended.append(step),
+        backend="torch",
+        on_finding="breakpoint",
+    )
+    assert opened == [2]
+    assert "since step 1" in capsys.readouterr().out
+
+
 def test_a_bad_gradient_is_placed_by_the_numbers_of_its_own_step() -> None:
     class Bad(torch.autograd.Function):
         @staticmethod
@@ -529,7 +545,7 @@ def test_a_bad_gradient_is_placed_by_the_numbers_of_its_own_step() -> None:
     assert "[5]" in other.why or "[5, 0]" in other.why
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------
+# --- the end and the edges --------------------------------------------------------------------------------------------
 
 
 def test_an_error_in_the_loop_leaves_the_steps_before_it() -> None:
@@ -589,6 +605,30 @@ def test_a_copy_of_the_model_made_while_a_step_is_held_is_not_watched() -> None:
     model = build()
     monitor = train(model, batches(3), after=copied, backend="torch", signals=SIGNALS)
     assert monitor.total("outputs", "0").count == 3 * 16 * 12
+
+
+def test_another_thread_may_read_all_the_time() -> None:
+    done = threading.Event()
+    reads: list[int] = []
+
+    def read(monitor: Any) -> None:
+        while not done.is_set():
+            monitor.report()
+            reads.append(1)
+
+    def start(monitor: Any, step: int) -> None:
+        if step == 0:
+            reader = threading.Thread(target=read, args=(monitor,))
+            threads.append(reader)
+            reader.start()
+        elif step == 29:
+            done.set()
+            threads[0].join()
+
+    threads: list[threading.Thread] = []
+    monitor = train(build(), batches(30), after=start, backend="torch", signals=SIGNALS)
+    assert reads
+    assert everything(monitor) == everything(train(build(), batches(30), backend="core", signals=SIGNALS))
 
 
 def test_a_backward_pass_after_its_step_belongs_to_none() -> None:

@@ -28,7 +28,7 @@ class Closing:
         self._monitor = monitor
         self._previous: int | None = None  # the step closed last
         self._untold: list[Finding] = []
-        # A thread that only reads may be the one that closes.
+        # A thread that only reads may be the one that closes, or comes while another does.
         self._lock = threading.RLock()
         self.held: RecordedStep | None = None
 
@@ -62,8 +62,8 @@ class Closing:
 
     def settle(self) -> None:
         """Close what is held, for somebody who reads; with several ranks only all of them together can."""
-        if self.held is not None and not self._monitor._reduction.active:
-            with self._lock:
+        with self._lock:
+            if not self._monitor._reduction.active:
                 self._close_held()
 
     def finish(self) -> list[Finding]:
