@@ -1,4 +1,8 @@
-"""The path of accelerators on a GPU where there is one, and forced on the CPU; every bench checks its answer first."""
+"""The path of accelerators, on a GPU where there is one and forced on the CPU, and compiled models.
+
+Every bench checks its answer. A round of a training is several steps with one wait for the device at its end: a wait
+after every step would hide whether watching waits.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 cuda = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"))
 on_devices = pytest.mark.parametrize("place", ["cpu", cuda])
+
+
+STEPS = 5  # of a round of training
 
 
 def wait(place: str) -> None:
@@ -44,28 +51,34 @@ def bench_histogram(benchmark: BenchmarkFixture, place: str) -> None:
 
 
 @on_devices
-@pytest.mark.parametrize("watched", [False, True], ids=["bare", "watched"])
-def bench_training_step(benchmark: BenchmarkFixture, place: str, watched: bool) -> None:
+@pytest.mark.parametrize("way", ["bare", "idle", "watched", "read after every step"])
+def bench_training(benchmark: BenchmarkFixture, place: str, way: str) -> None:
     torch.manual_seed(0)
     width = 256 if place == "cpu" else 2048
     model = nn.Sequential(*(layer for _ in range(6) for layer in (nn.Linear(width, width), nn.GELU()))).to(place)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     x = torch.randn(256, width, device=place)
-    monitor: Any = ts.watch(model, optimizer, backend="torch") if watched else None
+    every = 1_000_000 if way == "idle" else 1
+    monitor: Any = None if way == "bare" else ts.watch(model, optimizer, backend="torch", every=every)
 
-    def step() -> None:
-        optimizer.zero_grad()
-        model(x).square().mean().backward()
-        optimizer.step()
+    def steps() -> None:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+            if way == "read after every step":
+                assert monitor.errors == []  # reading anything brings the step over
         wait(place)
 
-    step()
+    steps()
     if monitor is not None:
         assert monitor.latest("outputs", "0").count == 256 * width
-    benchmark(step)
+    benchmark(steps)
     if monitor is not None:
         monitor.close()
         assert monitor.errors == []
+        recorded = 1 if way == "idle" else monitor.step
+        assert monitor.total("updates", "0.weight").count == recorded * width * width
 
 
 @pytest.mark.parametrize("every", [0, 1, 1_000_000], ids=["bare", "recording", "idle"])

@@ -136,13 +136,17 @@ def module_on_one_rank() -> dict[str, Any]:
     return facts(train(Sometimes()))
 
 
-def sharded() -> dict[str, Any]:
+def build_sharded() -> Any:
     model = build()
     mesh = init_device_mesh("cpu", (2,))
     for layer in (model[0], model[2]):
         fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    monitor = train(model, signals=SIGNALS, histograms=True)
+    return fully_shard(model, mesh=mesh)
+
+
+def sharded(backend: Any = "auto") -> dict[str, Any]:
+    model = build_sharded()
+    monitor = train(model, signals=SIGNALS, histograms=True, backend=backend)
     whole: dict[str, list[Any]] = {}
     for name, parameter in model.named_parameters():
         for signal, tensor in (("parameters", parameter), ("gradients", parameter.grad)):
@@ -191,6 +195,72 @@ def another_schedule_on_one_rank() -> dict[str, Any]:
     return facts(train(DistributedDataParallel(build()), steps=3, stop=1 if dist.get_rank() == 1 else None))
 
 
+def sharded_on_devices() -> dict[str, Any]:
+    return sharded(backend="torch")
+
+
+def data_parallel_on_devices() -> dict[str, Any]:
+    options: dict[str, Any] = {"steps": 4, "histograms": True, "signals": SIGNALS}
+    core, device = (
+        train(DistributedDataParallel(build()), backend=backend, **options) for backend in ("core", "torch")
+    )
+    name = ("outputs", "module.1")
+    fractions = [monitor.series(*name, "dead_fraction")[1].tolist() for monitor in (core, device)]
+    units = [[u.updates, u.last_active.tolist()] for u in (core.units(name[1]), device.units(name[1]))]
+    histograms = [monitor.histogram(*name) for monitor in (core, device)]
+    return {
+        "core": facts(core),
+        "device": facts(device),
+        "fractions": fractions,
+        "units": units,
+        "histograms": histograms[0] == histograms[1],
+    }
+
+
+def read_on_one_rank_of_devices() -> dict[str, Any]:
+    """What reading after every step gives; only one rank reads, which must not wait for the other."""
+    parallel = DistributedDataParallel(build())
+    optimizer = torch.optim.SGD(parallel.parameters(), lr=0.1)
+    seen: list[list[int]] = []
+    with ts.watch(parallel, optimizer, backend="torch") as monitor:
+        for step in range(4):
+            optimizer.zero_grad()
+            parallel(batch(dist.get_rank(), step)).square().mean().backward()
+            optimizer.step()
+            if dist.get_rank() == 0:
+                assert monitor.findings == []
+                seen.append(monitor.series("outputs", "module.0", "count")[0].tolist())
+    return {**facts(monitor), "seen": seen}
+
+
+def error_on_one_rank_of_devices() -> dict[str, Any]:
+    model = build()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = ts.watch(model, optimizer, backend="torch")
+    try:
+        with monitor:
+            for step in range(3):
+                model(batch(dist.get_rank(), step)).square().mean().backward()
+                optimizer.step()
+                if step == 1 and dist.get_rank() == 0:
+                    raise KeyError
+    except KeyError:
+        pass
+    return facts(monitor)
+
+
+def shards_after_the_other_rank_has_left() -> dict[str, Any]:
+    stop = 1 if dist.get_rank() == 1 else None
+    monitor = train(build_sharded(), steps=4, stop=stop, backend="torch", signals=SIGNALS, histograms=True)
+    counts = [monitor.histogram("parameters", "0.weight").count, monitor.histogram("outputs", "0").count]
+    weights = {signal: monitor.series(signal, "0.weight", "count") for signal in ("parameters", "gradients", "updates")}
+    return {
+        **facts(monitor),
+        "weights": {signal: [a.tolist() for a in series] for signal, series in weights.items()},
+        "hist": counts,
+    }
+
+
 def watched_on_one_rank() -> dict[str, Any]:
     parallel = DistributedDataParallel(build())
     if dist.get_rank() == 0:
@@ -213,6 +283,11 @@ SCENARIOS: tuple[Callable[[], dict[str, Any]], ...] = (
     sharded_but_local,
     placements,
     another_schedule_on_one_rank,
+    data_parallel_on_devices,
+    sharded_on_devices,
+    read_on_one_rank_of_devices,
+    error_on_one_rank_of_devices,
+    shards_after_the_other_rank_has_left,
     # Last: from here on the ranks have made different numbers of watchers.
     watched_on_one_rank,
 )

@@ -93,6 +93,40 @@ def test_hooks_do_not_wait_for_the_gpu() -> None:
     assert monitor.errors == []
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("histograms", [False, True])
+def test_whole_steps_do_not_wait_for_the_gpu(every: int, histograms: bool) -> None:
+    model = build().cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    signals = (*SIGNALS, "inputs", "optimizer_state")
+    x = torch.randn(16, 6, device="cuda")
+    told: list[Any] = []
+    with ts.watch(
+        model, optimizer, every=every, signals=signals, histograms=histograms, on_finding=told.append
+    ) as monitor:
+
+        def steps(count: int) -> None:
+            for _ in range(count):
+                optimizer.zero_grad()
+                loss = model(x).square().mean()
+                monitor.log_loss(loss)
+                loss.backward()
+                optimizer.step()
+
+        steps(4)  # memory is asked for
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            steps(4)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert monitor.errors == []
+    assert told == monitor.findings
+    assert monitor.series("losses", "loss")[0].tolist() == list(range(8))
+    assert monitor.series("outputs", "0", "count")[0].tolist() == list(range(0, 8, every))
+
+
 def test_a_recorded_step_is_one_copy_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     launches: list[int] = []
     launch = Arena.launch

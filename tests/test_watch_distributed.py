@@ -110,8 +110,9 @@ def test_a_module_that_runs_on_one_rank_only_is_seen_on_both(ranks: tuple[Facts,
     assert facts["totals"]["gradients extra.weight"][0] == 2 * 9
 
 
-def test_sharded_parameters_and_gradients_are_whole(ranks: tuple[Facts, Facts]) -> None:
-    facts = both(ranks, "sharded")
+@pytest.mark.parametrize("scenario", ["sharded", "sharded_on_devices"])
+def test_sharded_parameters_and_gradients_are_whole(ranks: tuple[Facts, Facts], scenario: str) -> None:
+    facts = both(ranks, scenario)
     assert facts["errors"] == []
     assert len(facts["whole"]) == 8
     for key, (got, want) in facts["whole"].items():
@@ -147,6 +148,51 @@ def test_ranks_with_different_schedules_do_not_hang_and_say_so(ranks: tuple[Fact
     assert "not every rank answered within 3 s" in first["errors"][0]
     assert "from here on, numbers are of this rank alone" in first["errors"][0]
     assert second["errors"] == []
+
+
+# --- steps that are read one step later, which all ranks must do at the same point ------------------------------------
+
+
+def test_ranks_on_devices_record_what_they_record_on_the_host(ranks: tuple[Facts, Facts]) -> None:
+    facts = both(ranks, "data_parallel_on_devices")
+    core, device = facts["core"], facts["device"]
+    assert device["errors"] == core["errors"] == []
+    assert device["findings"] == core["findings"]
+    assert device["steps"] == core["steps"]
+    assert device["steps"]["module.0"] == [0, 1, 2, 3]
+    assert device["totals"].keys() == core["totals"].keys()
+    for key, want in core["totals"].items():
+        assert device["totals"][key][:3] == want[:3], key
+        assert device["totals"][key][3] == pytest.approx(want[3], rel=1e-9), key
+    assert facts["fractions"][0] == facts["fractions"][1]
+    assert facts["units"][0] == facts["units"][1]
+    assert facts["histograms"] is True
+
+
+def test_one_rank_that_reads_neither_waits_nor_gets_ahead(ranks: tuple[Facts, Facts]) -> None:
+    first, second = (facts["read_on_one_rank_of_devices"] for facts in ranks)
+    assert first["errors"] == second["errors"] == []
+    assert first["totals"] == second["totals"]
+    assert first["steps"]["module.0"] == [0, 1, 2, 3]
+    # All ranks agree to read later when they exchange the first step, which is read at once.
+    assert first["seen"] == [[0], [0], [0, 1], [0, 1, 2]]
+
+
+def test_an_error_on_one_rank_waits_for_nobody(ranks: tuple[Facts, Facts]) -> None:
+    first, second = (facts["error_on_one_rank_of_devices"] for facts in ranks)
+    assert first["errors"][0].startswith("the other ranks: the loop ended with an error on this rank; from here on")
+    assert first["steps"]["0"] == [0, 1]
+    assert first["totals"]["outputs 0"][0] == (4 + 5) * 7 + 4 * 7
+    assert "not every rank answered within 3 s" in second["errors"][0]
+    assert second["steps"]["0"] == [0, 1, 2]
+
+
+def test_shards_of_a_step_read_later_are_never_shown_as_if_they_were_whole(ranks: tuple[Facts, Facts]) -> None:
+    first, _ = (facts["shards_after_the_other_rank_has_left"] for facts in ranks)
+    assert "not every rank answered within 3 s" in first["errors"][0]
+    assert first["steps"]["0"] == [0, 1, 2, 3]
+    assert first["weights"] == {signal: [[0], [35]] for signal in ("parameters", "gradients", "updates")}
+    assert first["hist"] == [35, (4 + 5) * 7 + 3 * 4 * 7]
 
 
 def test_a_watcher_on_one_rank_only_goes_on_alone(ranks: tuple[Facts, Facts]) -> None:

@@ -87,7 +87,9 @@ def watch(
         A callable is called with every new :class:`Finding`. ``"raise"`` raises :class:`FindingError` out of the
         optimizer's step: before it changes a weight when an output or a gradient is not finite, after it for anything
         else (without an optimizer, out of the next call of the model). ``"breakpoint"`` opens the debugger at the
-        module whose output is the first that is not finite (on CPU; everything else at the end of the step).
+        module whose output is the first that is not finite, and at the end of the step for everything else. What an
+        accelerator counted is told one step later: ``"raise"`` raises out of the next step of the optimizer, before it
+        changes a weight, everything else happens at its end; what the last step found is told by ``close()``.
     backend : {"auto", "core", "torch"}
         ``"torch"`` forces the path of accelerators.
     ranks : None, "merge" or "local", optional

@@ -40,10 +40,10 @@ class Watching:
         self._optimizers = len(optimizers)
         self._monitor = watch(model, list(optimizers) if len(optimizers) > 1 else optimizers[0], **self.options)
 
-    def close(self) -> None:
-        """Detach; what was recorded stays readable."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Detach, because of an `error` of the run or at its end; what was recorded stays readable."""
         if self._monitor is not None:
-            self._monitor.close()
+            self._monitor.__exit__(None if error is None else type(error), error, None)
 
     @property
     def monitor(self) -> Monitor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -62,11 +63,10 @@ class UnitTrack:
     updates_before: int = 0
     values_before: int = 0
     saturated_before: int = 0
-    part: UnitActivity | None = None  # this step's, apart from the total, while ranks are merged
+    part: UnitActivity | None = None  # this step's, apart from the total until the step is closed
 
-    def begin(self, *, in_parts: bool = False) -> None:
+    def begin(self) -> None:
         """Remember where the step starts."""
-        self.part = UnitActivity(self.total.dim, saturation=self.total.saturation) if in_parts else None
         self.updates_before = self.total.updates
         if self.total.saturation is not None:
             self.values_before = int(np.sum(self.total.count))
@@ -131,6 +131,11 @@ class PendingList:
         """Remember one thing; `target` receives its state and the position of the first non-finite value."""
         self._entries.append((item, target))
 
+    def launch(self) -> None:
+        """Start the copies to the host, one per device; nobody waits for them here."""
+        if self._entries:
+            self._statistics.launch()
+
     def settle(self) -> None:
         """Bring over everything, in one copy per device."""
         entries, self._entries = self._entries, []
@@ -139,6 +144,16 @@ class PendingList:
         settled = self._statistics.settle([item for item, _ in entries])
         for (_, target), (state, first) in zip(entries, settled, strict=True):
             target(state, first)
+
+    def __len__(self) -> int:
+        """How many things have begun."""
+        return len(self._entries)
+
+    def take(self) -> PendingList:
+        """Everything so far, to be settled later; what is added here from now on is apart from it."""
+        taken = PendingList(self._statistics)
+        taken._entries, self._entries = self._entries, []
+        return taken
 
     def clear(self) -> None:
         """Forget everything."""
@@ -190,18 +205,26 @@ class Collector:
     units: Units
     what: str = "output"  # for messages
     seen: Seen = field(default_factory=Seen)  # shared by the signals of a mode
-    # While ranks are merged: the part of a sharded tensor on this rank, and whether units are kept apart per step.
+    # While ranks are merged: the part of a sharded tensor on this rank, and that units are kept apart per step.
     locate: Callable[[str, torch.Tensor], torch.Tensor] | None = None
     in_parts: bool = False
     steps: dict[str, TensorStep] = field(default_factory=dict)
     _tracks: dict[str, UnitTrack | None] = field(default_factory=dict)
     _tables: list[tuple[str, LogTable]] = field(default_factory=list)
+    _apart: bool = False  # whether units of this step are not in their totals yet
 
     def begin(self) -> None:
         """Forget the last step."""
         self.steps = {}
         self._tables = []
         self.seen.clear()
+        self._apart = False
+
+    def take(self) -> Collector:
+        """The step, to be kept later; the collector begins anew."""
+        taken = copy.copy(self)
+        self.begin()
+        return taken
 
     def count(
         self,
@@ -266,25 +289,34 @@ class Collector:
             bounds = saturation_bounds(activation_kind(module))
             self._tracks[path] = None if dim is None else UnitTrack(UnitActivity(dim, saturation=bounds))
         track = self._tracks[path]
-        if track is not None:
-            track.begin(in_parts=self.in_parts)
+        if track is None:
+            return None
+        if self.in_parts or self.statistics.reads_later(tensor):
+            # The step before may not be in the total yet.
+            self._apart = True
+            total = track.total
+            return UnitTrack(total, part=UnitActivity(total.dim, saturation=total.saturation))
+        track.begin()
         return track
 
     def take_units(self, path: str, state: UnitActivity) -> UnitTrack | None:
-        """Add the units of all ranks to those of the steps before."""
-        track = self._tracks.get(path)
-        if path not in self._tracks:
-            self._tracks[path] = track = UnitTrack(UnitActivity(state.dim, saturation=state.saturation))
-            track.begin()
-        if track is None:
+        """Add the units of one step, of this rank or of all, to those of the steps before."""
+        known = self._tracks.setdefault(path, UnitTrack(UnitActivity(state.dim, saturation=state.saturation)))
+        if known is None:
             return None
-        track.part = None
+        track = UnitTrack(known.total)
+        track.begin()
         try:
             track.total.merge(state)
         except ValueError:
-            self._tracks[path] = track = None  # their number changes: they are no units
-            self.log.units.pop(path, None)
+            self._forget_units(path)
+            return None
         return track
+
+    def _forget_units(self, path: str) -> None:
+        """The number of units changes from call to call (a sequence length, say): they are no units."""
+        self._tracks[path] = None
+        self.log.units.pop(path, None)
 
     def _count_units(self, path: str, step: TensorStep, tensor: torch.Tensor) -> None:
         assert step.units is not None
@@ -292,12 +324,27 @@ class Collector:
             total = step.units.total if step.units.part is None else step.units.part
             pending = self.statistics.add_units(total, tensor)
         except (ValueError, IndexError):
-            # The number of units changes from call to call (a sequence length, say): they are no units.
-            self._tracks[path] = step.units = None
-            self.log.units.pop(path, None)
+            self._forget_units(path)
+            step.units = None
             return
         if pending is not None:
-            self.pending.add(pending, lambda state, _: total.merge(state))
+            self.pending.add(pending, lambda state, _: self._merge_units(path, step, state))
+
+    def _merge_units(self, path: str, step: TensorStep, state: UnitActivity) -> None:
+        """Add what has come from a device to the step's units."""
+        if step.units is None or step.units.part is None:
+            return
+        try:
+            step.units.part.merge(state)
+        except ValueError:
+            self._forget_units(path)
+            step.units = None
+
+    def settle_units(self) -> None:
+        """Add the units of the step to the totals, where they were kept apart from them."""
+        for path, step in self.steps.items() if self._apart else ():
+            if step.units is not None and step.units.part is not None:
+                step.units = self.take_units(path, step.units.part)
 
     def settle_tables(self) -> None:
         """Take in the histograms that were counted on devices."""

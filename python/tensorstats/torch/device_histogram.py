@@ -119,7 +119,7 @@ class _Table:
         self._places = places
         self._counts = torch.zeros(places + 1, dtype=torch.int64, device=like.device)
         self._specials = torch.zeros(3, dtype=torch.int64, device=like.device)  # NaN, +inf, -inf
-        self._batch: Batch | None = None
+        self._sent: tuple[Batch, int] | None = None
 
     def update(self, x: torch.Tensor, where: torch.Tensor | None = None) -> _Table:
         """Count a tensor of the same dtype and device, where a mask of its shape is true; it stays there."""
@@ -164,15 +164,17 @@ class _Table:
         )
 
     def send(self, arena: Arena) -> None:
-        """Put the counts where the next copy to the host takes them along."""
-        self._place_in_arena = arena.put([torch.cat([self._counts, self._specials])], self._places + 4)
-        self._batch = arena.batch
+        """Put the counts where the next copy to the host takes them along; nothing is counted after that."""
+        place = arena.put([torch.cat([self._counts, self._specials])], self._places + 4)
+        self._sent = (arena.batch, int(place.storage_offset()))
+        # The step may be read much later, and the device's memory is needed for the next one.
+        self._counts = self._specials = self._counts.new_empty(0)
 
     def _on_host(self) -> torch.Tensor:
-        if self._batch is None or not self._batch.launched:
+        if self._sent is None:
             return torch.cat([self._counts, self._specials]).cpu()
-        start = int(self._place_in_arena.storage_offset())
-        return torch.from_numpy(self._batch.land()[start : start + self._places + 4])
+        batch, start = self._sent
+        return torch.from_numpy(batch.land()[start : start + self._places + 4])
 
     def _read(self) -> tuple[list[int], list[int], list[int]]:
         """Occupied places, their counts, and the counts of NaN, +inf and -inf."""

@@ -23,7 +23,8 @@ class EvaluationRecorder:
     """Counts the calls of the models in eval mode and records those that its schedule selects.
 
     Without a schedule there are no hooks. A recorded call puts hooks on the modules and takes them off when it ends,
-    also when it ends with an error.
+    also when it ends with an error. What is on a device by then is read at the end of the next recorded call, or when
+    somebody asks.
     """
 
     def __init__(self, monitor: Monitor, logs: Mapping[str, SignalLog], *, histograms: bool, units: Units) -> None:
@@ -32,6 +33,7 @@ class EvaluationRecorder:
         self.calls = 0
         self._handles: list[Any] = []
         self._temporary: list[Any] = []
+        self._held: tuple[int, OutputRecorder, PendingList] | None = None  # a call whose numbers are on their way
         statistics, guard = monitor._statistics, monitor._guard
         self._pending = PendingList(statistics)
         chosen: list[str] = [signal for signal in ("inputs", "outputs") if signal in monitor._signals]
@@ -85,8 +87,28 @@ class EvaluationRecorder:
             handle.remove()
         self._temporary = []
         if recorded:
-            self._pending.settle()
-            self._recorder.settle_tables()
-            self._recorder.keep(self.calls)
-            self._recorder.begin()
+            self._pending.launch()
+            self.settle()
+            if self._pending:
+                pending = self._pending.take()
+                self._held = (self.calls, self._recorder.take(), pending)
+            else:
+                self._keep(self.calls, self._recorder, self._pending)
+                self._recorder.begin()
         self.calls += 1
+
+    def settle(self) -> None:
+        """Keep the call whose numbers were on their way."""
+        held, self._held = self._held, None
+        if held is not None:
+            try:
+                self._keep(*held)
+            except Exception as error:
+                self._monitor._guard.report("a call in eval mode", error)
+
+    @staticmethod
+    def _keep(call: int, recorder: OutputRecorder, pending: PendingList) -> None:
+        pending.settle()
+        recorder.settle_tables()
+        recorder.settle_units()
+        recorder.keep(call)

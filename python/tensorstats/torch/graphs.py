@@ -117,20 +117,23 @@ class GraphReports:
 
     # --- what is hidden -----------------------------------------------------------------------------------------------
 
-    def note_hidden(self, view: StepView) -> None:
-        """Code compiled before the hooks were attached runs without them; gradients tell that it ran."""
+    def note_hidden(self, view: StepView, *, ran: bool) -> None:
+        """Code compiled before the hooks were attached runs without them; gradients tell that it ran.
+
+        `ran` says whether any watched module was seen to run in the step.
+        """
         monitor = self._monitor
         if "outputs" not in monitor._signals:
             return
         moved = [parameter.module for parameter in view.parameters if parameter.has_gradient]
-        if moved and not monitor._outputs.ran:
+        if moved and not ran:
             what = "no watched module was seen to run in a recorded step"
             monitor._guard.note("outputs", _TOO_LATE.format(what))
             return
-        ran = {output.module for output in view.outputs}
+        seen = {output.module for output in view.outputs}
         for region in compiled_regions(monitor._targets.root):
             inside = region + "." if region else ""
             watched = [name for name in monitor._modules if name == region or name.startswith(inside)]
-            hidden = watched and not ran.intersection(watched)
+            hidden = watched and not seen.intersection(watched)
             if hidden and any(name == region or name.startswith(inside) for name in moved):
                 monitor._guard.note(f"outputs of {region}", _TOO_LATE.format(f"no module in {region} was seen to run"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 from typing import Any
@@ -10,23 +11,25 @@ import torch
 from torch import nn
 
 from tensorstats._core import Summary
-from tensorstats.rules import Judge, NonFinite, Offender, Rule, StepView
-from tensorstats.torch.actions import Action, OnFinding
+from tensorstats.rules import Finding, Judge, NonFinite, Rule
+from tensorstats.torch.actions import Action, FindingError, OnFinding
 from tensorstats.torch.choosing import Collection as TensorCollection
+from tensorstats.torch.closing import Closing
 from tensorstats.torch.collect import Collector, PendingList, Seen, Units
 from tensorstats.torch.compiled import clean_name, is_tracing
 from tensorstats.torch.evaluation import EvaluationRecorder
 from tensorstats.torch.graphs import GraphReports
 from tensorstats.torch.guard import Guard
 from tensorstats.torch.log import ScalarLog
+from tensorstats.torch.losses import LossQueue
 from tensorstats.torch.masks import Mask
 from tensorstats.torch.modules import ModuleChoice, choose_modules
-from tensorstats.torch.offender import step_offender
 from tensorstats.torch.reading import Reading
 from tensorstats.torch.record_optimizer import OptimizerRecorder, learning_rates, log_learning_rates
 from tensorstats.torch.record_outputs import OutputRecorder
 from tensorstats.torch.record_parameters import ParameterRecorder
 from tensorstats.torch.record_raw import RawGradientRecorder
+from tensorstats.torch.recorded_step import RecordedStep
 from tensorstats.torch.reduction import Ranks, Reduction
 from tensorstats.torch.reset import ResetWatch
 from tensorstats.torch.schedule import Schedule
@@ -45,6 +48,10 @@ class Monitor(Reading):
     With an optimizer a step lasts from the end of one ``optimizer.step()`` to the end of the next; with several, until
     all have stepped, or until one of them is about to step again; without one, from one call of the (first) model in
     training mode to the next. Module hooks exist only during recorded steps, so the steps between cost next to nothing.
+
+    What is in CPU memory is kept and judged at the end of its step. Numbers of a step on an accelerator are copied to
+    the host from there on and read at the end of the next step, so that nothing waits for the device; reading from the
+    monitor, and closing it, read them at once (with several ranks only closing does, since all must take part).
 
     Attributes
     ----------
@@ -120,16 +127,16 @@ class Monitor(Reading):
         self._evaluation = EvaluationRecorder(self, self._logs["eval"], histograms=histograms, units=units)
         self.eval_schedule = eval_schedule
         self._reset = ResetWatch(guard)
-        self._device_losses: list[tuple[int, str, torch.Tensor]] = []
+        self._losses = LossQueue(statistics, self._add_loss)
         self._recording = False
         self._stepped: set[int] = set()  # the optimizers that have stepped in this step
         self._call_open = False  # without an optimizer: a step has begun
-        self._previous: int | None = None
         self._closed = False
         self._permanent: list[Any] = []
         self._temporary: list[Any] = []
         self._cache: tuple[int, dict[str, nn.Parameter]] | None = None
         self._reduction = Reduction(self, ranks)
+        self._closing = Closing(self)
         self._graphs = GraphReports(self, gradients="output_gradients" in signals)
         self._attach()
 
@@ -287,6 +294,10 @@ class Monitor(Reading):
             return
         if id(optimizer) in self._stepped:
             self._end_step()  # the others do not step this time
+        if self._action.raises:
+            # What a device found in the step before has arrived: it is told before this step changes a weight.
+            self._closing.settle()
+            self._action.tell(self._closing.untold())
         if not self._recording:
             return
         names = self._names_of(optimizer)
@@ -294,11 +305,12 @@ class Monitor(Reading):
             self._parameters.read_gradients(_scale_left_over(optimizer), names)
             if self._action.raises and self._is_nonfinite():
                 # Before the weights are touched: whoever catches the error still has good ones.
-                self._end_step()
+                self._end_step(at_once=True)
         self._parameters.before_update(names if names is not None else self._names_in(optimizer))
 
     def _is_nonfinite(self) -> bool:
-        found = self._outputs.offender is not None or self._outputs.gradient_offender is not None
+        offenders = self._outputs.offenders
+        found = offenders.first is not None or offenders.gradient is not None
         judged = any(isinstance(rule, NonFinite) for rule in self._judge.rules)
         return judged and (found or self._parameters.gradients_nonfinite())
 
@@ -319,9 +331,9 @@ class Monitor(Reading):
         if len(self._stepped) == len(self._targets.optimizers):
             self._end_step()
 
-    def _end_step(self) -> None:
-        """Close the step and begin the next; act on its findings last, since that may raise."""
-        findings = self._end_recorded_step("the optimizer's step") if self._recording else []
+    def _end_step(self, *, at_once: bool = False) -> None:
+        """End the step and begin the next; act on findings last, since that may raise."""
+        findings = self._ended("the optimizer's step", at_once=at_once)
         self.step += 1
         self._begin_step()
         self._action.tell(findings)
@@ -338,71 +350,49 @@ class Monitor(Reading):
     def _end_open_call(self) -> None:
         """Without an optimizer the next call of the model, or closing, ends a step."""
         if self._call_open:
-            findings = self._end_recorded_step("the end of a step") if self._recording else []
+            findings = self._ended("the end of a step")
             self.step += 1
             self._call_open = False
             self._action.tell(findings)
 
-    def _end_recorded_step(self, place: str) -> list[Any]:
-        """Keep and judge the step; an error in here must not keep the next step from beginning."""
-        self._recording = False
-        try:
-            return self._finish()
-        except Exception as error:
-            self._guard.report(place, error)
-        return []
+    def _ended(self, place: str, *, at_once: bool = False) -> list[Finding]:
+        """Hand the step over if it was recorded; returns the findings to be told now."""
+        recorded, self._recording = self._recording, False
+        if not recorded and not self._closing.busy:
+            return []
+        step = None
+        if recorded:
+            try:
+                step = self._read_end(place)
+            except Exception as error:
+                # It must not keep the next step from beginning.
+                self._guard.report(place, error)
+        return self._closing.end(step, at_once=at_once)
 
-    def _finish(self) -> list[Any]:
+    def _read_end(self, place: str) -> RecordedStep:
+        """Read what can be read only now that the step has ended."""
         self._parameters.read_values()
         optimizers = self._targets.optimizers
         if "optimizer_state" in self._signals:
             self._optimizer_state.read(optimizers, self._watched_parameters())
-        self._pending.settle()
-        for recorder in (self._outputs, self._parameters, self._raw):
-            recorder.settle_tables()
-        self._reduction.reduce()
-        losses, self._device_losses = self._device_losses, []
-        for step, name, loss in losses:
-            self._add_loss(step, name, float(loss))
         log_learning_rates(self.step, optimizers, self._scalars["learning_rates"])
-        view = self._view()
-        self._graphs.note_hidden(view)
-        self._outputs.keep(self.step)
-        self._parameters.keep(self.step, view.parameters)
-        self._raw.keep(self.step)
-        self._optimizer_state.keep(self.step)
-        self._previous = self.step
-        return self._judge.judge(view)
-
-    def _view(self) -> StepView:
-        """What the rules see."""
-        optimizers = self._targets.optimizers
-        rates = learning_rates(optimizers) if optimizers else None
-        parameters = self._parameters.views(rates, self._outputs.modules_in_order())
-        outputs = self._outputs.views()
-        nonfinite = self._parameters.parameters_nonfinite()
-        return StepView(
-            step=self.step,
-            previous_step=self._previous,
-            outputs=outputs,
-            parameters=parameters,
-            offender=self._offender(parameters),
-            parameters_nonfinite=nonfinite,
-            gradients_kept=self._reset.kept(),
-            has_optimizer=bool(optimizers),
-            ranks=self._reduction.spreads,
+        return RecordedStep(
+            self.step,
+            place,
+            self._outputs,
+            self._parameters,
+            self._raw,
+            self._optimizer_state,
+            self._pending,
+            self._losses.take(),
+            learning_rates(optimizers) if optimizers else None,
+            self._reset.kept(),
+            self._reduction.take_shards(),
         )
 
-    def _offender(self, parameters: Any) -> Offender | None:
-        tensors = [self._parameters.steps[view.name].parameter for view in parameters]
-        if self._judge.poisoned:
-            return None  # everything is NaN now, and nobody is told again
-        return (
-            self._outputs.offender
-            or self._judge.losses.offender()
-            or self._outputs.gradient_offender
-            or step_offender(parameters, tensors)
-        )
+    def _settle(self) -> None:
+        self._closing.settle()
+        self._evaluation.settle()
 
     def ranks(self, signal: str, name: str) -> list[Summary | None]:
         """What each rank had of a tensor in the last recorded step, in the order of ranks; None for one without it.
@@ -421,17 +411,12 @@ class Monitor(Reading):
         Parameters
         ----------
         loss : float or torch.Tensor
-            One number. A tensor on a device is read at the end of the step, so that nothing waits for it now.
+            One number. A tensor on a device travels with the numbers of its step, so that nothing waits for it.
         name : str
             Only the series called ``"loss"`` decides whether a run learns; others are kept beside it.
         """
         try:
-            if not isinstance(loss, torch.Tensor):
-                self._add_loss(self.step, name, float(loss))
-            elif loss.device.type == "cpu":
-                self._add_loss(self.step, name, float(loss.detach()))
-            else:
-                self._device_losses.append((self.step, name, loss.detach().clone()))
+            self._losses.log(self.step, name, loss)
         except Exception as error:
             self._guard.report("log_loss", error)
 
@@ -486,7 +471,10 @@ class Monitor(Reading):
             self._begin_step()
 
     def close(self) -> None:
-        """Remove every hook; what was recorded stays readable. Closing twice is allowed."""
+        """Remove every hook; what was recorded stays readable. Closing twice is allowed.
+
+        The last step of an accelerator is read, and its findings are told, here.
+        """
         if self._closed:
             return
         self._graphs.close()
@@ -503,6 +491,9 @@ class Monitor(Reading):
             self._parameters.forget()
             self._outputs.begin()
             self._cache = None
+            self._evaluation.settle()
+            findings = self._closing.finish()
+        self._action.tell(findings)
 
     def __enter__(self) -> Monitor:
         return self
@@ -510,7 +501,15 @@ class Monitor(Reading):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+            return
+        held = self._closing.held
+        if self._call_open or held is not None:
+            # The other ranks may still run, and this one must not wait for them now.
+            self._reduction.leave("the loop ended with an error on this rank", {} if held is None else held.shards)
+        with contextlib.suppress(FindingError):  # what the loop raised goes first; findings can still be read
+            self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "watching"
@@ -520,7 +519,7 @@ class Monitor(Reading):
         )
         return (
             f"<Monitor {state} {models}: {len(self._modules)} modules, step {self.step}, "
-            f"{len(self.findings)} findings, {len(self._guard.errors)} errors>"
+            f"{len(self._judge.findings)} findings, {len(self._guard.errors)} errors>"
         )
 
 

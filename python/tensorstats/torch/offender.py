@@ -9,9 +9,9 @@ import contextlib
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
@@ -21,12 +21,14 @@ from tensorstats.rules import Offender, ParameterView
 from tensorstats.torch.outputs import tensors_in
 from tensorstats.torch.states import first_nonfinite, unravel
 
+if TYPE_CHECKING:
+    from tensorstats.torch.collect import TensorStep
+
 __all__ = [
-    "UNSEEN_INPUT",
     "ModelInputs",
+    "StepOffenders",
     "argument_names",
     "gradient_offender",
-    "offender_from",
     "output_offender",
     "step_offender",
 ]
@@ -37,6 +39,10 @@ UNSEEN_INPUT = (
     "Produced here, or by an operation right before it: the model's input and every watched module before it were "
     "finite."
 )
+
+
+# Index and name of the first non-finite value of a parameter's "gradient" or of the "parameter", as far as known.
+Locate: TypeAlias = Callable[[str, str], tuple[tuple[int, ...] | None, str | None]]
 
 
 def argument_names(module: nn.Module) -> list[str]:
@@ -85,6 +91,43 @@ class ModelInputs:
                 origin = f"It was there before the first layer; {module} ({module_type}) is the first to show it."
                 return Offender(name, "input", count, tensor.numel(), index, value, origin, module=module)
         return None
+
+
+class StepOffenders:
+    """The first non-finite tensors of one step, forwards and backwards; what comes from devices is told here later."""
+
+    __slots__ = ("first", "gradient")
+
+    def __init__(self) -> None:
+        self.first: Offender | None = None  # an input or an output
+        self.gradient: Offender | None = None  # with respect to an output
+
+    def input_checker(self, name: str, shape: tuple[int, ...]) -> Callable[[Any, int | None], None]:
+        """What to call with the summary of an input of the model."""
+
+        def check(summary: Summary, first: int | None) -> None:
+            if self.first is None and summary.nonfinite_count:
+                origin = "It was there before the first layer."
+                self.first = _offender_from(summary, first, shape, name, "input", origin)
+
+        return check
+
+    def output_found(self, step: TensorStep, summary: Summary, first: int | None) -> None:
+        """An output is not finite."""
+        if self.first is None:
+            shape = tuple(summary.shape or ())
+            offender = _offender_from(summary, first, shape, step.name, "output", UNSEEN_INPUT)
+            self.first = replace(offender, call=step.call, module=step.place.name)
+
+    def gradient_found(self, step: TensorStep, summary: Summary, first: int | None) -> None:
+        """A gradient with respect to an output is not finite."""
+        if self.gradient is None:
+            origin = (
+                "Produced in the backward pass: all watched outputs of this step are finite, and this is the first "
+                "gradient on the way back that is not."
+            )
+            offender = _offender_from(summary, first, tuple(summary.shape or ()), step.name, "output gradient", origin)
+            self.gradient = replace(offender, call=step.call, module=step.place.name, backward=True)
 
 
 def output_offender(
@@ -140,7 +183,7 @@ def _origin(module: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -
     return "Produced here: the module's input and its own parameters are finite.", None
 
 
-def offender_from(
+def _offender_from(
     summary: Summary, first: int | None, shape: tuple[int, ...], where: str, signal: str, origin: str
 ) -> Offender:
     """An offender whose tensor is gone: only its numbers are left."""
@@ -164,32 +207,32 @@ def gradient_offender(name: str, module: str, call: int, gradient: torch.Tensor)
     )
 
 
-def step_offender(views: Sequence[ParameterView], tensors: Iterable[torch.nn.Parameter]) -> Offender | None:
+def step_offender(views: Sequence[ParameterView], locate: Locate) -> Offender | None:
     """The gradient that turned non-finite first on the way back, or else the parameter that did.
 
-    Gradients flow from the last module to the first, so the one closest to the loss is nearest to the cause. `tensors`
-    are the parameters, in the order of the views.
+    Gradients flow from the last module to the first, so the one closest to the loss is nearest to the cause.
     """
-    parameters = list(tensors)
-    for view, parameter in reversed(list(zip(views, parameters, strict=True))):
+    for view in reversed(views):
         if view.gradient is not None and view.gradient.nonfinite_count:
             origin = (
                 "Produced in the backward pass: all watched outputs of this step are finite, and this is the gradient "
                 "closest to the loss that is not."
             )
-            return _parameter_offender(view, "gradient", view.gradient, parameter.grad, origin)
-    for view, parameter in zip(views, parameters, strict=True):
+            return _parameter_offender(view, "gradient", view.gradient, locate, origin)
+    for view in views:
         if view.value is not None and view.value.nonfinite_count:
             origin = "Produced by the optimizer's step: outputs and gradients of this step are finite."
-            return _parameter_offender(view, "parameter", view.value, parameter, origin)
+            return _parameter_offender(view, "parameter", view.value, locate, origin)
     return None
 
 
-def _parameter_offender(
-    view: ParameterView, signal: str, summary: Summary, tensor: torch.Tensor | None, origin: str
-) -> Offender:
-    found = None if tensor is None else first_nonfinite(tensor)
-    offender = offender_from(summary, None, (), view.name, signal, origin)
-    if found is not None:
-        offender = replace(offender, index=found[1], value=found[2])
-    return replace(offender, module=view.module, backward=signal == "gradient")
+def _parameter_offender(view: ParameterView, signal: str, summary: Summary, locate: Locate, origin: str) -> Offender:
+    offender = _offender_from(summary, None, (), view.name, signal, origin)
+    index, value = locate(view.name, signal)
+    return replace(
+        offender,
+        index=index,
+        value=offender.value if value is None else value,
+        module=view.module,
+        backward=signal == "gradient",
+    )

@@ -35,14 +35,19 @@ class Reading:
         }
         self._scalars: dict[str, dict[str, ScalarLog]] = {signal: {} for signal in SCALARS}
 
+    def _settle(self) -> None:
+        """Take in what has been recorded and not been read yet."""
+
     @property
     def findings(self) -> list[Finding]:
         """What is wrong, earliest first; one finding per rule and place."""
+        self._settle()
         return self._judge.findings
 
     @property
     def errors(self) -> list[str]:
         """The watcher's own errors; none of them reached the training loop."""
+        self._settle()
         return list(self._guard.errors)
 
     def names(self, signal: str, *, mode: Mode = "train") -> list[str]:
@@ -55,6 +60,7 @@ class Reading:
         mode : {"train", "eval"}
         """
         if signal in SCALARS:
+            self._settle()
             return list(self._scalars[signal])
         return list(self._log_of(signal, mode).modules)
 
@@ -101,6 +107,7 @@ class Reading:
             As long as `steps`. A long series is thinned evenly; totals are not.
         """
         if signal in SCALARS:
+            self._settle()
             if name not in self._scalars[signal]:
                 raise KeyError(_nothing(name, signal, list(self._scalars[signal])))
             if field != "value":
@@ -142,6 +149,7 @@ class Reading:
         return format_report(self._rows(), self.findings, self.errors, steps=self.step)
 
     def _rows(self) -> list[Row]:
+        self._settle()
         rows = []
         for signal, suffix in (("outputs", ""), ("parameters", ""), ("gradients", " grad")):
             log = self._logs["train"][signal]
@@ -153,6 +161,7 @@ class Reading:
         return rows
 
     def _log_of(self, signal: str, mode: str) -> SignalLog:
+        self._settle()
         if mode not in self._logs:
             raise KeyError(f"no mode {mode!r}; accepted are {', '.join(self._logs)}")
         if signal not in self._logs[mode]:

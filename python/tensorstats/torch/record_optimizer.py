@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 
 import torch
@@ -101,7 +102,8 @@ class OptimizerRecorder:
         return choice
 
     def _begin_on_device(self, name: str, tensor: torch.Tensor) -> None:
-        self._pending.add(self._statistics.start(tensor), lambda summary, _: self._rows.update({name: summary}))
+        rows = self._rows
+        self._pending.add(self._statistics.start(tensor), lambda summary, _: rows.update({name: summary}))
 
     def _count(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """All tensors in CPU memory, in one native call."""
@@ -114,6 +116,12 @@ class OptimizerRecorder:
             list(tensors.values()), [None] * len(tensors), histograms, None, threads=self._statistics.threads
         )
         self._rows.update((name, table[row]) for row, name in enumerate(tensors))
+
+    def take(self) -> OptimizerRecorder:
+        """The step, to be kept later; the recorder forgets it."""
+        taken = copy.copy(self)
+        self._rows = {}
+        return taken
 
     def keep(self, step: int) -> None:
         """Append the step to the log; everything is on the host now."""

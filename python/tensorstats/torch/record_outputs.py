@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from tensorstats._core import Summary
-from tensorstats.rules import Offender, OutputView
+from tensorstats.rules import OutputView
 from tensorstats.torch.collect import Collector, PendingList, Place, TensorStep
 from tensorstats.torch.device import PendingSummary
 from tensorstats.torch.guard import Guard
 from tensorstats.torch.masks import Mask, masked
 from tensorstats.torch.offender import (
-    UNSEEN_INPUT,
     ModelInputs,
+    StepOffenders,
     gradient_offender,
-    offender_from,
     output_offender,
 )
 from tensorstats.torch.outputs import tensors_in
@@ -74,11 +73,17 @@ class OutputRecorder:
         self._statistics.begin()
         for collector in self._collectors.values():
             collector.begin()
-        self.offender: Offender | None = None
-        self.gradient_offender: Offender | None = None
+        self.offenders = StepOffenders()
         self.ran = False  # whether any watched module was called
         self._pending.clear()
         self._reset_calls()
+
+    def take(self) -> OutputRecorder:
+        """The step, to be kept later; the recorder begins anew."""
+        taken = copy.copy(self)
+        taken._collectors = {signal: collector.take() for signal, collector in self._collectors.items()}
+        self.begin()
+        return taken
 
     def _reset_calls(self) -> None:
         for place in self._places.values():
@@ -95,7 +100,7 @@ class OutputRecorder:
                 # It will be gone when the step is settled, so its numbers are taken now.
                 summary = self._statistics.summary(tensor)
                 if isinstance(summary, PendingSummary):
-                    self._pending.add(summary, self._input_checker(name, tuple(tensor.shape)))
+                    self._pending.add(summary, self.offenders.input_checker(name, tuple(tensor.shape)))
 
     def record(
         self, name: str, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object
@@ -153,12 +158,14 @@ class OutputRecorder:
     ) -> None:
         if "outputs" in place.signals:
             seen, layout = masked(tensor, self._mask(), path, self._layout)
-            summary = self._collectors["outputs"].count(path, place, module, call, seen, layout, self._found)
-            if summary is not None and self.offender is None and summary.nonfinite_count:
-                self.offender = output_offender(
+            summary = self._collectors["outputs"].count(
+                path, place, module, call, seen, layout, self.offenders.output_found
+            )
+            if summary is not None and self.offenders.first is None and summary.nonfinite_count:
+                self.offenders.first = output_offender(
                     path, (place.name, place.module_type), call, module, tensor, inputs, self._inputs
                 )
-                if self.on_nonfinite is not None and self.offender is not None:
+                if self.on_nonfinite is not None and self.offenders.first is not None:
                     self.on_nonfinite(place.name, module, call, tensor, inputs or ((), {}), summary)
         if "output_gradients" in place.signals and tensor.requires_grad:
             collector = self._collectors["output_gradients"]
@@ -171,14 +178,15 @@ class OutputRecorder:
         self, collector: Collector, path: str, place: Place, module: nn.Module, call: int, layout: str | None
     ) -> Callable[[torch.Tensor], None]:
         steps = collector.steps  # those of this step: a backward pass that comes later belongs to none
+        offenders = self.offenders
 
         def returned(gradient: torch.Tensor) -> None:
             if collector.steps is not steps:
                 return
             seen, dim = masked(gradient, self._mask(), path, layout)
-            summary = collector.count(path, place, module, call, seen, dim, self._gradient_found)
-            if summary is not None and self.gradient_offender is None and summary.nonfinite_count:
-                self.gradient_offender = gradient_offender(path, place.name, call, gradient)
+            summary = collector.count(path, place, module, call, seen, dim, offenders.gradient_found)
+            if summary is not None and offenders.gradient is None and summary.nonfinite_count:
+                offenders.gradient = gradient_offender(path, place.name, call, gradient)
 
         return returned
 
@@ -199,37 +207,17 @@ class OutputRecorder:
                 seen, layout = masked(tensor, self._mask(), name, self._layout)
                 self._collectors["inputs"].count(name, place, module, call, seen, layout)
 
-    # --- what comes from devices at the end of the step ---------------------------------------------------------------
-
-    def _input_checker(self, name: str, shape: tuple[int, ...]) -> Callable[[Any, int | None], None]:
-        def check(summary: Summary, first: int | None) -> None:
-            if self.offender is None and summary.nonfinite_count:
-                origin = "It was there before the first layer."
-                self.offender = offender_from(summary, first, shape, name, "input", origin)
-
-        return check
-
-    def _found(self, step: TensorStep, summary: Summary, first: int | None) -> None:
-        if self.offender is None:
-            shape = tuple(summary.shape or ())
-            offender = offender_from(summary, first, shape, step.name, "output", UNSEEN_INPUT)
-            self.offender = replace(offender, call=step.call, module=step.place.name)
-
-    def _gradient_found(self, step: TensorStep, summary: Summary, first: int | None) -> None:
-        if self.gradient_offender is None:
-            origin = (
-                "Produced in the backward pass: all watched outputs of this step are finite, and this is the first "
-                "gradient on the way back that is not."
-            )
-            offender = offender_from(summary, first, tuple(summary.shape or ()), step.name, "output gradient", origin)
-            self.gradient_offender = replace(offender, call=step.call, module=step.place.name, backward=True)
-
     # --- the end of a step --------------------------------------------------------------------------------------------
 
     def settle_tables(self) -> None:
         """Take in the histograms that were counted on devices."""
         for collector in self._collectors.values():
             collector.settle_tables()
+
+    def settle_units(self) -> None:
+        """Add the units of the step to the totals, where they were kept apart from them."""
+        for collector in self._collectors.values():
+            collector.settle_units()
 
     def keep(self, step: int) -> None:
         """Append the step to the logs."""

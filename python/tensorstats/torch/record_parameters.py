@@ -7,6 +7,7 @@ steps (weight clipping, loading a checkpoint) is no update, and not all of it le
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,10 +37,14 @@ class ParameterStep:
     before: torch.Tensor | None = None  # its value before the step, where the core cannot hold it
     copied: bool = False  # whether the core holds its value before the step
     has_gradient: bool = False
+    begun: bool = False  # its value after the step is on its way from a device
     value: Summary | None = None
     gradient: Summary | None = None
     update: Summary | None = None
     initial_norm: float = float("nan")  # before the step, at the first recorded one
+    # Of what was counted on a device: the row-major position of the first non-finite value.
+    first: dict[str, int | None] | None = None
+    required_grad: bool | None = None  # in a step that is closed later, when the parameter may be frozen or not
 
     @property
     def module(self) -> str:
@@ -100,6 +105,14 @@ class ParameterRecorder:
             self._snapshots = Snapshots(len(self._places))
         self.steps = {name: ParameterStep(name, p, self._places[name]) for name, p in parameters.items()}
         self._tables = []
+
+    def take(self) -> ParameterRecorder:
+        """The step, to be kept later; the recorder forgets it."""
+        taken = copy.copy(self)
+        for step in self.steps.values():
+            step.required_grad = step.parameter.requires_grad
+        self.steps, self._tables = {}, []
+        return taken
 
     def forget(self) -> None:
         """Let go of all parameters and of the memory of the copies."""
@@ -204,7 +217,7 @@ class ParameterRecorder:
             return
         batch = _Batch()
         for step in self.steps.values():
-            wanted = step.value is None if only is None else step.name in only
+            wanted = step.value is None and not step.begun if only is None else step.name in only
             if not wanted:
                 continue
             value = self._here("parameters", step, step.parameter)
@@ -243,14 +256,20 @@ class ParameterRecorder:
         if self._statistics.uses_core(tensor):
             return True
         self._begin_on_device(tensor, what, step)
+        step.begun = step.begun or what == "value"
         if what == "value" and step.before is not None:
             with torch.no_grad():
                 update = torch.sub(tensor, step.before, out=step.before)
+            step.before = None
             self._begin_on_device(update, "update", step)
         return False
 
     def _begin_on_device(self, tensor: torch.Tensor, what: str, step: ParameterStep) -> None:
-        self._pending.add(self._statistics.start(tensor), lambda summary, _: setattr(step, what, summary))
+        def counted(summary: Summary, first: int | None) -> None:
+            setattr(step, what, summary)
+            step.first = {**(step.first or {}), what: first}
+
+        self._pending.add(self._statistics.start(tensor), counted)
         if self._histograms:
             signal = {"value": "parameters", "gradient": "gradients", "update": "updates"}[what]
             self._tables.append((signal, step.name, self._statistics.histogram(tensor)))
@@ -317,7 +336,7 @@ class ParameterRecorder:
                 module=step.module,
                 dimensions=step.parameter.dim(),
                 dtype=str(step.parameter.dtype).removeprefix("torch."),
-                requires_grad=step.parameter.requires_grad,
+                requires_grad=step.parameter.requires_grad if step.required_grad is None else step.required_grad,
                 in_optimizer=rates is not None and id(step.parameter) in rates,
                 learning_rate=None if rates is None else rates.get(id(step.parameter)),
                 has_gradient=step.has_gradient,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,12 @@ class RawGradientRecorder:
     def begin(self) -> None:
         """Forget the last step."""
         self._rows = {}
+
+    def take(self) -> RawGradientRecorder:
+        """The step, to be kept later; the recorder forgets it."""
+        taken = copy.copy(self)
+        self.begin()
+        return taken
 
     def read(self, name: str, gradient: torch.Tensor) -> None:
         """Summarise one gradient."""

@@ -1,8 +1,12 @@
-"""Puts the numbers of all ranks in the place of this rank's at the end of a recorded step; merges nothing itself.
+"""Puts the numbers of all ranks in the place of this rank's when a recorded step is closed; merges nothing itself.
 
 What is merged how: outputs, inputs and gradients of outputs are those of each rank's own batch, and all count. Sharded
 parameters (DTensor, as FSDP2 makes them) and their gradients, updates and moments are put together from their parts.
 Parameters that are not sharded and equal on all ranks count once.
+
+An exchange needs every rank at the same point of its loop. Whether steps are closed where they end or one step later is
+therefore decided by all ranks together, at their first exchange, and nothing that one rank does alone (reading, above
+all) closes a step.
 """
 
 from __future__ import annotations
@@ -20,17 +24,24 @@ from tensorstats._core import Histogram, Summary, UnitActivity
 from tensorstats.rules import Offender, RankSpread
 from tensorstats.torch.collect import Collector, Place, TensorStep
 from tensorstats.torch.ranks import Entry, Merged, RankError, RankGroup, merge_ranks, pack
-from tensorstats.torch.sharded import Part, is_distributed, local_part
+from tensorstats.torch.sharded import is_distributed, local_part
 
 if TYPE_CHECKING:
     from tensorstats.torch.monitor import Monitor
+    from tensorstats.torch.recorded_step import RecordedStep
 
-__all__ = ["Ranks", "Reduction"]
+__all__ = ["Ranks", "Reduction", "Shards"]
 
 Ranks: TypeAlias = Literal["merge", "local"] | None
 
+# Of sharded tensors, by signal and name: the number of the copy that this rank's part belongs to, and whether the part
+# counts here. The part itself is not kept: it may be an activation.
+Shards: TypeAlias = dict[tuple[str, str], tuple[int, bool]]
+
 _NUMBERS = itertools.count()
 _WHATS = {"parameters": "value", "gradients": "gradient", "updates": "update"}
+_REPLICATED = ("parameters", "gradients", "updates", "raw_gradients", "optimizer_state", "initial")
+_NEWS = ("initial", "offender", "gradient offender", "waits")  # entries that are no recorded tensor
 
 
 class Reduction:
@@ -43,7 +54,8 @@ class Reduction:
         self._group = None if ranks == "local" else RankGroup.of_world(next(_NUMBERS))
         if ranks == "merge" and self._group is None:
             raise ValueError("ranks='merge' needs torch.distributed to be initialised with two ranks or more")
-        self._parts: dict[tuple[str, str], Part] = {}
+        self._shards: Shards = {}  # of the step that is being recorded
+        self.waits = False  # some rank counts on a device: steps are closed one step after their end, on all ranks
         self._copies_are_equal = False
         self.latest: dict[tuple[str, str], list[Any]] = {}
         self.spreads: list[RankSpread] = []
@@ -73,8 +85,13 @@ class Reduction:
         if not is_distributed(tensor):
             return tensor
         part = local_part(tensor)
-        self._parts[(signal, name)] = part
+        self._shards[(signal, name)] = (part.copy, part.counts)
         return part.local
+
+    def take_shards(self) -> Shards:
+        """Those of the step that ends."""
+        taken, self._shards = self._shards, {}
+        return taken
 
     def model_called(self) -> None:
         """The model runs: perhaps inside DistributedDataParallel, whose copies of parameters must be equal."""
@@ -83,74 +100,87 @@ class Reduction:
 
     # --- the end of a step --------------------------------------------------------------------------------------------
 
-    def reduce(self) -> None:
+    def reduce(self, step: RecordedStep) -> None:
         """Exchange the step with the other ranks; on failure go on with the numbers of this rank, and say so."""
         if self._group is None:
             return
         try:
-            messages = self._group.gather(pack(self._monitor.step, self._entries()))
+            messages = self._group.gather(pack(step.number, self._entries(step)))
             merged = merge_ranks(messages, copies_are_equal=self._expects_equal_copies())
         except RankError as error:
-            consequence = "from here on, numbers are of this rank alone, and sharded tensors are left out"
-            self._monitor._guard.note("the other ranks", f"{error}; {consequence}")
-            self._leave()
+            self.leave(str(error), step.shards)
+            self.drop_shards(step)
             return
-        self._apply(merged)
-        self._parts.clear()
+        self._apply(step, merged)
+
+    def leave(self, reason: str, shards: Shards) -> None:
+        """Go on alone; `shards` are those of the step whose histograms are already counted."""
+        if self._group is None:
+            return
+        consequence = "from here on, numbers are of this rank alone, and sharded tensors are left out"
+        self._monitor._guard.note("the other ranks", f"{reason}; {consequence}")
+        self._group = None
+        for signal, log in self._monitor._logs["train"].items():
+            for name, histogram in (log.step_histograms or {}).items():
+                if (signal, name) not in shards and (signal, name) not in self._shards:
+                    log.total_histogram(name, histogram).merge(histogram)
+        self._set_up(active=False)
 
     def _expects_equal_copies(self) -> bool:
         modules = self._monitor._targets.root.modules()
         return self._copies_are_equal or any(isinstance(module, DistributedDataParallel) for module in modules)
 
-    def _entry(self, signal: str, name: str, state: Any, kind: str = "summary", about: tuple[str, ...] = ()) -> Entry:
+    def _entries(self, step: RecordedStep) -> list[Entry]:
         assert self._group is not None
-        part = self._parts.get((signal, name))
-        replicated = signal in ("parameters", "gradients", "updates", "raw_gradients", "optimizer_state", "initial")
-        if part is None:
-            return Entry(signal, name, state, kind, self._group.rank, replicated, about)
-        return Entry(signal, name, state if part.counts else None, kind, part.copy, replicated, about)
-
-    def _entries(self) -> list[Entry]:
-        monitor = self._monitor
+        rank, shards = self._group.rank, step.shards
         entries: list[Entry] = []
-        for signal, collector in monitor._outputs._collectors.items():
-            for path, step in collector.steps.items():
-                about = (step.place.name, str(step.call))
-                entries.append(self._entry(signal, path, step.summary, about=about))
-                if step.units is not None and step.units.part is not None:
-                    entries.append(self._entry(signal, path, step.units.part, "units", about))
-        for name, parameter in monitor._parameters.steps.items():
+
+        def add(signal: str, name: str, state: Any, kind: str = "summary", about: tuple[str, ...] = ()) -> None:
+            replicated = signal in _REPLICATED
+            copy, counts = shards.get((signal, name), (rank, True))
+            entries.append(Entry(signal, name, state if counts else None, kind, copy, replicated, about))
+
+        for signal, collector in step.outputs._collectors.items():
+            for path, tensor in collector.steps.items():
+                about = (tensor.place.name, str(tensor.call))
+                add(signal, path, tensor.summary, about=about)
+                if tensor.units is not None and tensor.units.part is not None:
+                    add(signal, path, tensor.units.part, "units", about)
+        for name, parameter in step.parameters.steps.items():
             for signal, what in _WHATS.items():
                 state = getattr(parameter, what)
                 if state is not None:
-                    entries.append(self._entry(signal, name, state))
+                    add(signal, name, state)
             if parameter.initial_norm == parameter.initial_norm:
-                part = self._parts.get(("parameters", name))
-                if part is not None:
-                    self._parts[("initial", name)] = part
+                if ("parameters", name) in shards:
+                    shards[("initial", name)] = shards[("parameters", name)]
                 # The norm of the whole is the norm of the norms of its parts.
                 norm = Summary().update(torch.tensor([parameter.initial_norm], dtype=torch.float64))
-                entries.append(self._entry("initial", name, norm))
-        entries += [self._entry("raw_gradients", name, row[0]) for name, row in monitor._raw._rows.items()]
-        entries += [self._entry("optimizer_state", name, row) for name, row in monitor._optimizer_state._rows.items()]
-        for signal, log in monitor._logs["train"].items():
+                add("initial", name, norm)
+        for name, row in step.raw._rows.items():
+            add("raw_gradients", name, row[0])
+        for name, summary in step.optimizer_state._rows.items():
+            add("optimizer_state", name, summary)
+        for signal, log in self._monitor._logs["train"].items():
             for name, histogram in (log.step_histograms or {}).items():
-                entries.append(self._entry(signal, name, histogram, "histogram"))
-        offenders = (monitor._outputs.offender, monitor._outputs.gradient_offender)
+                add(signal, name, histogram, "histogram")
+        offenders = (step.outputs.offenders.first, step.outputs.offenders.gradient)
         for which, offender in zip(("offender", "gradient offender"), offenders, strict=True):
             if offender is not None:
-                assert self._group is not None
-                text = json.dumps(asdict(offender))
-                entries.append(Entry(which, str(self._group.rank), None, about=(text,)))
+                entries.append(Entry(which, str(rank), None, about=(json.dumps(asdict(offender)),)))
+        if step.waits:
+            entries.append(Entry("waits", str(rank), None))
         return entries
 
-    def _apply(self, merged: Mapping[tuple[str, str, str], Merged]) -> None:
+    def _apply(self, step: RecordedStep, merged: Mapping[tuple[str, str, str], Merged]) -> None:
         monitor = self._monitor
         self.latest.clear()
         self.spreads = []
-        steps: dict[str, dict[str, TensorStep]] = {signal: {} for signal in monitor._outputs._collectors}
+        self.waits = self.waits or any(signal == "waits" for signal, _, _ in merged)
+        collectors = step.outputs._collectors
+        tensors: dict[str, dict[str, TensorStep]] = {signal: {} for signal in collectors}
         for (signal, name, kind), result in merged.items():
-            if kind == "summary" and signal not in ("initial", "offender", "gradient offender"):
+            if kind == "summary" and signal not in _NEWS:
                 self.latest[(signal, name)] = result.ranks
                 replicated = result.entry.replicated
                 held = [state if isinstance(state, Summary) else None for state in result.ranks]
@@ -158,52 +188,49 @@ class Reduction:
             if isinstance(result.state, Histogram):
                 empty = monitor._statistics.empty_histogram
                 monitor._logs["train"][signal].total_histogram(name, empty).merge(result.state)
-            elif signal in steps:
-                self._apply_output(monitor._outputs._collectors[signal], steps[signal], result)
+            elif signal in tensors:
+                self._apply_output(collectors[signal], tensors[signal], result)
             elif isinstance(result.state, Summary):
-                self._apply_parameter(signal, name, result.state)
-        for signal, found in steps.items():
-            monitor._outputs._collectors[signal].steps = found
+                self._apply_parameter(step, signal, name, result.state)
+        for signal, found in tensors.items():
+            collectors[signal].steps = found
         for log in monitor._logs["train"].values():
             log.step_histograms = {}
-        self._apply_offenders(merged)
+        offenders = step.outputs.offenders
+        offenders.first = self._first_offender("offender", merged)
+        offenders.gradient = self._first_offender("gradient offender", merged)
 
-    def _apply_output(self, collector: Collector, steps: dict[str, TensorStep], result: Merged) -> None:
+    def _apply_output(self, collector: Collector, tensors: dict[str, TensorStep], result: Merged) -> None:
         name = result.entry.name
         module_name, call = result.entry.about
         module = self._monitor._modules.get(module_name)
         if module is None:
             return  # of a part of the model that this rank does not have
-        step = steps.get(name, collector.steps.get(name))
-        if step is None:
-            step = TensorStep(name, Place(module_name, module), int(call))
-        steps[name] = step
+        tensor = tensors.get(name, collector.steps.get(name))
+        if tensor is None:
+            tensor = TensorStep(name, Place(module_name, module), int(call))
+        tensors[name] = tensor
         if isinstance(result.state, Summary):
-            step.summary = result.state
+            tensor.summary = result.state
         elif isinstance(result.state, UnitActivity):
-            step.units = collector.take_units(name, result.state)
+            tensor.units = collector.take_units(name, result.state)
 
-    def _apply_parameter(self, signal: str, name: str, state: Summary) -> None:
-        monitor = self._monitor
+    @staticmethod
+    def _apply_parameter(step: RecordedStep, signal: str, name: str, state: Summary) -> None:
         if signal == "raw_gradients":
-            monitor._raw._rows[name] = (state, None)
+            step.raw._rows[name] = (state, None)
         elif signal == "optimizer_state":
-            monitor._optimizer_state._rows[name] = state
+            step.optimizer_state._rows[name] = state
         else:
-            step = monitor._parameters.steps.get(name)
-            if step is None:
+            parameter = step.parameters.steps.get(name)
+            if parameter is None:
                 return
             if signal == "initial":
-                step.initial_norm = state.l2
+                parameter.initial_norm = state.l2
                 return
             if signal in _WHATS:
-                setattr(step, _WHATS[signal], state)
-                step.has_gradient = step.has_gradient or signal == "gradients"
-
-    def _apply_offenders(self, merged: Mapping[tuple[str, str, str], Merged]) -> None:
-        outputs = self._monitor._outputs
-        outputs.offender = self._first_offender("offender", merged)
-        outputs.gradient_offender = self._first_offender("gradient offender", merged)
+                setattr(parameter, _WHATS[signal], state)
+                parameter.has_gradient = parameter.has_gradient or signal == "gradients"
 
     @staticmethod
     def _first_offender(which: str, merged: Mapping[tuple[str, str, str], Merged]) -> Offender | None:
@@ -215,29 +242,22 @@ class Reduction:
         ranks = ", ".join(map(str, sorted(found)))
         return Offender(**{**given, "index": index, "origin": f"{given['origin']} Seen on rank {ranks}."})
 
-    def _leave(self) -> None:
-        """Go on alone: what this rank holds of the step counts, parts of sharded tensors do not."""
-        monitor = self._monitor
-        self._group = None
-        for signal, collector in monitor._outputs._collectors.items():
-            for path, step in list(collector.steps.items()):
-                if (signal, path) in self._parts:
-                    del collector.steps[path]
-                elif step.units is not None and step.units.part is not None:
-                    step.units = collector.take_units(path, step.units.part)
+    def drop_shards(self, step: RecordedStep) -> None:
+        """Without the other ranks, what this rank holds of a sharded tensor does not count."""
+        if self._group is not None or not step.shards:
+            return
+        for signal, collector in step.outputs._collectors.items():
+            collector.steps = {path: t for path, t in collector.steps.items() if (signal, path) not in step.shards}
+            collector._tables = [(path, t) for path, t in collector._tables if (signal, path) not in step.shards]
+        parameters = step.parameters
+        parameters._tables = [entry for entry in parameters._tables if entry[:2] not in step.shards]
         for signal, what in _WHATS.items():
-            for name, parameter in monitor._parameters.steps.items():
-                if (signal, name) in self._parts:
+            for name, parameter in parameters.steps.items():
+                if (signal, name) in step.shards:
                     setattr(parameter, what, None)
         for signal, rows in (
-            ("raw_gradients", monitor._raw._rows),
-            ("optimizer_state", monitor._optimizer_state._rows),
+            ("raw_gradients", step.raw._rows),
+            ("optimizer_state", step.optimizer_state._rows),
         ):
-            for name in [name for name in rows if (signal, name) in self._parts]:
+            for name in [name for name in rows if (signal, name) in step.shards]:
                 del rows[name]
-        for signal, log in monitor._logs["train"].items():
-            for name, histogram in (log.step_histograms or {}).items():
-                if (signal, name) not in self._parts:
-                    log.total_histogram(name, histogram).merge(histogram)
-        self._parts.clear()
-        self._set_up(active=False)

@@ -23,6 +23,7 @@ from tensorstats.torch.device import (
 )
 from tensorstats.torch.device_arena import Arena
 from tensorstats.torch.device_histogram import LogTable
+from tensorstats.torch.device_numbers import Numbers
 
 __all__ = ["Backend", "Statistics", "first_nonfinite", "is_countable", "unravel"]
 
@@ -80,6 +81,10 @@ class Statistics:
         """Whether `x` is counted by the core."""
         return self.backend == "core" or (self.backend == "auto" and x.is_cpu)
 
+    def reads_later(self, x: torch.Tensor) -> bool:
+        """Whether `x`, or any tensor before it, is not counted at once but read from a device after its step."""
+        return bool(self._arenas) or not self.uses_core(x)
+
     def summary(self, x: torch.Tensor) -> Summary | PendingSummary:
         """The summary of `x`, or the beginning of one that `settle` completes."""
         if self.uses_core(x):
@@ -124,6 +129,10 @@ class Statistics:
         table.update(x)
         self._tables.append(table)
         return table
+
+    def numbers(self, tensors: Sequence[torch.Tensor]) -> Numbers:
+        """Put tensors of one element where the next copy takes them along."""
+        return Numbers(tensors, self._arena)
 
     def launch(self) -> None:
         """Start one copy per device of everything begun so far; `settle` reads it, now or much later."""

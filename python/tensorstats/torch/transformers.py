@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -86,15 +87,17 @@ class WatchCallback(TrainerCallback):
         """Detach."""
         self.close()
 
-    def close(self) -> None:
-        """Detach; what was recorded stays readable."""
-        self._watching.close()
+    def close(self, error: BaseException | None = None) -> None:
+        """Detach, because of an `error` of the run or at its end; what was recorded stays readable."""
         if self._loss_hook is not None:
             self._loss_hook.remove()
             self._loss_hook = None
+        self._watching.close(error)
 
     def __enter__(self) -> WatchCallback:
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(error)

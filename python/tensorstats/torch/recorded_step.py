@@ -1,0 +1,51 @@
+"""One recorded step after its last tensor was read: everything that is its own until it is kept; decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tensorstats.torch.collect import PendingList
+from tensorstats.torch.losses import StepLosses
+from tensorstats.torch.record_optimizer import OptimizerRecorder
+from tensorstats.torch.record_outputs import OutputRecorder
+from tensorstats.torch.record_parameters import ParameterRecorder
+from tensorstats.torch.record_raw import RawGradientRecorder
+from tensorstats.torch.reduction import Shards
+
+__all__ = ["RecordedStep"]
+
+
+@dataclass(slots=True)
+class RecordedStep:
+    """A step as the recorders left it, and what else has to be known of its end."""
+
+    number: int
+    ended_by: str  # for messages
+    outputs: OutputRecorder
+    parameters: ParameterRecorder
+    raw: RawGradientRecorder
+    optimizer_state: OptimizerRecorder
+    pending: PendingList
+    losses: StepLosses
+    rates: dict[int, float | None] | None  # learning rates by the identity of the parameter; None without an optimizer
+    gradients_kept: bool | None
+    shards: Shards
+    waits: bool = field(init=False)  # something was on a device when the step ended
+    held: bool = False  # the next step has begun: parameters and their gradients are not this step's any more
+
+    def __post_init__(self) -> None:
+        self.waits = len(self.pending) > 0 or self.losses.on_devices
+
+    def hold(self) -> None:
+        """Take the step out of the recorders, so that the next one changes nothing in it."""
+        self.pending = self.pending.take()
+        self.outputs = self.outputs.take()
+        self.parameters = self.parameters.take()
+        self.raw = self.raw.take()
+        self.optimizer_state = self.optimizer_state.take()
+        self.held = True
+
+    def settle_tables(self) -> None:
+        """Take in the histograms that were counted on devices."""
+        for recorder in (self.outputs, self.parameters, self.raw):
+            recorder.settle_tables()
