@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE))
 from race.check import wrong_fields  # noqa: E402
 from race.data import DTYPES, LOOKS, Case, exact  # noqa: E402
 from race.registry import PEERS, by_name  # noqa: E402
-from race.report import markdown, plot  # noqa: E402
+from race.report import grid, markdown, plot  # noqa: E402
 
 MARKERS = ("<!-- peers: begin -->", "<!-- peers: end -->")
 SIZES = ("4KiB", "64KiB", "1MiB", "32MiB", "256MiB", "1GiB")
@@ -195,8 +195,11 @@ def main() -> None:
     parser.add_argument("--samples", type=int, help="most samples a turn; default 50, with --quick 3")
     parser.add_argument("--out", type=Path, help="write all results as JSON")
     parser.add_argument("--plot", type=Path, help="write a picture (PNG)")
+    parser.add_argument("--grid", action="store_true", help="print dtypes and looks as one table of ours alone")
     parser.add_argument("--readme", action="store_true", help="put the table into benches/README.md")
     arguments = parser.parse_args()
+    if arguments.grid and arguments.readme:
+        parser.error("--readme writes the table of all peers; leave out --grid")
     if arguments.quick and arguments.readme:
         parser.error("--quick gives no times to publish; leave out --quick or --readme")
     for name, value, quick in (("rounds", 5, 1), ("budget", 0.5, 0.01), ("samples", 50, 3)):
@@ -204,7 +207,7 @@ def main() -> None:
             setattr(arguments, name, quick if arguments.quick else value)
 
     results = race(arguments)
-    table = markdown(results)
+    table = grid(results) if arguments.grid else markdown(results)
     print(table)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

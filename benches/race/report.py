@@ -94,6 +94,31 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def grid(results: dict[str, Any]) -> str:
+    """One table for each work and size: dtypes down, looks across, GB/s of `tensorstats` in each cell."""
+    lines: list[str] = []
+    found = [(Case(**entry["case"]), entry["peers"]) for entry in results["cases"]]
+    for work, size in dict.fromkeys((case.work, case.size) for case, _ in found):
+        chosen = {(case.dtype, case.look): peers for case, peers in found if (case.work, case.size) == (work, size)}
+        looks = list(dict.fromkeys(look for _, look in chosen))
+        rows = []
+        for dtype in dict.fromkeys(dtype for dtype, _ in chosen):
+            cells = []
+            for look in looks:
+                own = chosen.get((dtype, look), {}).get(OURS[work], {})
+                taken = seconds(own)
+                ratio = _times(ruler_ratio(own, RULER), 2)
+                cells.append(f"{size / taken / 1e9:.1f} ({ratio})" if taken else "–")
+            rows.append([dtype, *cells])
+        lines += [
+            f"{work} of {size_name(size)}, GB/s (and how many times the `{RULER}` of the same buffer it takes):",
+            "",
+            *_rows(["dtype", *looks], rows),
+            "",
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def _contents(names: list[str], cases: list[tuple[Case, dict[str, Any]]]) -> list[str]:
     """What each peer's time pays for."""
     lines = []

@@ -74,17 +74,17 @@ class Watch(Way):
 
     package = "tensorstats"
     every, start, histograms = 1, 0, False
-    every_signal = True
+    signals: tuple[str, ...] = ()  # all of them
     reads = "every signal"
 
     def attach(self, run: Run) -> None:
         import tensorstats as ts
         from tensorstats import _core
-        from tensorstats.torch.choosing import DEFAULT_SIGNALS, SIGNALS
+        from tensorstats.torch.choosing import SIGNALS
 
         if _core.build_profile != "release":
             raise MissingError(f"refusing to time a {_core.build_profile} build; hint: make develop")
-        self.signals = SIGNALS if self.every_signal else DEFAULT_SIGNALS
+        self.signals = self.signals or SIGNALS
         self.monitor = ts.watch(
             run.model,
             run.optimizer,
@@ -123,8 +123,13 @@ class Watch(Way):
 class WatchDefault(Watch):
     """The signals that one gets without asking."""
 
-    every_signal = False
     reads = "outputs, weights, their gradients and updates"
+
+    def attach(self, run: Run) -> None:
+        from tensorstats.torch.choosing import DEFAULT_SIGNALS
+
+        self.signals = DEFAULT_SIGNALS
+        super().attach(run)
 
 
 class WatchHistograms(Watch):
@@ -132,7 +137,16 @@ class WatchHistograms(Watch):
     reads = "every signal, with histograms"
 
 
+class WatchThree(WatchHistograms):
+    signals = ("outputs", "parameters", "gradients")
+    reads = "outputs, weights and their gradients, with histograms"
+
+
 class WatchEvery10(Watch):
+    block = every = 10
+
+
+class WatchHistogramsEvery10(WatchHistograms):
     block = every = 10
 
 
@@ -285,8 +299,10 @@ WAYS: dict[str, type[Way]] = {
     "ts.watch, idle": WatchIdle,
     "ts.watch, every 10": WatchEvery10,
     "ts.watch, every step, default signals": WatchDefault,
+    "ts.watch, every step, three signals, histograms": WatchThree,
     "ts.watch, every step": Watch,
     "ts.watch, every step, histograms": WatchHistograms,
+    "ts.watch, every 10, histograms": WatchHistogramsEvery10,
     "hooks with .item()": Hooks,
     "hooks with .item() and histc": HooksHistograms,
     "wandb.watch, every step": Wandb,
