@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tensorstats as ts
-from tensorstats._core import Histogram, Snapshots
+from tensorstats._core import Histogram, Snapshots, summaries
 from tensorstats.axis import LogLinear, Regular
 
 FLOATS = ("float16", "float32", "float64")
@@ -170,3 +170,23 @@ def test_wrong_arguments_are_refused_and_leave_the_copies() -> None:
     _, updates = snapshots.count([new], [0])
     assert updates[0] == ts.summary(new - old)
     assert len(snapshots) == 1
+
+
+def test_a_table_that_keeps_its_numbers_alone_gives_and_merges_the_same() -> None:
+    arrays = [np.arange(5.0), np.array([np.nan, -1.0]), np.zeros((2, 3), np.int8)]
+    whole, numbers = (summaries(arrays) for _ in range(2))
+    numbers.keep_numbers()
+    numbers.keep_numbers()
+    assert numbers.dtypes() == whole.dtypes()
+    assert (whole.shapes(), numbers.shapes()) == ([[5], [2], [2, 3]], [None, None, None])
+    for name in ("count", "nan_count", "min", "sum", "l2"):
+        assert numbers.column(name) == whole.column(name)
+    for row, array in enumerate(arrays):
+        assert (numbers[row].shape, whole[row].shape) == (None, array.shape)
+        assert numbers[row].to_bytes() == ts.summary(array).to_bytes()
+    with pytest.raises(IndexError, match="row must be below 3, got: 3"):
+        numbers[3]
+    expected = whole.copy().merge(whole).column("sum")
+    assert numbers.copy().merge(numbers).column("sum") == expected
+    assert whole.copy().merge(numbers).column("sum") == expected
+    assert numbers.copy().merge(whole).column("sum") == expected

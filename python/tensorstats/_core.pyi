@@ -42,6 +42,8 @@ __all__ = [
     "summary_where",
     "thread_count",
     "unit_activity",
+    "use_openmp",
+    "uses_openmp",
 ]
 
 __version__: str
@@ -197,6 +199,9 @@ class Summaries:
     def shapes(self) -> list[list[int] | None]: ...
     def merge(self, other: Summaries, /) -> Summaries: ...
     def copy(self) -> Summaries: ...
+    def keep_numbers(self) -> None:
+        """Lets go of what only a repr shows, the shapes and the samples for a sparkline: half of the memory."""
+
     def column(self, name: str) -> tuple[bool, bytes]: ...
 
 @final

@@ -95,10 +95,11 @@ class SignalLog:
         self._totals.merge(table)
         page = _Page(step, table, extras, missing)
         previous, self._newest = self._newest, page
-        if missing and previous is not None:
-            for row in missing:
-                if previous.has(row):
-                    self._latest[self._layout[row]] = previous
+        if previous is not None:
+            last_seen_there = [self._layout[row] for row in missing if previous.has(row)]
+            self._latest.update(dict.fromkeys(last_seen_there, previous))
+            if not last_seen_there:
+                previous.table.keep_numbers()  # only the latest summary of a tensor is ever shown whole
         if self._recorded % self._stride == 0:
             self._pages.append(page)
         self._recorded += 1

@@ -16,7 +16,45 @@ use crate::summary::{PySummary, Shape, State};
 
 /// The summaries of many tensors, in the order they were given.
 #[pyclass(frozen, name = "Summaries", module = "tensorstats._core")]
-pub(crate) struct PySummaries(Mutex<Vec<State>>);
+pub(crate) struct PySummaries(Mutex<Rows>);
+
+/// What a table holds: all of each state, or its numbers alone.
+#[derive(Clone)]
+enum Rows {
+    Full(Vec<State>),
+    Numbers(Vec<Summary>),
+}
+
+impl Rows {
+    fn len(&self) -> usize {
+        match self {
+            Self::Full(states) => states.len(),
+            Self::Numbers(summaries) => summaries.len(),
+        }
+    }
+
+    fn summary(&self, row: usize) -> Option<&Summary> {
+        match self {
+            Self::Full(states) => states.get(row).map(|state| &state.summary),
+            Self::Numbers(summaries) => summaries.get(row),
+        }
+    }
+
+    fn summaries(&self) -> impl Iterator<Item = &Summary> {
+        (0..self.len()).filter_map(|row| self.summary(row))
+    }
+
+    fn state(&self, row: usize) -> Option<State> {
+        match self {
+            Self::Full(states) => states.get(row).cloned(),
+            Self::Numbers(summaries) => summaries.get(row).map(|summary| State {
+                summary: summary.clone(),
+                sketch: Sketch::default(),
+                shape: Shape::Nothing,
+            }),
+        }
+    }
+}
 
 /// A field of every row as a column: its name, and how to read it.
 enum Column {
@@ -59,11 +97,11 @@ fn column(name: &str) -> PyResult<Column> {
 
 impl PySummaries {
     pub(crate) fn of(states: Vec<State>) -> Self {
-        Self(Mutex::new(states))
+        Self(Mutex::new(Rows::Full(states)))
     }
 
     /// Held only for short copies and merges, never while Python code runs.
-    fn lock(&self) -> MutexGuard<'_, Vec<State>> {
+    fn lock(&self) -> MutexGuard<'_, Rows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,8 +121,12 @@ impl PySummaries {
                     rows.len()
                 )));
             }
-            for (mine, row) in mine.iter_mut().zip(&rows) {
-                mine.merge(row)?;
+            for row in 0..rows.len() {
+                match (&mut *mine, rows.state(row), rows.summary(row)) {
+                    (Rows::Full(mine), Some(theirs), _) => mine[row].merge(&theirs)?,
+                    (Rows::Numbers(mine), _, Some(theirs)) => mine[row].merge(theirs).map_err(to_py)?,
+                    _ => {}
+                }
             }
         }
         Ok(slf)
@@ -92,7 +134,15 @@ impl PySummaries {
 
     /// An independent copy.
     fn copy(&self) -> Self {
-        Self::of(self.lock().clone())
+        Self(Mutex::new(self.lock().clone()))
+    }
+
+    /// Lets go of what only a repr shows, the shapes and the samples for a sparkline: half of the memory.
+    fn keep_numbers(&self) {
+        let mut rows = self.lock();
+        if let Rows::Full(states) = &mut *rows {
+            *rows = Rows::Numbers(core::mem::take(states).into_iter().map(|state| state.summary).collect());
+        }
     }
 
     fn __len__(&self) -> usize {
@@ -101,15 +151,14 @@ impl PySummaries {
 
     fn __getitem__(&self, index: usize) -> PyResult<PySummary> {
         let rows = self.lock();
-        let state = rows
-            .get(index)
-            .ok_or_else(|| PyIndexError::new_err(format!("row must be below {}, got: {index}", rows.len())))?;
-        Ok(PySummary::wrap(state.clone()))
+        rows.state(index)
+            .map(PySummary::wrap)
+            .ok_or_else(|| PyIndexError::new_err(format!("row must be below {}, got: {index}", rows.len())))
     }
 
     /// The dtype of every row.
     fn dtypes(&self) -> Vec<Option<&'static str>> {
-        self.lock().iter().map(|state| state.summary.dtype().map(tensorstats_core::Dtype::name)).collect()
+        self.lock().summaries().map(|summary| summary.dtype().map(tensorstats_core::Dtype::name)).collect()
     }
 
     /// The shape of every row, where it is of one tensor.
@@ -118,17 +167,20 @@ impl PySummaries {
             Shape::One(shape) => Some(shape.to_vec()),
             _ => None,
         };
-        self.lock().iter().map(shape).collect()
+        match &*self.lock() {
+            Rows::Full(states) => states.iter().map(shape).collect(),
+            Rows::Numbers(summaries) => vec![None; summaries.len()],
+        }
     }
 
     /// One field of every row as native-endian bytes: of `uint64` when the flag is true, else of `float64`.
     fn column<'py>(&self, py: Python<'py>, name: &str) -> PyResult<(bool, Bound<'py, PyBytes>)> {
         let (counts, bytes): (bool, Vec<u8>) = match column(name)? {
             Column::Count(get) => {
-                (true, self.lock().iter().flat_map(|state| get(&state.summary).to_ne_bytes()).collect())
+                (true, self.lock().summaries().flat_map(|summary| get(summary).to_ne_bytes()).collect())
             }
             Column::Float(get) => {
-                (false, self.lock().iter().flat_map(|state| get(&state.summary).to_ne_bytes()).collect())
+                (false, self.lock().summaries().flat_map(|summary| get(summary).to_ne_bytes()).collect())
             }
         };
         Ok((counts, PyBytes::new(py, &bytes)))
@@ -212,5 +264,5 @@ pub(crate) fn norm(py: Python<'_>, tensors: &Bound<'_, PyList>, ord: f64, thread
 #[pyo3(signature = (rows, /, ord = 2.0))]
 pub(crate) fn norm_from(rows: &PySummaries, ord: f64) -> PyResult<f64> {
     let order = Order::from_number(ord).map_err(to_py)?;
-    order.of_all(rows.lock().iter().map(|state| &state.summary)).map_err(to_py)
+    order.of_all(rows.lock().summaries()).map_err(to_py)
 }
