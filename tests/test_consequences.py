@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -14,7 +15,15 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import tensorstats as ts  # noqa: E402
-from tensorstats.rules import Rule, StepView, default_rules  # noqa: E402
+from tensorstats.rules import (  # noqa: E402
+    ExplodingGradient,
+    Judge,
+    ParameterView,
+    Rule,
+    StepView,
+    default_rules,
+    limits,
+)
 
 Batch = tuple[Any, Any]
 
@@ -65,6 +74,13 @@ def train(
             optimizer.step()
     assert monitor.errors == []
     return monitor
+
+
+def weight_with_gradient(norm: float, step: int) -> StepView:
+    """One recorded step of a model of one weight, whose gradient has this norm."""
+    gradient = ts.summary(np.array([[norm]]))
+    weight = ParameterView("layer.weight", "layer", 2, "float64", True, True, 0.1, True, None, gradient, None)
+    return StepView(step, step - 1 if step else None, parameters=[weight])
 
 
 def story(monitor: Any) -> list[tuple[str, str, int]]:
@@ -133,6 +149,18 @@ def test_after_a_wild_batch_there_is_one_nan_and_no_echo_of_it():
     assert told[0][2] == 30
     assert [rule for rule, _, _ in told].count("non-finite") <= 1
     assert "update-ratio" not in [rule for rule, _, _ in told]
+
+
+def test_a_lively_step_after_a_slow_start_is_no_explosion():
+    """An LSTM whose gradient left a plateau of 0.06 for about 1 had one step of 10.1, and went on to learn."""
+    judge = Judge([ExplodingGradient()])
+    norms = [0.06] * 40 + [0.5, 0.9, 0.6, 1.6] * 6 + [10.1, 3.4, 0.7]
+    for step, norm in enumerate(norms):
+        judge.judge(weight_with_gradient(norm, step))
+    assert judge.findings == []
+    judge.judge(weight_with_gradient(170.0, len(norms)))
+    (finding,) = judge.findings
+    assert (finding.step, finding.limit) == (len(norms), limits.EXPLODING_GROWTH)
 
 
 def test_a_second_nan_needs_clean_steps_before_it_to_be_a_finding_of_its_own():

@@ -55,9 +55,12 @@ EXPLODING_NORM = 1000.0
 EXPLODING_RATIO = 70.0
 EXPLODING_RATIO_NORM = 10.0
 EXPLODING_RATIO_PATIENCE = 3
-# Against the layer's own past: 100 times the norm of its first recorded step, again only above a norm of 10 (ours,
-# after TheDeepChecker's rule on doubling gradients, which takes longer to see the same).
+# Against the layer's own past: 100 times the norm of its first recorded step and of the median of its last ten, again
+# only above a norm of 10 (ours, after TheDeepChecker's rule on doubling gradients, which takes longer to see the same).
+# The median, because gradients that are tiny at the start may rightly rise tenfold: an LSTM that leaves its plateau
+# after 40 steps did so in healthy trainings of ours, and one lively step of it was then 168 times the first.
 EXPLODING_GROWTH = 100.0
+EXPLODING_USUAL_STEPS = 10
 # One such step is enough: an explosion throws the weights to where units are dead and gradients are 0, so that there is
 # no second one to wait for.
 EXPLODING_PATIENCE = 1
