@@ -18,6 +18,7 @@ import tensorstats as ts  # noqa: E402
 from tensorstats.rules import (  # noqa: E402
     ExplodingGradient,
     Judge,
+    Measurement,
     ParameterView,
     Rule,
     StepView,
@@ -37,8 +38,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def mlp(depth: int = 4) -> nn.Sequential:
-    torch.manual_seed(0)
+def mlp(depth: int = 4, seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
     layers: list[nn.Module] = []
     for inputs in [16, *[32] * (depth - 1)]:
         layers += [nn.Linear(inputs, 32), nn.ReLU()]
@@ -149,6 +150,52 @@ def test_after_a_wild_batch_there_is_one_nan_and_no_echo_of_it():
     assert told[0][2] == 30
     assert [rule for rule, _, _ in told].count("non-finite") <= 1
     assert "update-ratio" not in [rule for rule, _, _ in told]
+
+
+@pytest.mark.parametrize("seed", [0, 3, 4])
+def test_units_that_die_of_one_wild_batch_are_no_finding_of_their_own(seed: int):
+    def batch(step: int) -> Batch:
+        x, y = two_classes(step)
+        return (x * 1000 if step == 3 else x), y
+
+    model = mlp(depth=3, seed=seed)
+    monitor = train(model, sgd(model), batch, steps=80)
+    assert [(rule, step) for rule, _, step in story(monitor)] == [("exploding-gradient", 3)]
+    (consequence,) = monitor.findings[0].consequences
+    assert consequence.startswith("dead-units at 5, since step ")
+
+
+def test_an_output_that_one_wild_batch_saturates_is_told_with_it_and_since_when():
+    def batch(step: int) -> Batch:
+        x, y = two_classes(step)
+        return (x * 1000 if step == 3 else x), y[:, None].float()
+
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid())
+    monitor = train(model, sgd(model, 0.1), batch, functional.binary_cross_entropy, steps=80)
+    assert [(rule, step) for rule, _, step in story(monitor)] == [("exploding-gradient", 3)]
+    assert monitor.findings[0].consequences == ("saturated at 3, since step 3",)
+
+
+class Later(Rule):
+    """Breaks at one step, as an update that is too large would."""
+
+    id = "update-ratio"
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def statistic(self, view: StepView) -> list[Any]:
+        return [Measurement("layer", float(view.step == self.step))]
+
+
+@pytest.mark.parametrize(("step", "follows"), [(29, True), (30, True), (31, False)])
+def test_an_explosion_explains_what_begins_while_it_lasts_and_ten_steps_longer(step: int, follows: bool):
+    judge = Judge([ExplodingGradient(), Later(step)])
+    for now in range(40):
+        judge.judge(weight_with_gradient(2000.0 if 5 <= now <= 20 else 1.0, now))
+    assert [finding.rule for finding in judge.findings] == ["exploding-gradient", "update-ratio"][: 2 - follows]
 
 
 def test_a_lively_step_after_a_slow_start_is_no_explosion():

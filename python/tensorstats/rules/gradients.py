@@ -116,7 +116,7 @@ class ExplodingGradient(Rule):
     default_limit = limits.EXPLODING_NORM
     default_patience = limits.EXPLODING_PATIENCE
     once = True
-    leads_to = frozenset({"dead-units", "saturated", "vanishing-gradient", "update-ratio"})
+    leads_to = frozenset({"dead-units", "all-zero", "saturated", "vanishing-gradient", "update-ratio"})
     why = "One step with such a gradient throws the weights far away; the loss jumps, and soon becomes NaN."
     advice = (
         "Lower the learning rate, clip the gradients (torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before "
@@ -179,8 +179,9 @@ class ExplodingGradient(Rule):
         return [max(norms or broken, key=lambda measurement: measurement.value)]
 
     def explains(self, mine: Told, other: Told, /) -> bool:
-        """What begins right after it."""
-        return super().explains(mine, other) and other.finding.step <= mine.finding.step + mine.horizon
+        """What begins while it lasts or right after it; units take longer to die."""
+        steps = limits.DEATH_ECHO_STEPS if other.finding.rule == "dead-units" else limits.ECHO_STEPS
+        return super().explains(mine, other) and mine.echoes(other, steps)
 
 
 class GradientsKept(Rule):

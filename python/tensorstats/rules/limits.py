@@ -74,6 +74,11 @@ GRADIENTS_KEPT_PATIENCE = 3
 # runs of tests/test_watch_rules.py.
 ECHO_STEPS = 10
 
+# Units die of an explosion more slowly: it leaves part of a layer silent, and the steps after it drag the others along.
+# Ours: in 208 small trainings with one batch 1000 times too large, a layer passed the limit up to 59 recorded steps
+# after it. Not without end, so that a layer that dies much later is told.
+DEATH_ECHO_STEPS = 100
+
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 # SageMaker Debugger UnchangedTensor asks for 3 saved steps with allclose. We see the exact update, so exactly 0; and 5
