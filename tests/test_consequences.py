@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,9 @@ from tensorstats.rules import (  # noqa: E402
     limits,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Batch = tuple[Any, Any]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Layers this small only lose time to torch's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def mlp(depth: int = 4, seed: int = 0) -> nn.Sequential:

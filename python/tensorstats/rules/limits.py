@@ -1,8 +1,8 @@
 """Every limit of the default rules, with its source; knows no rule.
 
 The sources are rule catalogues that published their numbers. A number of ours says so and says what it was checked on:
-the healthy small trainings of tests/test_watch_rules.py (MLPs and a CNN, Adam, SGD with momentum, dropout, batch norm,
-tanh, sigmoid). "Recorded steps" are the steps the schedule selects, so patience scales with ``every``.
+the healthy small trainings of tests/test_rules_healthy.py (MLPs and a CNN, Adam, SGD with momentum, dropout, batch
+norm, tanh, sigmoid). "Recorded steps" are the steps the schedule selects, so patience scales with ``every``.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ GRADIENTS_KEPT_PATIENCE = 3
 
 # After a NaN or an explosion, what begins within this many recorded steps counts as following from it, and a NaN at
 # another place needs as many clean steps between to be a new one. Ours: all of it came within six steps in the broken
-# runs of tests/test_watch_rules.py.
+# runs of tests/test_rules_*.py.
 ECHO_STEPS = 10
 
 # Units die of an explosion more slowly: it leaves part of a layer silent, and the steps after it drag the others along.
