@@ -60,6 +60,7 @@ def train(
     steps: int = 40,
     zero_grad: bool = True,
     before_step: Any = None,
+    after_step: Any = None,
     spoil: Any = None,
     log_loss: bool = True,
     seed: int = 0,
@@ -82,6 +83,8 @@ def train(
             if before_step is not None:
                 before_step(step)
             optimizer.step()
+            if after_step is not None:
+                after_step(step)
     assert monitor.errors == []
     return monitor
 

@@ -89,6 +89,31 @@ def test_a_backbone_frozen_on_purpose_has_no_finding(digits: tuple[Any, Any]) ->
     assert monitor.findings == []
 
 
+@pytest.mark.parametrize("warm_up", [0, 60])
+@pytest.mark.parametrize("optimizer", ["sgd+momentum", "adam"])
+def test_a_matrix_that_starts_at_zero_has_no_finding(optimizer: str, warm_up: int, digits: tuple[Any, Any]) -> None:
+    class Adapted(nn.Module):
+        """A frozen layer with a low-rank addition (Hu et al. 2021), whose second matrix starts at zero."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.base = nn.Linear(64, 32).requires_grad_(False)
+            self.down = nn.Linear(64, 4, bias=False)
+            self.up = nn.Linear(4, 32, bias=False)
+            nn.init.zeros_(self.up.weight)
+            self.head = nn.Linear(32, 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(nn.functional.relu(self.base(x) + self.up(self.down(x))))
+
+    torch.manual_seed(0)
+    model = Adapted()
+    chosen = OPTIMIZERS[optimizer]([parameter for parameter in model.parameters() if parameter.requires_grad])
+    schedule = torch.optim.lr_scheduler.LambdaLR(chosen, lambda step: min(1.0, (step + 1) / (warm_up + 1)))
+    monitor = train(model, chosen, digits, steps=80, after_step=lambda _: schedule.step())
+    assert monitor.findings == [], str(monitor.findings[0])
+
+
 def test_two_optimizers_that_share_the_model_have_no_finding(digits: tuple[Any, Any]) -> None:
     torch.manual_seed(0)
     model = mlp()

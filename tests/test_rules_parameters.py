@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -12,6 +15,7 @@ from torch import nn  # noqa: E402
 
 import tensorstats as ts  # noqa: E402
 from digit_runs import adam, mlp, only, sgd, told, train  # noqa: E402
+from tensorstats.rules import Judge, ParameterView, StepView, limits  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -83,3 +87,16 @@ def test_updates_out_of_band_are_named(rate: float, side: str, digits: tuple[Any
     finding = only(monitor)
     assert (finding.rule, finding.where) == ("update-ratio", "0")
     assert side in finding.why
+
+
+@pytest.mark.parametrize(("before", "steps"), [(1.0, 3), (0.0, limits.UPDATE_RATIO_FROM_ZERO_REPLACED_PATIENCE)])
+def test_a_matrix_that_is_replaced_at_every_step_is_named_wherever_it_started(before: float, steps: int) -> None:
+    judge = Judge([ts.rules.UpdateRatio()])
+    value, update = ts.summary(np.array([[1.0]])), ts.summary(np.array([[0.5]]))
+    weight = ParameterView("layer.weight", "layer", 2, "float64", True, True, 0.1, True, value, None, update)
+    for step in range(steps):
+        assert judge.findings == []
+        norm_before = before if step == 0 else math.nan
+        judge.judge(StepView(step, step - 1 if step else None, parameters=[replace(weight, norm_before=norm_before)]))
+    (finding,) = judge.findings
+    assert (finding.where, finding.step, finding.limit) == ("layer", 0, limits.UPDATE_RATIO_REPLACED)

@@ -92,11 +92,15 @@ FROZEN_PATIENCE = 5
 UPDATE_RATIO_HIGH = 0.1
 UPDATE_RATIO_HIGH_PATIENCE = 20
 # Measured against the weight after the step, a ratio near one half means that the weight is replaced rather than
-# adjusted: no need to wait that long. Ours: healthy runs stayed below 0.26, and a weight that starts at zero shows 1,
-# 1/2, 1/3 under Adam, so that its third step is below. SageMaker Debugger's limit is 10 times the weight before the
-# step.
+# adjusted: no need to wait that long. Ours: healthy runs stayed below 0.26. SageMaker Debugger's limit is 10 times
+# the weight before the step.
 UPDATE_RATIO_REPLACED = 0.4
 UPDATE_RATIO_REPLACED_PATIENCE = 3
+# A matrix that starts at zero (LoRA's second, the last of a residual branch) needs time to outgrow its own steps. When
+# they grow as n ** k the ratio of step n is about (k + 1) / (n + k): k = 1 under momentum, 2 while the rate is warmed
+# up too, 3 while the gradient grows with the matrix. With k = 3 it is 0.4 at step 7 and 0.1 at step 37. Ours.
+UPDATE_RATIO_FROM_ZERO_HIGH_PATIENCE = 40
+UPDATE_RATIO_FROM_ZERO_REPLACED_PATIENCE = 8
 # The very first step against the weight before it. SageMaker Debugger WeightUpdateRatio.large_threshold. A rate that is
 # far too large makes the weights so large that later ratios look ordinary.
 UPDATE_RATIO_FIRST = 10.0
