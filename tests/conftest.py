@@ -1,11 +1,11 @@
-"""Owns the fixtures that run a test at every SIMD level and thread count, and the header line of a run."""
+"""Owns the fixtures that more than one file asks for, and the header line of a run."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import numpy as np
@@ -81,3 +81,22 @@ def restore_thread_count() -> Iterator[None]:
 def levels() -> tuple[str, ...]:
     """The SIMD levels of this machine, weakest first."""
     return LEVELS
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For trainings of layers so small that they only lose time to torch's threads."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[Any, Any]:
+    """scikit-learn's digits, ``float32[1797, 64]`` with mean 0 and standard deviation 1, and their labels."""
+    torch = pytest.importorskip("torch")
+    data = pytest.importorskip("sklearn.datasets").load_digits()
+    x = torch.tensor(data.data, dtype=torch.float32)
+    return (x - x.mean()) / x.std(), torch.tensor(data.target)

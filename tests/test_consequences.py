@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -14,22 +15,24 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import tensorstats as ts  # noqa: E402
-from tensorstats.rules import Rule, StepView, default_rules  # noqa: E402
+from tensorstats.rules import (  # noqa: E402
+    ExplodingGradient,
+    Judge,
+    Measurement,
+    ParameterView,
+    Rule,
+    StepView,
+    default_rules,
+    limits,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Batch = tuple[Any, Any]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Layers this small only lose time to torch's threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def mlp(depth: int = 4) -> nn.Sequential:
-    torch.manual_seed(0)
+def mlp(depth: int = 4, seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
     layers: list[nn.Module] = []
     for inputs in [16, *[32] * (depth - 1)]:
         layers += [nn.Linear(inputs, 32), nn.ReLU()]
@@ -65,6 +68,13 @@ def train(
             optimizer.step()
     assert monitor.errors == []
     return monitor
+
+
+def weight_with_gradient(norm: float, step: int) -> StepView:
+    """One recorded step of a model of one weight, whose gradient has this norm."""
+    gradient = ts.summary(np.array([[norm]]))
+    weight = ParameterView("layer.weight", "layer", 2, "float64", True, True, 0.1, True, None, gradient, None)
+    return StepView(step, step - 1 if step else None, parameters=[weight])
 
 
 def story(monitor: Any) -> list[tuple[str, str, int]]:
@@ -133,6 +143,64 @@ def test_after_a_wild_batch_there_is_one_nan_and_no_echo_of_it():
     assert told[0][2] == 30
     assert [rule for rule, _, _ in told].count("non-finite") <= 1
     assert "update-ratio" not in [rule for rule, _, _ in told]
+
+
+@pytest.mark.parametrize("seed", [0, 3, 4])
+def test_units_that_die_of_one_wild_batch_are_no_finding_of_their_own(seed: int):
+    def batch(step: int) -> Batch:
+        x, y = two_classes(step)
+        return (x * 1000 if step == 3 else x), y
+
+    model = mlp(depth=3, seed=seed)
+    monitor = train(model, sgd(model), batch, steps=80)
+    assert [(rule, step) for rule, _, step in story(monitor)] == [("exploding-gradient", 3)]
+    (consequence,) = monitor.findings[0].consequences
+    assert consequence.startswith("dead-units at 5, since step ")
+
+
+def test_an_output_that_one_wild_batch_saturates_is_told_with_it_and_since_when():
+    def batch(step: int) -> Batch:
+        x, y = two_classes(step)
+        return (x * 1000 if step == 3 else x), y[:, None].float()
+
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid())
+    monitor = train(model, sgd(model, 0.1), batch, functional.binary_cross_entropy, steps=80)
+    assert [(rule, step) for rule, _, step in story(monitor)] == [("exploding-gradient", 3)]
+    assert monitor.findings[0].consequences == ("saturated at 3, since step 3",)
+
+
+class Later(Rule):
+    """Breaks at one step, as an update that is too large would."""
+
+    id = "update-ratio"
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def statistic(self, view: StepView) -> list[Any]:
+        return [Measurement("layer", float(view.step == self.step))]
+
+
+@pytest.mark.parametrize(("step", "follows"), [(29, True), (30, True), (31, False)])
+def test_an_explosion_explains_what_begins_while_it_lasts_and_ten_steps_longer(step: int, follows: bool):
+    judge = Judge([ExplodingGradient(), Later(step)])
+    for now in range(40):
+        judge.judge(weight_with_gradient(2000.0 if 5 <= now <= 20 else 1.0, now))
+    assert [finding.rule for finding in judge.findings] == ["exploding-gradient", "update-ratio"][: 2 - follows]
+
+
+def test_a_lively_step_after_a_slow_start_is_no_explosion():
+    """An LSTM whose gradient left a plateau of 0.06 for about 1 had one step of 10.1, and went on to learn."""
+    judge = Judge([ExplodingGradient()])
+    norms = [0.06] * 40 + [0.5, 0.9, 0.6, 1.6] * 6 + [10.1, 3.4, 0.7]
+    for step, norm in enumerate(norms):
+        judge.judge(weight_with_gradient(norm, step))
+    assert judge.findings == []
+    judge.judge(weight_with_gradient(170.0, len(norms)))
+    (finding,) = judge.findings
+    assert (finding.step, finding.limit) == (len(norms), limits.EXPLODING_GROWTH)
 
 
 def test_a_second_nan_needs_clean_steps_before_it_to_be_a_finding_of_its_own():

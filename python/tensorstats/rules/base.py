@@ -41,7 +41,12 @@ class Told:
     finding: Finding
     key: str
     order: int
-    horizon: int  # steps in which what began after this one may be its echo
+    last: int  # step in which it was still so
+    interval: int  # steps from one recorded step to the next
+
+    def echoes(self, other: Told, recorded_steps: int) -> bool:
+        """Whether `other` began while this one lasted, or at most so many recorded steps later."""
+        return other.finding.step <= self.last + recorded_steps * self.interval
 
 
 class Rule(ABC):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
 
@@ -108,13 +110,13 @@ class VanishingGradient(Rule):
 
 
 class ExplodingGradient(Rule):
-    """Gradients that are too large: in themselves, against the last layer, or against the layer's own first steps."""
+    """Gradients that are too large: in themselves, against the last layer, or against the layer's own past."""
 
     id = "exploding-gradient"
     default_limit = limits.EXPLODING_NORM
     default_patience = limits.EXPLODING_PATIENCE
     once = True
-    leads_to = frozenset({"dead-units", "saturated", "vanishing-gradient", "update-ratio"})
+    leads_to = frozenset({"dead-units", "all-zero", "saturated", "vanishing-gradient", "update-ratio"})
     why = "One step with such a gradient throws the weights far away; the loss jumps, and soon becomes NaN."
     advice = (
         "Lower the learning rate, clip the gradients (torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) before "
@@ -124,7 +126,8 @@ class ExplodingGradient(Rule):
 
     def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
         super().__init__(limit=limit, patience=patience)
-        self._reference: dict[str, float] = {}
+        self._first: dict[str, float] = {}
+        self._recent: dict[str, deque[float]] = {}
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Measure every weight's gradient, its growth, and the first layer against the last."""
@@ -134,18 +137,19 @@ class ExplodingGradient(Rule):
             norm = parameter.gradient.l2
             note = partial(self._large, parameter, norm, view)
             yield Measurement(place_of(parameter), norm, note=note, key=parameter.name)
-            reference = self._reference.setdefault(parameter.name, norm)
-            if norm > limits.EXPLODING_RATIO_NORM:
-                note = partial(self._large, parameter, norm, view, norm / reference)
+            first = self._first.setdefault(parameter.name, norm)
+            recent = self._recent.setdefault(parameter.name, deque(maxlen=limits.EXPLODING_USUAL_STEPS))
+            if norm > limits.EXPLODING_RATIO_NORM and recent:
+                growth = norm / max(first, statistics.median(recent))
+                note = partial(self._large, parameter, norm, view, growth)
                 key = parameter.name + "+growth"
-                yield Measurement(
-                    place_of(parameter), norm / reference, note=note, limit=limits.EXPLODING_GROWTH, key=key
-                )
+                yield Measurement(place_of(parameter), growth, note=note, limit=limits.EXPLODING_GROWTH, key=key)
+            recent.append(norm)
         if len(weights) >= 2:
             yield from self._first_against_last(weights, view)
 
     def _large(self, parameter: ParameterView, norm: float, view: StepView, growth: float | None = None) -> str:
-        grown = "" if growth is None else f", {growth:.3g} times that of its first recorded step"
+        grown = "" if growth is None else f", {growth:.3g} times what it was before"
         place = describe(parameter.module, view)
         return f"The gradient of {parameter.name}, in {place}, has norm {norm:.3g}{grown}. {self.why}"
 
@@ -175,8 +179,9 @@ class ExplodingGradient(Rule):
         return [max(norms or broken, key=lambda measurement: measurement.value)]
 
     def explains(self, mine: Told, other: Told, /) -> bool:
-        """What begins right after it."""
-        return super().explains(mine, other) and other.finding.step <= mine.finding.step + mine.horizon
+        """What begins while it lasts or right after it; units take longer to die."""
+        steps = limits.DEATH_ECHO_STEPS if other.finding.rule == "dead-units" else limits.ECHO_STEPS
+        return super().explains(mine, other) and mine.echoes(other, steps)
 
 
 class GradientsKept(Rule):

@@ -37,8 +37,8 @@ def default_rules() -> list[Rule]:
         NoGradient(),
         AllZeroOutput(),
         DeadUnits(),
-        SaturatedActivation(),
         ExplodingGradient(),
+        SaturatedActivation(),
         VanishingGradient(),
         UpdateRatio(),
         Unchanged(),
@@ -97,7 +97,7 @@ class Judge:
         self.losses = LossTrend()
         self._streaks: dict[tuple[str, str, str], _Streak] = {}
         self._found: dict[tuple[str, str], Told] = {}
-        self._horizon = limits.ECHO_STEPS
+        self._interval = 1
         self._silenced: set[tuple[str, str, str]] = set()
         self._poisoned = False
 
@@ -107,7 +107,7 @@ class Judge:
             return []  # once the weights are NaN every later number is an echo of the same fault
         view.learning = self.losses.learning
         if view.previous_step is not None:
-            self._horizon = limits.ECHO_STEPS * (view.step - view.previous_step)
+            self._interval = view.step - view.previous_step
         before = set(self._found)
         for rule in self.rules:
             if rule.reads_nonfinite or not view.parameters_nonfinite:
@@ -119,15 +119,14 @@ class Judge:
 
     def _apply(self, rule: Rule, view: StepView) -> None:
         broken: list[tuple[Measurement, int]] = []
-        seen: set[tuple[str, str, str]] = set()
         for measurement in rule.statistic(view):
             key = (rule.id, measurement.where, measurement.key)
-            seen.add(key)
             if not rule.verdict(measurement):
                 self._streaks.pop(key, None)
                 continue
             streak = self._streaks.setdefault(key, _Streak(view.step))
             streak.length += 1
+            self._go_on(rule, measurement.where, view.step)
             patience = rule.patience if measurement.patience is None else measurement.patience
             if streak.length >= patience and key not in self._silenced:
                 begin = streak.begin if measurement.step is None else measurement.step
@@ -135,6 +134,12 @@ class Judge:
                 self._silenced.add(key)
         if broken and not (rule.once and any(found == rule.id for found, _ in self._found)):
             self._tell(rule, broken, view)
+
+    def _go_on(self, rule: Rule, where: str, step: int) -> None:
+        """Note that what was found lasts; where the worst place stands for all, at any place."""
+        for place, told in self._found.items():
+            if place[0] == rule.id and (rule.once or place[1] == where):
+                self._found[place] = replace(told, last=step)
 
     def _tell(self, rule: Rule, broken: Sequence[tuple[Measurement, int]], view: StepView) -> None:
         begin = min(step for _, step in broken)
@@ -153,7 +158,7 @@ class Judge:
                 why=sentence(measurement) or rule.why,
                 advice=advise(view) if advise is not None else rule.advice,
             )
-            self._found[place] = Told(finding, measurement.key, measurement.order, self._horizon)
+            self._found[place] = Told(finding, measurement.key, measurement.order, view.step, self._interval)
 
     @property
     def poisoned(self) -> bool:

@@ -76,7 +76,7 @@ class NonFinite(Rule):
 
     def explains(self, mine: Told, other: Told, /) -> bool:
         """What begins right after it."""
-        return super().explains(mine, other) and other.finding.step <= mine.finding.step + mine.horizon
+        return super().explains(mine, other) and mine.echoes(other, limits.ECHO_STEPS)
 
     def _sentence(self, offender: Offender) -> str:
         place = f"the first at index {list(offender.index)}" if offender.index is not None else "position unknown"

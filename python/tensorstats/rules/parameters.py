@@ -198,6 +198,7 @@ class UpdateRatio(Rule):
         super().__init__(limit=limit, patience=patience)
         self._first: dict[str, float] = {}
         self._largest: dict[str, float] = {}
+        self._from_zero: set[str] = set()
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Measure both ends of the band for every weight."""
@@ -205,14 +206,20 @@ class UpdateRatio(Rule):
             ratio = parameter.update_ratio
             if parameter.dimensions < 2 or math.isnan(ratio) or not parameter.in_optimizer:
                 continue
+            if parameter.norm_before == 0:
+                self._from_zero.add(parameter.name)
+            high, replaced = self.patience, limits.UPDATE_RATIO_REPLACED_PATIENCE
+            if parameter.name in self._from_zero:
+                high = max(high, limits.UPDATE_RATIO_FROM_ZERO_HIGH_PATIENCE)
+                replaced = limits.UPDATE_RATIO_FROM_ZERO_REPLACED_PATIENCE
             note = partial(self._overshoots, parameter, ratio, view)
-            yield Measurement(place_of(parameter), ratio, note=note, key=parameter.name + "+high")
+            yield Measurement(place_of(parameter), ratio, note=note, patience=high, key=parameter.name + "+high")
             yield Measurement(
                 place_of(parameter),
                 ratio,
                 note=note,
                 limit=limits.UPDATE_RATIO_REPLACED,
-                patience=limits.UPDATE_RATIO_REPLACED_PATIENCE,
+                patience=replaced,
                 key=parameter.name + "+replaced",
             )
             if parameter.norm_before > 0 and parameter.update is not None:

@@ -129,18 +129,26 @@ class SaturatedActivation(Rule):
         "learning rate, put a normalisation layer before the activation, or use ReLU or GELU inside the network."
     )
 
+    def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
+        super().__init__(limit=limit, patience=patience)
+        self._since: dict[str, int] = {}
+
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Measure the saturated share of every sigmoid and tanh but the output layer's."""
         for output in view.outputs:
             if output.kind not in ("sigmoid", "tanh") or np.isnan(output.saturated_fraction):
                 continue
+            if output.saturated_fraction > self.limit:
+                since = self._since.setdefault(output.name, view.step)
+            else:
+                since = self._since.pop(output.name, view.step)
             if output.is_last and view.learning is not False:
                 continue
             note = (
                 f"{output.saturated_fraction:.0%} of the outputs of {describe(output.module, view)} belong to "
                 f"arguments beyond -5 .. 5. {self.why}"
             )
-            yield Measurement(output.name, output.saturated_fraction, note=note)
+            yield Measurement(output.name, output.saturated_fraction, note=note, step=since)
 
 
 class AllZeroOutput(Rule):
