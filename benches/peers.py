@@ -142,6 +142,10 @@ def race(arguments: argparse.Namespace) -> dict[str, Any]:
     try:
         for case in cases:
             results["cases"].append(run_case(case, racers, arguments))
+            if arguments.out:
+                # After every case: a race that is stopped has lost nothing.
+                arguments.out.parent.mkdir(parents=True, exist_ok=True)
+                arguments.out.write_text(json.dumps(results, indent=1) + "\n")
     finally:
         for racer in racers:
             racer.close()
@@ -193,7 +197,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="turns of every peer at every case; default 5, with --quick 1")
     parser.add_argument("--budget", type=float, help="seconds of samples a turn; default 0.5, with --quick 0.01")
     parser.add_argument("--samples", type=int, help="most samples a turn; default 50, with --quick 3")
-    parser.add_argument("--out", type=Path, help="write all results as JSON")
+    parser.add_argument("--out", type=Path, help="write all results as JSON, after every case")
     parser.add_argument("--plot", type=Path, help="write a picture (PNG)")
     parser.add_argument("--grid", action="store_true", help="print dtypes and looks as one table of ours alone")
     parser.add_argument("--readme", action="store_true", help="put the table into benches/README.md")
@@ -209,9 +213,6 @@ def main() -> None:
     results = race(arguments)
     table = grid(results) if arguments.grid else markdown(results)
     print(table)
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
     if arguments.plot:
         plot(results, arguments.plot)
     if arguments.readme:

@@ -39,9 +39,20 @@ def fastest(x: Any) -> tuple[Any, ...]:
     )
 
 
-class _Report(Peer, abc.ABC):
+class _Torch(Peer):
+    """What all torch reports have in common: their numbers."""
+
     package, ruler = "torch", True
 
+    def answer(self, result: Any) -> dict[str, Any]:
+        names = ("min", "max", "mean", "std", "l2", "l1", "nan_count", "inf", "zero_count")
+        found = dict(zip(names, (r.item() if hasattr(r, "item") else r for r in result), strict=True))
+        del found["inf"]
+        found["var"] = found.pop("std") ** 2
+        return found
+
+
+class _Eager(_Torch, abc.ABC):
     @abc.abstractmethod
     def function(self) -> Callable[[Any], Any]:
         """The function of one tensor that gives the report."""
@@ -52,29 +63,22 @@ class _Report(Peer, abc.ABC):
         # Integers and fp8 have no mean, std or norm: today's answer is an upcast.
         return (lambda: function(x)) if case.dtype in FLOATS else (lambda: function(x.float()))
 
-    def answer(self, result: Any) -> dict[str, Any]:
-        names = ("min", "max", "mean", "std", "l2", "l1", "nan_count", "inf", "zero_count")
-        found = dict(zip(names, (r.item() if hasattr(r, "item") else r for r in result), strict=True))
-        del found["inf"]
-        found["var"] = found.pop("std") ** 2
-        return found
 
-
-class TorchEager(_Report):
+class TorchEager(_Eager):
     name = "torch eager"
 
     def function(self) -> Callable[[Any], Any]:
         return usual
 
 
-class TorchFastest(_Report):
+class TorchFastest(_Eager):
     name = "torch fastest spelling"
 
     def function(self) -> Callable[[Any], Any]:
         return fastest
 
 
-class TorchCompile(_Report):
+class TorchCompile(_Torch):
     name = "torch.compile"
 
     def __init__(self) -> None:
