@@ -141,7 +141,10 @@ impl PySummaries {
     fn keep_numbers(&self) {
         let mut rows = self.lock();
         if let Rows::Full(states) = &mut *rows {
-            *rows = Rows::Numbers(core::mem::take(states).into_iter().map(|state| state.summary).collect());
+            // Into new memory: collected in place, the old memory would be kept, or cut where nothing else fits.
+            let mut numbers = Vec::with_capacity(states.len());
+            numbers.extend(states.drain(..).map(|state| state.summary));
+            *rows = Rows::Numbers(numbers);
         }
     }
 
