@@ -162,12 +162,17 @@ def plot(results: dict[str, Any], path: Path) -> None:
     (dtype, look), chosen = max(groups.items(), key=lambda group: len(group[1]))
     chosen.sort(key=lambda pair: pair[0].size)
     figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
-    for name in results["peers"]:
+    colors = mpl.colormaps["tab20"].colors  # ten are too few
+    for place, name in enumerate(results["peers"]):
         points = [(case.size, seconds(peers[name])) for case, peers in chosen if name in peers]
         points = [(size, taken) for size, taken in points if taken]
         if points:
             ours = name == OURS["summary"]
-            style: dict[str, Any] = {"linewidth": 3, "color": "black", "zorder": 5} if ours else {"linewidth": 1.2}
+            style: dict[str, Any] = (
+                {"linewidth": 3, "color": "black", "zorder": 5}
+                if ours
+                else {"linewidth": 1.2, "color": colors[place % len(colors)]}
+            )
             if name == RULER:
                 style |= {"linestyle": "--", "color": "gray"}
             at = [size for size, _ in points]
