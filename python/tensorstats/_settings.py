@@ -44,7 +44,7 @@ def thread_count() -> ThreadCount:
     It changes speed, never a bit of a result. By default it is the number of CPUs the process may use (affinity mask
     and cgroup
     counted); the environment variable `TENSORSTATS_NUM_THREADS`, read at import, or the argument `threads=` of a call
-    overrides it.
+    overrides it. Once torch was imported, they are the threads of torch's OpenMP runtime where it has one.
 
     Examples
     --------
