@@ -1,12 +1,14 @@
 # Types of the native module; checked against it by stubtest. Documentation stands in the modules that re-export these
 # names.
 
-from typing import Any, final, overload
+from collections.abc import Sequence
+from typing import Any, Self, final, overload
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.typing import ColorType
+from typing_extensions import disjoint_base
 
 from tensorstats._formats import FormatFit
 from tensorstats.axis import Bins, Linear, LogLinear, Regular, Variable
@@ -15,12 +17,15 @@ from tensorstats.export import TensorBoardHistogram
 __all__ = [
     "Axis",
     "Histogram",
+    "SeenTensors",
     "Snapshots",
     "Summaries",
     "Summary",
+    "TensorSlot",
     "UnitActivity",
     "__version__",
     "all_hold",
+    "are_ordinary",
     "build_profile",
     "first_nonfinite",
     "format_limits",
@@ -37,6 +42,7 @@ __all__ = [
     "summaries",
     "summaries_and_histograms",
     "summaries_from",
+    "summaries_of_slots",
     "summary",
     "summary_and_histogram",
     "summary_where",
@@ -62,6 +68,7 @@ def summary_where(
 def format_limits(dtype: str, formats: list[str], scale: float, /) -> list[tuple[int, int, int]]: ...
 def summaries(tensors: list[Any], /, moments: int = 2, threads: int | None = None) -> Summaries: ...
 def summaries_from(rows: list[Summary], /) -> Summaries: ...
+def summaries_of_slots(slots: Sequence[TensorSlot], /) -> Summaries: ...
 def norm(tensors: list[Any], /, ord: float = 2.0, threads: int | None = None) -> float: ...
 def norms(tensors: list[Any], /, ord: float = 2.0, threads: int | None = None) -> list[float]: ...
 def norm_from(rows: Summaries, /, ord: float = 2.0) -> float: ...
@@ -84,6 +91,7 @@ def unit_activity(
     where: Any = None,
 ) -> UnitActivity: ...
 def first_nonfinite(x: Any, /, *, threads: int | None = None) -> tuple[int, tuple[int, ...], float] | None: ...
+def are_ordinary(tensors: list[Any], /) -> bool: ...
 def all_hold(tensors: list[Any], /, bounds: tuple[float, float] | None = None, threads: int | None = None) -> bool: ...
 def outside(
     tensors: list[Any],
@@ -107,6 +115,32 @@ def thread_count() -> tuple[int, str]: ...
 def set_thread_count(count: int | None, /) -> None: ...
 def use_openmp(address: int | None, /) -> None: ...
 def uses_openmp() -> bool: ...
+
+@final
+class SeenTensors:
+    """The tensors of torch counted last, held weakly, with what was counted of them."""
+
+    def __new__(cls) -> SeenTensors: ...
+    def clear(self) -> None: ...
+
+@disjoint_base
+class TensorSlot:
+    """The place of one tensor in one step: what a hook counts of it, several times if it comes several times."""
+
+    def __new__(cls, *_arguments: Any, **_keywords: Any) -> Self: ...
+    def begin(self, histogram: Histogram | None = None, /) -> None: ...
+    def count(self, tensor: Any, seen: SeenTensors | None, threads: int, /) -> bool | None:
+        """Whether all values are finite; None for what is no ordinary tensor in host memory, which is left alone."""
+
+    def add(self, summary: Summary, /) -> None: ...
+    @property
+    def counted(self) -> bool: ...
+    @property
+    def finite_count(self) -> int: ...
+    @property
+    def summary(self) -> Summary | None: ...
+    @summary.setter
+    def summary(self, value: Summary | None, /) -> None: ...
 
 @final
 class Summary:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tensorstats._core import Summary, UnitActivity, summaries_from
+from tensorstats._core import SeenTensors, Summary, TensorSlot, UnitActivity, summaries_of_slots
 from tensorstats.torch.device import PendingSummary, PendingUnits
 from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.guard import Guard
@@ -21,7 +21,7 @@ from tensorstats.torch.modules import activation_kind, is_activation, module_lay
 from tensorstats.torch.offender import argument_names
 from tensorstats.torch.states import Statistics, is_countable
 
-__all__ = ["Collector", "PendingList", "Place", "Seen", "TensorStep", "UnitTrack", "Units"]
+__all__ = ["Collector", "PendingList", "Place", "Recent", "TensorStep", "UnitTrack", "Units"]
 
 _NAN = float("nan")
 
@@ -40,12 +40,16 @@ class Place:
         "layout",
         "module_type",
         "name",
-        "signals",
+        "records_gradients",
+        "records_inputs",
+        "records_outputs",
     )
 
     def __init__(self, name: str, module: nn.Module, signals: frozenset[str] = frozenset()) -> None:
         self.name = name
-        self.signals = signals  # of which its tensors are recorded
+        self.records_inputs = "inputs" in signals
+        self.records_outputs = "outputs" in signals
+        self.records_gradients = "output_gradients" in signals
         self.argument_names = argument_names(module)
         self.is_activation = is_activation(module)
         self.module_type = type(module).__name__
@@ -77,10 +81,10 @@ class UnitTrack:
 
     def dead_fraction(self) -> float:
         """Share of units that were not active in this step."""
-        last_active = self.total.last_active
-        if len(last_active) == 0 or self.total.updates == self.updates_before:
+        updates = self.total.updates - self.updates_before
+        if self.total.units == 0 or updates == 0:
             return _NAN
-        return int(np.count_nonzero(last_active <= self.updates_before)) / len(last_active)
+        return len(self.total.inactive_units(updates)) / self.total.units
 
     def saturated_fraction(self) -> float:
         """Share of this step's values beyond the bounds; NaN for activations without bounds."""
@@ -90,30 +94,23 @@ class UnitTrack:
         return _NAN if values == 0 else (self._saturated() - self.saturated_before) / values
 
 
-@dataclass(slots=True)
-class TensorStep:
-    """One tensor of one call of one module within the current step; several micro-batches are merged."""
+class TensorStep(TensorSlot):
+    """One tensor of one call of one module within the current step; several micro-batches are merged.
 
-    name: str
-    place: Place
-    call: int
-    summary: Summary | None = None
-    units: UnitTrack | None = None
-    _shared: bool = False  # whether the summary is somebody else's too
+    An object serves many steps, one after the other: `begin` starts the next.
+    """
 
-    def add(self, summary: Summary) -> None:
-        """Take in the summary of one more tensor of the step; it is not changed."""
-        if self.summary is None:
-            self.summary, self._shared = summary, True
-            return
-        if self._shared:
-            self.summary, self._shared = self.summary.copy(), False
-        self.summary.merge(summary)
+    __slots__ = ("call", "name", "place", "units")
+
+    def __init__(self, name: str, place: Place, call: int) -> None:
+        self.name = name
+        self.place = place
+        self.call = call
+        self.units: UnitTrack | None = None  # of this step, as long as its values have units
 
     def dead_fraction(self) -> float:
         """Share of units that were not active in this step; NaN without units or finite values."""
-        without = self.units is None or self.summary is None or self.summary.finite_count == 0
-        return _NAN if without or self.units is None else self.units.dead_fraction()
+        return _NAN if self.units is None or self.finite_count == 0 else self.units.dead_fraction()
 
     def saturated_fraction(self) -> float:
         """Share of values beyond the bounds of the activation in this step; NaN where there are none."""
@@ -161,10 +158,7 @@ class PendingList:
 
 
 class Seen:
-    """The tensors counted last, held weakly, with their states.
-
-    What one module returns the next one is given, and some return it unchanged: it needs no second look.
-    """
+    """The tensors begun last on devices, held weakly, with what was begun; for host memory see `SeenTensors`."""
 
     # A step may count tensors without end; what is given on is given on soon.
     _MOST = 32
@@ -193,6 +187,21 @@ class Seen:
         self._entries.clear()
 
 
+class Recent:
+    """The tensors counted last: what one module returns the next one is given, and it needs no second look."""
+
+    __slots__ = ("on_devices", "on_host")
+
+    def __init__(self) -> None:
+        self.on_host = SeenTensors()
+        self.on_devices = Seen()
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.on_host.clear()
+        self.on_devices.clear()
+
+
 @dataclass(slots=True)
 class Collector:
     """The tensors of one signal and one mode. `units` says of which modules unit activity is kept."""
@@ -204,11 +213,12 @@ class Collector:
     histograms: bool
     units: Units
     what: str = "output"  # for messages
-    seen: Seen = field(default_factory=Seen)  # shared by the signals of a mode
+    recent: Recent = field(default_factory=Recent)  # shared by the signals of a mode
     # While ranks are merged: the part of a sharded tensor on this rank, and that units are kept apart per step.
     locate: Callable[[str, torch.Tensor], torch.Tensor] | None = None
     in_parts: bool = False
     steps: dict[str, TensorStep] = field(default_factory=dict)
+    _slots: dict[str, TensorStep] = field(default_factory=dict)  # of all steps so far
     _tracks: dict[str, UnitTrack | None] = field(default_factory=dict)
     _tables: list[tuple[str, LogTable]] = field(default_factory=list)
     _apart: bool = False  # whether units of this step are not in their totals yet
@@ -217,12 +227,13 @@ class Collector:
         """Forget the last step."""
         self.steps = {}
         self._tables = []
-        self.seen.clear()
+        self.recent.clear()
         self._apart = False
 
     def take(self) -> Collector:
         """The step, to be kept later; the collector begins anew."""
         taken = copy.copy(self)
+        self._slots = {}
         self.begin()
         return taken
 
@@ -235,42 +246,66 @@ class Collector:
         tensor: torch.Tensor,
         layout: str | None,
         found: Callable[[TensorStep, Summary, int | None], object] | None = None,
-    ) -> Summary | None:
-        """Count one tensor under its name; None when it cannot be counted, or is still on its way from a device.
+    ) -> bool:
+        """Count one tensor under its name. Says whether it is known now that not all of its values are finite.
 
         `found` is called later, with the position of the first non-finite value, for what comes from a device.
         """
         if self.locate is not None:
             tensor = self.locate(path, tensor)
-        parts = self.seen.find(tensor)
-        if parts is None:
-            if not is_countable(tensor):
-                self.guard.note(f"{self.what} of {place.name}", f"a {_describe(tensor)} tensor is not counted")
-                return None
-            parts = self.statistics.parts(tensor, histogram=self.histograms)
-            self.seen.keep(tensor, parts)
         step = self.steps.get(path)
         if step is None:
-            self.steps[path] = step = TensorStep(path, place, call)
-            if self.units == "all" or (self.units == "activations" and place.is_activation):
-                step.units = self._unit_track(path, module, tensor, layout)
-        summary, histogram = parts
-        if histogram is not None:
-            self._add_histogram(path, histogram)
+            step = self._begin(path, place, module, call, tensor, layout)
+        statistics = self.statistics
+        finite = step.count(tensor, self.recent.on_host, statistics.threads) if statistics.prefers_core else None
+        if finite is None:
+            finite = self._count_unlike(step, tensor, found)
+            if finite is None:
+                return False
         if step.units is not None:
-            self._count_units(path, step, tensor)
+            self._count_units(step, tensor)
+        return not finite
+
+    def _begin(
+        self, path: str, place: Place, module: nn.Module, call: int, tensor: torch.Tensor, layout: str | None
+    ) -> TensorStep:
+        """The place of a tensor that comes for the first time in this step."""
+        step = self._slots.get(path)
+        if step is None:
+            self._slots[path] = step = TensorStep(path, place, call)
+        step.begin(self.log.histogram(path, self.statistics.empty_histogram) if self.histograms else None)
+        if self.units == "all" or (self.units == "activations" and place.is_activation):
+            step.units = self._unit_track(path, module, tensor, layout)
+        self.steps[path] = step
+        return step
+
+    def _count_unlike(
+        self,
+        step: TensorStep,
+        tensor: torch.Tensor,
+        found: Callable[[TensorStep, Summary, int | None], object] | None,
+    ) -> bool | None:
+        """Count what is not an ordinary tensor in host memory; None where nothing can be counted."""
+        recent = self.recent.on_devices
+        parts = recent.find(tensor)
+        if parts is None:
+            if not is_countable(tensor):
+                self.guard.note(f"{self.what} of {step.place.name}", f"a {_describe(tensor)} tensor is not counted")
+                step.units = None
+                return None
+            parts = self.statistics.parts(tensor, histogram=self.histograms)
+            recent.keep(tensor, parts)
+        summary, histogram = parts
+        if isinstance(histogram, LogTable):
+            self._tables.append((step.name, histogram))  # reading it would wait for the device
+        elif histogram is not None:
+            self.log.histogram(step.name, self.statistics.empty_histogram).merge(histogram)
         if isinstance(summary, PendingSummary):
             self.pending.add(summary, self._merger(step, found))
-            return None
+            return True
         assert isinstance(summary, Summary)
         step.add(summary)
-        return summary
-
-    def _add_histogram(self, path: str, histogram: Any) -> None:
-        if isinstance(histogram, LogTable):
-            self._tables.append((path, histogram))  # reading it would wait for the device
-        else:
-            self.log.histogram(path, self.statistics.empty_histogram).merge(histogram)
+        return summary.nonfinite_count == 0
 
     def _merger(
         self, step: TensorStep, found: Callable[[TensorStep, Summary, int | None], object] | None
@@ -318,26 +353,26 @@ class Collector:
         self._tracks[path] = None
         self.log.units.pop(path, None)
 
-    def _count_units(self, path: str, step: TensorStep, tensor: torch.Tensor) -> None:
-        assert step.units is not None
+    def _count_units(self, step: TensorStep, tensor: torch.Tensor) -> None:
+        track = step.units
+        assert track is not None
         try:
-            total = step.units.total if step.units.part is None else step.units.part
-            pending = self.statistics.add_units(total, tensor)
+            pending = self.statistics.add_units(track.total if track.part is None else track.part, tensor)
         except (ValueError, IndexError):
-            self._forget_units(path)
+            self._forget_units(step.name)
             step.units = None
             return
         if pending is not None:
-            self.pending.add(pending, lambda state, _: self._merge_units(path, step, state))
+            self.pending.add(pending, lambda state, _: self._merge_units(step, state))
 
-    def _merge_units(self, path: str, step: TensorStep, state: UnitActivity) -> None:
+    def _merge_units(self, step: TensorStep, state: UnitActivity) -> None:
         """Add what has come from a device to the step's units."""
         if step.units is None or step.units.part is None:
             return
         try:
             step.units.part.merge(state)
         except ValueError:
-            self._forget_units(path)
+            self._forget_units(step.name)
             step.units = None
 
     def settle_units(self) -> None:
@@ -354,20 +389,18 @@ class Collector:
 
     def keep(self, step_number: int) -> None:
         """Append the step to the log; everything is on the host now."""
-        steps = [step for step in self.steps.values() if step.summary is not None]
+        steps = [step for step in self.steps.values() if step.counted]
         if not steps:
             return
         extras: dict[str, dict[str, float]] = {}
-        counted = [step for step in steps if step.units is not None]
-        if counted:
-            extras["dead_fraction"] = {step.name: step.dead_fraction() for step in counted}
-            extras["saturated_fraction"] = {step.name: step.saturated_fraction() for step in counted}
-            for step in counted:
-                if step.units is not None:
-                    self.log.units[step.name] = step.units.total
-        rows = [step.summary for step in steps if step.summary is not None]
+        with_units = [(step, step.units) for step in steps if step.units is not None]
+        if with_units:
+            extras["dead_fraction"] = {step.name: step.dead_fraction() for step, _ in with_units}
+            extras["saturated_fraction"] = {step.name: step.saturated_fraction() for step, _ in with_units}
+            for step, track in with_units:
+                self.log.units[step.name] = track.total
         names = [step.name for step in steps]
-        self.log.add(step_number, names, [step.place.name for step in steps], summaries_from(rows), extras)
+        self.log.add(step_number, names, [step.place.name for step in steps], summaries_of_slots(steps), extras)
 
 
 def _describe(tensor: torch.Tensor) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from tensorstats.torch.collect import Collector, PendingList, Seen, Units
+from tensorstats.torch.collect import Collector, PendingList, Recent, Units
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.record_outputs import OutputRecorder
 from tensorstats.torch.schedule import Schedule
@@ -37,9 +37,17 @@ class EvaluationRecorder:
         statistics, guard = monitor._statistics, monitor._guard
         self._pending = PendingList(statistics)
         chosen: list[str] = [signal for signal in ("inputs", "outputs") if signal in monitor._signals]
-        seen = Seen()
+        recent = Recent()
         collectors = {
-            signal: Collector(statistics, guard, logs[signal], self._pending, histograms, units, seen=seen)
+            signal: Collector(
+                statistics,
+                guard,
+                logs[signal],
+                self._pending,
+                histograms,
+                units if signal == "outputs" or units == "all" else "none",
+                recent=recent,
+            )
             for signal in chosen
         }
         self._recorder = OutputRecorder(

@@ -51,8 +51,8 @@ class GraphReports:
         monitor = self._monitor
         if not monitor._closed and not self.stays:
             self.stays = True
-            if not monitor._temporary:
-                monitor._attach_temporary()
+            if not monitor._step_hooks.attached:
+                monitor._step_hooks.attach()
 
     # --- what the ops report ------------------------------------------------------------------------------------------
 

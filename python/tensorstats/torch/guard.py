@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -51,26 +52,32 @@ class Guard:
 
     def hook(self, place: str, body: Callable[..., None]) -> GuardedHook:
         """Wrap a hook."""
-        return GuardedHook(self, place, body)
+        return FunctionHook(self, place, body)
 
 
-class GuardedHook:
-    """A hook that raises nothing unasked, returns None, and turns into nothing in a copy of its module."""
+class GuardedHook(ABC):
+    """A hook that raises nothing unasked, returns None, and turns into nothing in a copy of its module.
 
-    __slots__ = ("_body", "_guard", "_place")
+    `place` names it in messages.
+    """
+
+    __slots__ = ("_guard", "_place")
 
     # Says to torch.save that leaving the hook out is intended.
     __torch_unserializable__ = True
 
-    def __init__(self, guard: Guard, place: str, body: Callable[..., None]) -> None:
+    def __init__(self, guard: Guard, place: str) -> None:
         self._guard = guard
         self._place = place
-        self._body = body
+
+    @abstractmethod
+    def run(self, *arguments: Any, **keywords: Any) -> None:
+        """What the hook does."""
 
     def __call__(self, *arguments: Any) -> None:
         """Run the hook; keep what it raises."""
         try:
-            self._body(*arguments)
+            self.run(*arguments)
         except AskedForError:
             raise
         except Exception as error:
@@ -87,6 +94,20 @@ class GuardedHook:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as a standard-library callable that does nothing, so that the file loads without this package."""
         return getattr, (contextlib.nullcontext(), "__exit__")
+
+
+class FunctionHook(GuardedHook):
+    """A hook made of a function."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, guard: Guard, place: str, body: Callable[..., None]) -> None:
+        super().__init__(guard, place)
+        self._body = body
+
+    def run(self, *arguments: Any, **keywords: Any) -> None:
+        """Call the function."""
+        self._body(*arguments, **keywords)
 
 
 _INERT: Callable[..., None] = contextlib.nullcontext().__exit__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -15,15 +15,17 @@ from tensorstats.rules import Finding, Judge, NonFinite, Rule
 from tensorstats.torch.actions import Action, FindingError, OnFinding
 from tensorstats.torch.choosing import Collection as TensorCollection
 from tensorstats.torch.closing import Closing
-from tensorstats.torch.collect import Collector, PendingList, Seen, Units
-from tensorstats.torch.compiled import clean_name, is_tracing
+from tensorstats.torch.collect import Collector, PendingList, Recent, Units
+from tensorstats.torch.compiled import is_tracing
 from tensorstats.torch.evaluation import EvaluationRecorder
 from tensorstats.torch.graphs import GraphReports
 from tensorstats.torch.guard import Guard
+from tensorstats.torch.hooks import StepHooks
 from tensorstats.torch.log import ScalarLog
 from tensorstats.torch.losses import LossQueue
 from tensorstats.torch.masks import Mask
 from tensorstats.torch.modules import ModuleChoice, choose_modules
+from tensorstats.torch.parameters import WatchedParameters
 from tensorstats.torch.reading import Reading
 from tensorstats.torch.record_optimizer import OptimizerRecorder, learning_rates, log_learning_rates
 from tensorstats.torch.record_outputs import OutputRecorder
@@ -94,11 +96,13 @@ class Monitor(Reading):
         self._clock = next(iter(targets.models.values()))  # whose calls are steps where there is no optimizer
         self._signals = signals
         self._action = Action(on_finding, guard)
-        self._all_parameters = modules is None
+        self._finder = WatchedParameters(targets.root, None if modules is None else self._modules.values())
+        self._found: dict[str, nn.Parameter] = {}
+        self._found_in: int | None = None  # the step
         self._statistics = statistics = Statistics(backend)
         self._pending = PendingList(statistics)
         logs = self._logs["train"]
-        seen = Seen()
+        recent = Recent()
         collectors = {
             signal: Collector(
                 statistics,
@@ -106,9 +110,9 @@ class Monitor(Reading):
                 logs[signal],
                 self._pending,
                 histograms,
-                units="none" if signal == "output_gradients" else units,
+                units=units if signal == "outputs" or (signal == "inputs" and units == "all") else "none",
                 what=signal.removesuffix("s").replace("_", " "),
-                seen=seen,
+                recent=recent,
             )
             for signal in _OF_MODULES
             if signal in signals
@@ -133,14 +137,13 @@ class Monitor(Reading):
         self._call_open = False  # without an optimizer: a step has begun
         self._closed = False
         self._permanent: list[Any] = []
-        self._temporary: list[Any] = []
-        self._cache: tuple[int, dict[str, nn.Parameter]] | None = None
+        self._step_hooks = StepHooks(self)
         self._reduction = Reduction(self, ranks)
         self._closing = Closing(self)
         self._graphs = GraphReports(self, gradients="output_gradients" in signals)
         self._attach()
 
-    # --- hooks --------------------------------------------------------------------------------------------------------
+    # --- what is heard ------------------------------------------------------------------------------------------------
 
     def _attach(self) -> None:
         hook = self._guard.hook
@@ -156,60 +159,7 @@ class Monitor(Reading):
             self._permanent = [self._clock.register_forward_pre_hook(called, with_kwargs=True)]
             if not self._graphs.expect():
                 # The first call may be compiled by a Dynamo that is not loaded yet and cannot announce it.
-                self._attach_temporary()
-
-    def _attach_temporary(self) -> None:
-        """Hooks that exist only while a step is recorded."""
-        hook = self._guard.hook
-        for model in self._targets.models.values():
-            if self._targets.optimizers or model is not self._clock:
-                called = hook("the call of the model", self._called)
-                self._temporary.append(model.register_forward_pre_hook(called, with_kwargs=True))
-        if not self._targets.optimizers:
-            for name, parameter in self._watched_parameters().items():
-                if parameter.requires_grad and parameter.is_leaf:
-                    accumulated = hook(f"the gradient of {name}", self._gradient_hook(name))
-                    self._temporary.append(parameter.register_post_accumulate_grad_hook(accumulated))
-        if "raw_gradients" in self._signals:
-            for name, parameter in self._watched_parameters().items():
-                if parameter.requires_grad and parameter.is_leaf and self._chooses("raw_gradients", name):
-                    accumulated = hook(f"the raw gradient of {name}", self._raw_hook(name))
-                    self._temporary.append(parameter.register_post_accumulate_grad_hook(accumulated))
-        if self._signals & set(_OF_MODULES):
-            for name, module in self._modules.items():
-                returned = hook(f"the output of {name}", self._output_hook(name, self._targets.model_of(name)))
-                self._temporary.append(module.register_forward_hook(returned, with_kwargs=True))
-
-    def _detach_temporary(self) -> None:
-        for handle in self._temporary:
-            handle.remove()
-        self._temporary.clear()
-        self._reset.disarm()
-
-    def _output_hook(self, name: str, model: nn.Module) -> Callable[..., None]:
-        def returned(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object) -> None:
-            if is_tracing():
-                self._graphs.hooks.output(name, output)
-            elif self._listens(model):
-                self._outputs.record(name, module, arguments, keywords, output)
-
-        return returned
-
-    def _gradient_hook(self, name: str) -> Callable[..., None]:
-        """Without an optimizer a gradient is read whenever a backward pass has added to it; the last reading counts."""
-
-        def accumulated(parameter: torch.Tensor) -> None:
-            if self._recording and parameter.grad is not None:
-                self._parameters.read_gradient(name, parameter.grad)
-
-        return accumulated
-
-    def _raw_hook(self, name: str) -> Callable[..., None]:
-        def accumulated(parameter: torch.Tensor) -> None:
-            if self._recording and parameter.grad is not None:
-                self._raw.read(name, parameter.grad)
-
-        return accumulated
+                self._step_hooks.attach()
 
     def _listens(self, model: nn.Module) -> bool:
         """Whether a forward pass counts now: training mode, no trace, no recomputation by activation checkpointing."""
@@ -224,19 +174,10 @@ class Monitor(Reading):
         return chosen is None or any(collection.takes(signal, name) for collection in chosen)
 
     def _watched_parameters(self) -> dict[str, nn.Parameter]:
-        """Parameters of the watched modules under their first name; lazy ones have no values yet."""
-        if self._cache is not None and self._cache[0] == self.step:
-            return self._cache[1]
-        chosen: set[int] | None = None
-        if not self._all_parameters:
-            chosen = {id(parameter) for module in self._modules.values() for parameter in module.parameters()}
-        found = {
-            clean_name(name): parameter
-            for name, parameter in self._targets.root.named_parameters()
-            if (chosen is None or id(parameter) in chosen) and not nn.parameter.is_lazy(parameter)
-        }
-        self._cache = (self.step, found)
-        return found
+        """Parameters of the watched modules under their first name, as they were when the step began."""
+        if self._found_in != self.step:
+            self._found, self._found_in = self._finder.now(), self.step
+        return self._found
 
     # --- the beginning of a step --------------------------------------------------------------------------------------
 
@@ -246,16 +187,16 @@ class Monitor(Reading):
         self._recording = self.schedule.selects(self.step) and not self._closed
         self._graphs.expect()
         if not self._recording:
-            self._cache = None
+            self._found_in = None
             self._reset.disarm()
             if not self._graphs.stays:
-                self._detach_temporary()
+                self._step_hooks.detach()
             return
         self._outputs.begin()
         self._raw.begin()
         self._parameters.begin(self._watched_parameters())
-        if not self._temporary:
-            self._attach_temporary()
+        if not self._step_hooks.attached:
+            self._step_hooks.attach()
         if not self._targets.optimizers:
             self._parameters.before_update()
         elif len(self._targets.optimizers) == 1:
@@ -486,11 +427,12 @@ class Monitor(Reading):
             for handle in self._permanent:
                 handle.remove()
             self._permanent.clear()
-            self._detach_temporary()
+            self._step_hooks.detach()
+            self._reset.disarm()
             self._evaluation.set_schedule(None)
             self._parameters.forget()
             self._outputs.begin()
-            self._cache = None
+            self._found, self._found_in = {}, None
             self._evaluation.settle()
             findings = self._closing.finish()
         self._action.tell(findings)

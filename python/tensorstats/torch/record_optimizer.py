@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 
-from tensorstats._core import Snapshots, Summary, summaries_from
+from tensorstats._core import Snapshots, Summaries, Summary, are_ordinary, summaries_from
 from tensorstats.torch.collect import PendingList
 from tensorstats.torch.guard import Guard
 from tensorstats.torch.log import ScalarLog, SignalLog
@@ -63,69 +65,97 @@ class OptimizerRecorder:
         self._chosen = chosen
         self._histograms = histograms
         self._snapshots = Snapshots(0)
-        self._choices: dict[str, bool] = {}
-        self._rows: dict[str, Summary] = {}
+        self._known: dict[tuple[str, str], _Known] = {}
+        self._table: Summaries | None = None  # of exactly the rows of this step, in their order
+        self.rows: dict[str, Summary] = {}  # of this step
         self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
 
     def read(
         self, optimizers: Mapping[str, torch.optim.Optimizer], parameters: Mapping[str, torch.nn.Parameter]
     ) -> None:
         """Summarise the state of these parameters; counts that are not of the parameter's shape are left out."""
-        self._rows = {}
-        here: dict[str, torch.Tensor] = {}
+        self.rows, self._table = {}, None
+        tensors: dict[str, torch.Tensor] = {}
         for name, parameter in parameters.items():
-            shape = parameter.shape
-            if len(shape) == 0:
-                continue
             for optimizer in optimizers.values():
                 state = optimizer.state.get(parameter)
                 if not state:
                     continue
                 for key, value in state.items():
-                    if not isinstance(value, torch.Tensor) or value.shape != shape:
-                        continue
-                    place = f"{name}.{key}"
-                    if self.locate is not None:
-                        value = self.locate("optimizer_state", place, value)
-                    if not is_countable(value) or not self._records(place):
-                        continue
-                    if self._statistics.uses_core(value):
-                        here[place] = value
-                    else:
-                        self._begin_on_device(place, value)
-        self._count(here)
+                    known = self._known.get((name, key))
+                    if known is None or known.value() is not value:
+                        if not isinstance(value, torch.Tensor):
+                            continue
+                        # Most optimizers change their moments in place, so that this happens once.
+                        self._known[(name, key)] = known = self._look_at(f"{name}.{key}", parameter, value)
+                    if known.place is not None:
+                        tensors[known.place] = value
+        if self.locate is not None or not (self._statistics.prefers_core and are_ordinary(list(tensors.values()))):
+            self._count(self._countable(tensors))
+        elif tensors:
+            self._table = self._count(tensors)
 
-    def _records(self, name: str) -> bool:
-        choice = self._choices.get(name)
-        if choice is None:
-            self._choices[name] = choice = self._chosen("optimizer_state", name)
-        return choice
+    def _look_at(self, place: str, parameter: torch.Tensor, value: torch.Tensor) -> _Known:
+        meant = parameter.dim() > 0 and value.shape == parameter.shape and self._chosen("optimizer_state", place)
+        return _Known(weakref.ref(value), place if meant else None)
+
+    def _countable(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What lies in host memory; what does not is begun on its device."""
+        here: dict[str, torch.Tensor] = {}
+        for place, value in tensors.items():
+            part = value if self.locate is None else self.locate("optimizer_state", place, value)
+            if not is_countable(part):
+                continue
+            if self._statistics.uses_core(part):
+                here[place] = part
+            else:
+                self._begin_on_device(place, part)
+        return here
 
     def _begin_on_device(self, name: str, tensor: torch.Tensor) -> None:
-        rows = self._rows
+        rows = self.rows
         self._pending.add(self._statistics.start(tensor), lambda summary, _: rows.update({name: summary}))
 
-    def _count(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """All tensors in CPU memory, in one native call."""
+    def _count(self, tensors: Mapping[str, torch.Tensor]) -> Summaries | None:
+        """All tensors in host memory, in one native call."""
         if not tensors:
-            return
+            return None
         histograms = None
         if self._histograms:
             histograms = [self._log.histogram(name, self._statistics.empty_histogram) for name in tensors]
         table, _ = self._snapshots.count(
             list(tensors.values()), [None] * len(tensors), histograms, None, threads=self._statistics.threads
         )
-        self._rows.update((name, table[row]) for row, name in enumerate(tensors))
+        self.rows.update((name, table[row]) for row, name in enumerate(tensors))
+        return table
+
+    def put(self, name: str, state: Summary) -> None:
+        """Replace what was counted on this rank by what all ranks have together."""
+        self.rows[name], self._table = state, None
+
+    def drop(self, name: str) -> None:
+        """Forget what was counted under a name."""
+        del self.rows[name]
+        self._table = None
 
     def take(self) -> OptimizerRecorder:
         """The step, to be kept later; the recorder forgets it."""
         taken = copy.copy(self)
-        self._rows = {}
+        self.rows, self._table = {}, None
         return taken
 
     def keep(self, step: int) -> None:
         """Append the step to the log; everything is on the host now."""
-        rows, self._rows = self._rows, {}
+        rows, table = self.rows, self._table
+        self.rows, self._table = {}, None
         if rows:
             modules = [name.rpartition(".")[0].rpartition(".")[0] or ROOT_NAME for name in rows]
-            self._log.add(step, list(rows), modules, summaries_from(list(rows.values())), {})
+            self._log.add(step, list(rows), modules, table or summaries_from(list(rows.values())), {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A tensor of the state that was looked at once, held weakly, and its name; None for one that is not recorded."""
+
+    value: weakref.ref[torch.Tensor]
+    place: str | None

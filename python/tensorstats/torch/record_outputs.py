@@ -13,7 +13,7 @@ from tensorstats._core import Summary
 from tensorstats.rules import OutputView
 from tensorstats.torch.collect import Collector, PendingList, Place, TensorStep
 from tensorstats.torch.device import PendingSummary
-from tensorstats.torch.guard import Guard
+from tensorstats.torch.guard import Guard, GuardedHook
 from tensorstats.torch.masks import Mask, masked
 from tensorstats.torch.offender import (
     ModelInputs,
@@ -107,21 +107,29 @@ class OutputRecorder:
     ) -> None:
         """One call of one module has returned."""
         self.ran = True
-        place = self._place(name, module)
-        call = min(place.calls, MAX_CALLS - 1)
-        place.calls += 1
+        place = self._places.get(name) or self._place(name, module)
+        call = place.calls
+        place.calls = call + 1
+        stem = name
+        if call:
+            call = min(call, MAX_CALLS - 1)
+            stem = f"{name}#{call}"
         if place.layout is not None:
             self._layout = place.layout
-        stem = f"{name}#{call}" if call else name
-        if "inputs" in place.signals:
+        if place.records_inputs:
             self._record_inputs(stem, place, module, call, arguments, keywords)
+        if not (place.records_outputs or place.records_gradients):
+            return
+        if type(output) is torch.Tensor:  # what nearly every module returns
+            self._record_output(stem, place, module, call, output, (arguments, keywords))
+            return
         for path, tensor in tensors_in(output):
             self._record_output(stem + path, place, module, call, tensor, (arguments, keywords))
 
     def record_tensor(self, name: str, module: nn.Module, path: str, tensor: torch.Tensor) -> None:
         """One tensor of a module's output, reported by compiled code, which does not show what went into the module."""
         self.ran = True
-        place = self._place(name, module)
+        place = self._places.get(name) or self._place(name, module)
         call = min(self._graph_calls.get((name, path), 0), MAX_CALLS - 1)
         self._graph_calls[(name, path)] = call + 1
         if place.layout is not None:
@@ -130,21 +138,18 @@ class OutputRecorder:
 
     def record_tensor_gradient(self, name: str, module: nn.Module, path: str, gradient: torch.Tensor) -> None:
         """The gradient with respect to such a tensor. The last call of a module is the first on the way back."""
-        place = self._place(name, module)
-        if "output_gradients" not in place.signals:
+        place = self._places.get(name) or self._place(name, module)
+        if not place.records_gradients:
             return
-        collector = self._collectors["output_gradients"]
         left = self._graph_calls.get((name, path), 1) - 1
         self._graph_calls[(name, path)] = left
         call = max(left, 0)
         stem = (f"{name}#{call}" if call else name) + path
-        self._gradient_hook(collector, stem, place, module, call, place.layout)(gradient)
+        OutputGradientHook(self._guard, self, stem, place, module, call, place.layout).run(gradient)
 
     def _place(self, name: str, module: nn.Module) -> Place:
-        place = self._places.get(name)
-        if place is None:
-            signals = frozenset(signal for signal in self._collectors if self._chosen(signal, name, module))
-            self._places[name] = place = Place(name, module, signals)
+        signals = frozenset(signal for signal in self._collectors if self._chosen(signal, name, module))
+        self._places[name] = place = Place(name, module, signals)
         return place
 
     def _record_output(
@@ -156,39 +161,39 @@ class OutputRecorder:
         tensor: torch.Tensor,
         inputs: tuple[tuple[Any, ...], dict[str, Any]] | None,
     ) -> None:
-        if "outputs" in place.signals:
-            seen, layout = masked(tensor, self._mask(), path, self._layout)
-            summary = self._collectors["outputs"].count(
-                path, place, module, call, seen, layout, self.offenders.output_found
+        if place.records_outputs:
+            mask, layout, seen = self._mask(), self._layout, tensor
+            if mask is not None:
+                seen, layout = masked(tensor, mask, path, layout)
+            offenders = self.offenders
+            nonfinite = self._collectors["outputs"].count(
+                path, place, module, call, seen, layout, offenders.output_found
             )
-            if summary is not None and self.offenders.first is None and summary.nonfinite_count:
-                self.offenders.first = output_offender(
-                    path, (place.name, place.module_type), call, module, tensor, inputs, self._inputs
-                )
-                if self.on_nonfinite is not None and self.offenders.first is not None:
-                    self.on_nonfinite(place.name, module, call, tensor, inputs or ((), {}), summary)
-        if "output_gradients" in place.signals and tensor.requires_grad:
-            collector = self._collectors["output_gradients"]
+            if nonfinite and offenders.first is None:
+                self._first_nonfinite(path, place, module, call, tensor, inputs, seen)
+        if place.records_gradients and tensor.requires_grad:
             # A hook on the tensor sees its whole gradient once, also when the tensor is changed in place later, and
             # goes away with the graph. A hook on the module would put a function into the graph.
-            hook = self._gradient_hook(collector, path, place, module, call, self._layout)
-            tensor.register_hook(self._guard.hook(f"the gradient of {path}", hook))
+            tensor.register_hook(OutputGradientHook(self._guard, self, path, place, module, call, self._layout))
 
-    def _gradient_hook(
-        self, collector: Collector, path: str, place: Place, module: nn.Module, call: int, layout: str | None
-    ) -> Callable[[torch.Tensor], None]:
-        steps = collector.steps  # those of this step: a backward pass that comes later belongs to none
-        offenders = self.offenders
-
-        def returned(gradient: torch.Tensor) -> None:
-            if collector.steps is not steps:
-                return
-            seen, dim = masked(gradient, self._mask(), path, layout)
-            summary = collector.count(path, place, module, call, seen, dim, offenders.gradient_found)
-            if summary is not None and offenders.gradient is None and summary.nonfinite_count:
-                offenders.gradient = gradient_offender(path, place.name, call, gradient)
-
-        return returned
+    def _first_nonfinite(
+        self,
+        path: str,
+        place: Place,
+        module: nn.Module,
+        call: int,
+        tensor: torch.Tensor,
+        inputs: tuple[tuple[Any, ...], dict[str, Any]] | None,
+        seen: torch.Tensor,
+    ) -> None:
+        """An output is the first of the step that is not finite; `seen` are the values of it that count."""
+        self.offenders.first = output_offender(
+            path, (place.name, place.module_type), call, module, tensor, inputs, self._inputs
+        )
+        if self.on_nonfinite is not None and self.offenders.first is not None:
+            summary = self._statistics.summary(seen)
+            assert isinstance(summary, Summary)
+            self.on_nonfinite(place.name, module, call, tensor, inputs or ((), {}), summary)
 
     def _record_inputs(
         self,
@@ -201,11 +206,19 @@ class OutputRecorder:
     ) -> None:
         names = place.argument_names
         keys = names if len(names) == len(arguments) else [_key(names, i) for i in range(len(arguments))]
-        for key, value in zip([*keys, *keywords], [*arguments, *keywords.values()], strict=True):
-            for path, tensor in tensors_in(value):
-                name = f"{stem}.{key}{path}"
-                seen, layout = masked(tensor, self._mask(), name, self._layout)
-                self._collectors["inputs"].count(name, place, module, call, seen, layout)
+        for key, value in zip(keys, arguments, strict=True):
+            self._record_input(f"{stem}.{key}", place, module, call, value)
+        for key, value in keywords.items():
+            self._record_input(f"{stem}.{key}", place, module, call, value)
+
+    def _record_input(self, stem: str, place: Place, module: nn.Module, call: int, value: object) -> None:
+        collector, mask = self._collectors["inputs"], self._mask()
+        if mask is None and type(value) is torch.Tensor:
+            collector.count(stem, place, module, call, value, self._layout)
+            return
+        for path, tensor in tensors_in(value):
+            seen, layout = masked(tensor, mask, stem + path, self._layout)
+            collector.count(stem + path, place, module, call, seen, layout)
 
     # --- the end of a step --------------------------------------------------------------------------------------------
 
@@ -254,6 +267,47 @@ class OutputRecorder:
             for i, step in enumerate(steps)
             if step.summary is not None
         ]
+
+
+class OutputGradientHook(GuardedHook):
+    """Reads the gradient with respect to one output as it arrives; belongs to the step in which it was made."""
+
+    __slots__ = ("_call", "_layout", "_module", "_offenders", "_path", "_recorder", "_steps", "_where")
+
+    def __init__(
+        self,
+        guard: Guard,
+        recorder: OutputRecorder,
+        path: str,
+        where: Place,
+        module: nn.Module,
+        call: int,
+        layout: str | None,
+    ) -> None:
+        super().__init__(guard, f"the gradient of {path}")
+        self._path = path
+        self._recorder = recorder
+        self._where = where
+        self._module = module
+        self._call = call
+        self._layout = layout
+        # A backward pass that comes after the step belongs to none.
+        self._steps = recorder._collectors["output_gradients"].steps
+        self._offenders = recorder.offenders
+
+    def run(self, gradient: torch.Tensor) -> None:
+        """Count the gradient."""
+        recorder, path, layout = self._recorder, self._path, self._layout
+        collector = recorder._collectors["output_gradients"]
+        if collector.steps is not self._steps:
+            return
+        mask, seen = recorder._mask(), gradient
+        if mask is not None:
+            seen, layout = masked(gradient, mask, path, layout)
+        where, offenders = self._where, self._offenders
+        nonfinite = collector.count(path, where, self._module, self._call, seen, layout, offenders.gradient_found)
+        if nonfinite and offenders.gradient is None:
+            offenders.gradient = gradient_offender(path, where.name, self._call, gradient)
 
 
 def _key(names: list[str], place: int) -> str:

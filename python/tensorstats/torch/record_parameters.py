@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tensorstats._core import Histogram, Snapshots, Summaries, Summary, summaries_from
+from tensorstats._core import Histogram, Snapshots, Summaries, Summary, are_ordinary, summaries_from
 from tensorstats.rules import ParameterView
 from tensorstats.torch.collect import PendingList
 from tensorstats.torch.device_histogram import LogTable
@@ -26,30 +26,54 @@ from tensorstats.torch.states import Statistics, is_countable
 
 __all__ = ["ParameterRecorder", "ParameterStep"]
 
+_NAN = float("nan")
 
-@dataclass(slots=True)
+# Which field of a step holds what of which signal.
+_WHATS = {"parameters": "value", "gradients": "gradient", "updates": "update"}
+
+
 class ParameterStep:
-    """One parameter within the current step."""
+    """One parameter within the current step. An object serves many steps, one after the other."""
 
-    name: str
-    parameter: nn.Parameter
-    place: int  # of its copy
-    before: torch.Tensor | None = None  # its value before the step, where the core cannot hold it
-    copied: bool = False  # whether the core holds its value before the step
-    has_gradient: bool = False
-    begun: bool = False  # its value after the step is on its way from a device
-    value: Summary | None = None
-    gradient: Summary | None = None
-    update: Summary | None = None
-    initial_norm: float = float("nan")  # before the step, at the first recorded one
-    # Of what was counted on a device: the row-major position of the first non-finite value.
-    first: dict[str, int | None] | None = None
-    required_grad: bool | None = None  # in a step that is closed later, when the parameter may be frozen or not
+    __slots__ = (
+        "before",
+        "begun",
+        "copied",
+        "first",
+        "gradient",
+        "has_gradient",
+        "initial_norm",
+        "module",
+        "name",
+        "parameter",
+        "place",
+        "required_grad",
+        "update",
+        "value",
+    )
 
-    @property
-    def module(self) -> str:
-        """The module that holds it."""
-        return self.name.rpartition(".")[0] or ROOT_NAME
+    def __init__(self, name: str, parameter: nn.Parameter, place: int) -> None:
+        self.name = name
+        self.module = name.rpartition(".")[0] or ROOT_NAME  # that holds it
+        self.parameter = parameter
+        self.place = place  # of its copy
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the last step."""
+        self.before: torch.Tensor | None = None  # its value before the step, where the core cannot hold it
+        self.copied = False  # whether the core holds its value before the step
+        self.has_gradient = False
+        self.begun = False  # its value after the step is on its way from a device
+        self.value: Summary | None = None
+        self.gradient: Summary | None = None
+        self.update: Summary | None = None
+        self.initial_norm = _NAN  # before the step, at the first recorded one
+        # Of what was counted on a device: the row-major position of the first non-finite value.
+        self.first: dict[str, int | None] | None = None
+        self.required_grad: bool | None = (
+            None  # in a step that is closed later, when the parameter may be frozen or not
+        )
 
 
 @dataclass(slots=True)
@@ -93,25 +117,34 @@ class ParameterRecorder:
         self._norms: dict[str, float] = {}
         self._choices: dict[tuple[str, str], bool] = {}
         self._tables: list[tuple[str, str, Any]] = []
+        self._given: Mapping[str, nn.Parameter] = {}
+        # By signal: the only table of the step, and the parameters that its rows are of; None if there were several.
+        self._whole: dict[str, tuple[list[ParameterStep], Summaries] | None] = {}
         self.steps: dict[str, ParameterStep] = {}
         # While ranks are merged: the part of a sharded tensor on this rank, by signal and name.
         self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None
 
     def begin(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Start a step with these parameters."""
+        self._tables = []
+        self._whole = {}
+        if parameters is self._given and self.steps:
+            for step in self.steps.values():
+                step.begin()
+            return
+        self._given = parameters
         for name in parameters:
             self._places.setdefault(name, len(self._places))
         if len(self._snapshots) < len(self._places):
             self._snapshots = Snapshots(len(self._places))
         self.steps = {name: ParameterStep(name, p, self._places[name]) for name, p in parameters.items()}
-        self._tables = []
 
     def take(self) -> ParameterRecorder:
         """The step, to be kept later; the recorder forgets it."""
         taken = copy.copy(self)
         for step in self.steps.values():
             step.required_grad = step.parameter.requires_grad
-        self.steps, self._tables = {}, []
+        self.steps, self._tables, self._whole = {}, [], {}
         return taken
 
     def forget(self) -> None:
@@ -119,6 +152,20 @@ class ParameterRecorder:
         self.begin({})
         self._buffers.clear()
         self._snapshots = Snapshots(0)
+
+    def put(self, signal: str, name: str, state: Summary) -> None:
+        """Replace what was counted of a parameter on this rank by what all ranks have together."""
+        step = self.steps.get(name)
+        if step is None:
+            return
+        self._whole[signal] = None
+        setattr(step, _WHATS[signal], state)
+        step.has_gradient = step.has_gradient or signal == "gradients"
+
+    def drop(self, signal: str, name: str) -> None:
+        """Forget what was counted of a parameter."""
+        self._whole[signal] = None
+        setattr(self.steps[name], _WHATS[signal], None)
 
     # --- before the optimizer's step ----------------------------------------------------------------------------------
 
@@ -133,13 +180,10 @@ class ParameterRecorder:
             if gradient is None or (only is not None and step.name not in only):
                 continue
             step.has_gradient = True
-            if not self._records("gradients", step.name):
-                continue
-            gradient = self._here("gradients", step, gradient if scale is None else gradient / scale)
-            if self._takes(gradient, "gradient", step):
+            if self._records("gradients", step.name):
                 batch.steps.append(step)
-                batch.tensors.append(gradient)
-        self._count_gradients(batch)
+                batch.tensors.append(gradient if scale is None else gradient / scale)
+        self._count_gradients(self._countable(batch, "gradients"))
 
     def read_gradient(self, name: str, gradient: torch.Tensor) -> None:
         """Summarise one gradient; the latest one counts."""
@@ -147,9 +191,8 @@ class ParameterRecorder:
         if step is None:
             return
         step.has_gradient = True
-        gradient = self._here("gradients", step, gradient)
-        if self._records("gradients", name) and self._takes(gradient, "gradient", step):
-            self._count_gradients(_Batch([step], [gradient]))
+        if self._records("gradients", name):
+            self._count_gradients(self._countable(_Batch([step], [gradient]), "gradients"))
 
     def _count_gradients(self, batch: _Batch) -> None:
         if not batch.tensors:
@@ -160,36 +203,43 @@ class ParameterRecorder:
         )
         for row, step in enumerate(batch.steps):
             step.gradient = table[row]
+        self._note_whole("gradients", batch.steps, table)
 
     def before_update(self, only: Collection[str] | None = None) -> None:
         """Hold on to the values of the parameters about to be updated: all, or those named."""
         if "updates" not in self._logs:
             return
-        places: list[int] = []
-        tensors: list[torch.Tensor] = []
+        batch = _Batch()
         for step in self.steps.values():
-            parameter = self._here("updates", step, step.parameter)
             named = only is None or step.name in only
-            if not named or not step.parameter.requires_grad or not self._records("updates", step.name):
-                continue
+            if named and step.parameter.requires_grad and self._records("updates", step.name):
+                batch.steps.append(step)
+                batch.tensors.append(step.parameter)
+        if self.locate is not None or not self._all_ordinary(batch):
+            batch = self._copy_unlike(batch)
+        for step, tensor in zip(batch.steps, batch.tensors, strict=True):
+            step.copied = True
+            if step.name not in self._norms:
+                self._norms[step.name] = step.initial_norm = self._statistics.norm(tensor)
+        if batch.tensors:
+            self._snapshots.take(batch.tensors, [step.place for step in batch.steps])
+
+    def _copy_unlike(self, batch: _Batch) -> _Batch:
+        """Copy what is on devices there; returns the rest that can be counted."""
+        here = _Batch()
+        for step, tensor in zip(batch.steps, batch.tensors, strict=True):
+            parameter = self._here("updates", step, tensor)
             if not is_countable(parameter):
                 continue
-            if not self._statistics.uses_core(parameter):
+            if self._statistics.uses_core(parameter):
+                here.steps.append(step)
+                here.tensors.append(parameter)
+            else:
                 self._copy_on_device(step, parameter)
-                continue
-            step.copied = True
-            places.append(step.place)
-            tensors.append(parameter)
-            self._note_initial(step, parameter)
-        if tensors:
-            self._snapshots.take(tensors, places)
+        return here
 
     def _here(self, signal: str, step: ParameterStep, tensor: torch.Tensor) -> torch.Tensor:
         return tensor if self.locate is None else self.locate(signal, step.name, tensor)
-
-    def _note_initial(self, step: ParameterStep, parameter: torch.Tensor) -> None:
-        if step.name not in self._norms:
-            self._norms[step.name] = step.initial_norm = self._statistics.norm(parameter)
 
     def _copy_on_device(self, step: ParameterStep, parameter: torch.Tensor) -> None:
         buffer = self._buffers.get(step.name)
@@ -218,14 +268,10 @@ class ParameterRecorder:
         batch = _Batch()
         for step in self.steps.values():
             wanted = step.value is None and not step.begun if only is None else step.name in only
-            if not wanted:
-                continue
-            value = self._here("parameters", step, step.parameter)
-            if not self._takes(value, "value", step):
-                continue
-            if self._records("parameters", step.name) or self._records("updates", step.name):
+            if wanted and (self._records("parameters", step.name) or self._records("updates", step.name)):
                 batch.steps.append(step)
-                batch.tensors.append(value)
+                batch.tensors.append(step.parameter)
+        batch = self._countable(batch, "parameters")
         if batch.tensors:
             self._count_values(batch)
 
@@ -242,19 +288,40 @@ class ParameterRecorder:
             step.value = values[row]
             if step.copied:
                 step.update = updates[row]
+        self._note_whole("parameters", batch.steps, values)
+        self._note_whole("updates", batch.steps, updates)
 
-    # --- one tensor ---------------------------------------------------------------------------------------------------
+    def _note_whole(self, signal: str, steps: list[ParameterStep], table: Summaries) -> None:
+        """Remember a table that may be just what the log wants of the step; where there are two, neither is."""
+        self._whole[signal] = None if signal in self._whole else (steps, table)
 
-    def _takes(self, tensor: torch.Tensor, what: str, step: ParameterStep) -> bool:
-        """Whether the core counts a tensor; one elsewhere is begun on its device, one that nobody counts is noted."""
-        if not is_countable(tensor):
-            kind = type(tensor).__name__
-            self._guard.note(
-                f"{what} of {step.name}", f"a {kind}, {tensor.layout}, {tensor.dtype} tensor is not counted"
-            )
-            return False
-        if self._statistics.uses_core(tensor):
-            return True
+    # --- which tensors the core counts --------------------------------------------------------------------------------
+
+    def _countable(self, batch: _Batch, signal: str) -> _Batch:
+        """What the core counts; what lies elsewhere is begun on its device, what nobody counts is noted."""
+        if self.locate is None and self._all_ordinary(batch):
+            return batch
+        what = _WHATS[signal]
+        here = _Batch()
+        for step, tensor in zip(batch.steps, batch.tensors, strict=True):
+            part = self._here(signal, step, tensor)
+            if not is_countable(part):
+                kind = type(part).__name__
+                self._guard.note(
+                    f"{what} of {step.name}", f"a {kind}, {part.layout}, {part.dtype} tensor is not counted"
+                )
+            elif self._statistics.uses_core(part):
+                here.steps.append(step)
+                here.tensors.append(part)
+            else:
+                self._count_on_device(step, part, what)
+        return here
+
+    def _all_ordinary(self, batch: _Batch) -> bool:
+        """Whether all are ordinary tensors in host memory, as nearly always on a CPU: one question instead of many."""
+        return self._statistics.prefers_core and are_ordinary(batch.tensors)
+
+    def _count_on_device(self, step: ParameterStep, tensor: torch.Tensor, what: str) -> None:
         self._begin_on_device(tensor, what, step)
         step.begun = step.begun or what == "value"
         if what == "value" and step.before is not None:
@@ -262,7 +329,6 @@ class ParameterRecorder:
                 update = torch.sub(tensor, step.before, out=step.before)
             step.before = None
             self._begin_on_device(update, "update", step)
-        return False
 
     def _begin_on_device(self, tensor: torch.Tensor, what: str, step: ParameterStep) -> None:
         def counted(summary: Summary, first: int | None) -> None:
@@ -301,21 +367,24 @@ class ParameterRecorder:
     def keep(self, number: int, views: Sequence[ParameterView]) -> None:
         """Append the step to the logs; everything is on the host now."""
         ratios = {view.name: view.update_ratio for view in views if view.update is not None}
-        for signal, what in (("parameters", "value"), ("gradients", "gradient"), ("updates", "update")):
+        for signal, what in _WHATS.items():
             log = self._logs.get(signal)
             if log is None:
                 continue
-            steps = [step for step in self.steps.values() if getattr(step, what) is not None]
-            steps = [step for step in steps if self._records(signal, step.name)]
+            steps = [
+                step
+                for step in self.steps.values()
+                if getattr(step, what) is not None and self._records(signal, step.name)
+            ]
             if not steps:
                 continue
-            table = self._table([getattr(step, what) for step in steps])
+            whole = self._whole.get(signal)
+            if whole is not None and whole[0] == steps:  # steps are equal to themselves alone
+                table = whole[1]
+            else:
+                table = summaries_from([getattr(step, what) for step in steps])
             extras = {"update_ratio": ratios} if signal == "updates" else {}
             log.add(number, [step.name for step in steps], [step.module for step in steps], table, extras)
-
-    @staticmethod
-    def _table(rows: list[Summary]) -> Summaries:
-        return summaries_from(rows)
 
     def parameters_nonfinite(self) -> bool:
         """Whether any parameter holds a NaN or an infinity after the step."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tensorstats._core import Summary, summaries_from
+from tensorstats._core import Histogram, Summary, TensorSlot, summaries_of_slots
 from tensorstats.torch.collect import PendingList
 from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.log import SignalLog
@@ -35,16 +35,20 @@ class RawGradientRecorder:
         self._pending = pending
         self._scaler = scaler
         self._histograms = histograms
-        self._rows: dict[str, tuple[Summary, Any]] = {}
+        self._slots: dict[str, TensorSlot] = {}  # of all steps so far
+        self._tables: dict[str, LogTable | Histogram] = {}
+        self.rows: dict[str, TensorSlot] = {}  # of this step
         self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
 
     def begin(self) -> None:
         """Forget the last step."""
-        self._rows = {}
+        self.rows = {}
+        self._tables = {}
 
     def take(self) -> RawGradientRecorder:
         """The step, to be kept later; the recorder forgets it."""
         taken = copy.copy(self)
+        self._slots = {}
         self.begin()
         return taken
 
@@ -52,31 +56,55 @@ class RawGradientRecorder:
         """Summarise one gradient."""
         if self.locate is not None:
             gradient = self.locate("raw_gradients", name, gradient)
-        if not is_countable(gradient):
-            return
         if self._scaler is not None and self._scaler.is_enabled():
+            if not is_countable(gradient):
+                return
             # Where the scale lies on a device, asking for its value would wait there.
             scale = getattr(self._scaler, "_scale", None)
             gradient = gradient / (self._scaler.get_scale() if scale is None else scale)
-        if not self._statistics.uses_core(gradient):
-            rows = self._rows
-            table = self._statistics.histogram(gradient) if self._histograms else None
-            self._pending.add(self._statistics.start(gradient), lambda state, _: rows.update({name: (state, table)}))
+        slot = self._slots.get(name)
+        if slot is None:
+            self._slots[name] = slot = TensorSlot()
+        histogram = self._statistics.empty_histogram.copy() if self._histograms else None
+        slot.begin(histogram)
+        statistics = self._statistics
+        counted = slot.count(gradient, None, statistics.threads) if statistics.prefers_core else None
+        if counted is not None:
+            self.rows[name] = slot
+            if histogram is not None:
+                self._tables[name] = histogram
+        elif is_countable(gradient):
+            self._read_unlike(name, slot, gradient)
+
+    def _read_unlike(self, name: str, slot: TensorSlot, gradient: torch.Tensor) -> None:
+        """Summarise what is not an ordinary tensor in host memory."""
+        summary, table = self._statistics.parts(gradient, histogram=self._histograms)
+        if table is not None:
+            self._tables[name] = table
+        if isinstance(summary, Summary):
+            slot.summary = summary
+            self.rows[name] = slot
             return
-        self._rows[name] = self._statistics.parts(gradient, histogram=self._histograms)  # type: ignore[assignment]
+        rows = self.rows
+
+        def arrived(state: Summary, _first: int | None) -> None:
+            # Of several backward passes the last one counts, and arrives last.
+            slot.summary = state
+            rows[name] = slot
+
+        self._pending.add(summary, arrived)
 
     def settle_tables(self) -> None:
         """Take in the histograms; those of devices have arrived."""
-        for name, (summary, histogram) in self._rows.items():
-            if histogram is not None:
-                counted = histogram.histogram() if isinstance(histogram, LogTable) else histogram
-                self._log.histogram(name, self._statistics.empty_histogram).merge(counted)
-                self._rows[name] = (summary, None)
+        tables, self._tables = self._tables, {}
+        for name, table in tables.items():
+            counted = table.histogram() if isinstance(table, LogTable) else table
+            self._log.histogram(name, self._statistics.empty_histogram).merge(counted)
 
     def keep(self, step: int) -> None:
         """Append the step to the log; everything is on the host now."""
-        rows, self._rows = self._rows, {}
-        if not rows:
-            return
-        modules = [name.rpartition(".")[0] or ROOT_NAME for name in rows]
-        self._log.add(step, list(rows), modules, summaries_from([summary for summary, _ in rows.values()]), {})
+        rows = {name: slot for name, slot in self.rows.items() if slot.counted}
+        self.rows = {}
+        if rows:
+            modules = [name.rpartition(".")[0] or ROOT_NAME for name in rows]
+            self._log.add(step, list(rows), modules, summaries_of_slots(list(rows.values())), {})

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from tensorstats._core import Histogram, Summary, UnitActivity
+from tensorstats._core import Histogram, Summary, TensorSlot, UnitActivity
 from tensorstats.rules import Offender, RankSpread
 from tensorstats.torch.collect import Collector, Place, TensorStep
 from tensorstats.torch.ranks import Entry, Merged, RankError, RankGroup, merge_ranks, pack
@@ -157,9 +157,9 @@ class Reduction:
                 # The norm of the whole is the norm of the norms of its parts.
                 norm = Summary().update(torch.tensor([parameter.initial_norm], dtype=torch.float64))
                 add("initial", name, norm)
-        for name, row in step.raw._rows.items():
-            add("raw_gradients", name, row[0])
-        for name, summary in step.optimizer_state._rows.items():
+        for name, row in step.raw.rows.items():
+            add("raw_gradients", name, row.summary)
+        for name, summary in step.optimizer_state.rows.items():
             add("optimizer_state", name, summary)
         for signal, log in self._monitor._logs["train"].items():
             for name, histogram in (log.step_histograms or {}).items():
@@ -218,19 +218,15 @@ class Reduction:
     @staticmethod
     def _apply_parameter(step: RecordedStep, signal: str, name: str, state: Summary) -> None:
         if signal == "raw_gradients":
-            step.raw._rows[name] = (state, None)
+            step.raw.rows.setdefault(name, TensorSlot()).summary = state
         elif signal == "optimizer_state":
-            step.optimizer_state._rows[name] = state
+            step.optimizer_state.put(name, state)
         else:
             parameter = step.parameters.steps.get(name)
-            if parameter is None:
-                return
-            if signal == "initial":
+            if parameter is not None and signal == "initial":
                 parameter.initial_norm = state.l2
-                return
-            if signal in _WHATS:
-                setattr(parameter, _WHATS[signal], state)
-                parameter.has_gradient = parameter.has_gradient or signal == "gradients"
+            elif signal in _WHATS:
+                step.parameters.put(signal, name, state)
 
     @staticmethod
     def _first_offender(which: str, merged: Mapping[tuple[str, str, str], Merged]) -> Offender | None:
@@ -251,13 +247,11 @@ class Reduction:
             collector._tables = [(path, t) for path, t in collector._tables if (signal, path) not in step.shards]
         parameters = step.parameters
         parameters._tables = [entry for entry in parameters._tables if entry[:2] not in step.shards]
-        for signal, what in _WHATS.items():
-            for name, parameter in parameters.steps.items():
+        for signal in _WHATS:
+            for name in parameters.steps:
                 if (signal, name) in step.shards:
-                    setattr(parameter, what, None)
-        for signal, rows in (
-            ("raw_gradients", step.raw._rows),
-            ("optimizer_state", step.optimizer_state._rows),
-        ):
-            for name in [name for name in rows if (signal, name) in step.shards]:
-                del rows[name]
+                    parameters.drop(signal, name)
+        for name in [name for name in step.raw.rows if ("raw_gradients", name) in step.shards]:
+            del step.raw.rows[name]
+        for name in [name for name in step.optimizer_state.rows if ("optimizer_state", name) in step.shards]:
+            step.optimizer_state.drop(name)

@@ -65,6 +65,7 @@ class Statistics:
         if backend not in ("auto", "core", "torch"):
             raise ValueError(f"backend must be 'auto', 'core' or 'torch', got {backend!r}")
         self.backend = backend
+        self.prefers_core = backend != "torch"
         self._axis = LogLinear()
         self._arenas: dict[torch.device, Arena] = {}
         self._tables: list[LogTable] = []
@@ -79,7 +80,7 @@ class Statistics:
 
     def uses_core(self, x: torch.Tensor) -> bool:
         """Whether `x` is counted by the core."""
-        return self.backend == "core" or (self.backend == "auto" and x.is_cpu)
+        return self.prefers_core and (x.is_cpu or self.backend == "core")
 
     def reads_later(self, x: torch.Tensor) -> bool:
         """Whether `x`, or any tensor before it, is not counted at once but read from a device after its step."""

@@ -59,6 +59,16 @@ impl Buffer {
         }
     }
 
+    /// Whether [`Buffer::of_ordinary_tensor`] would take an object.
+    pub(crate) fn is_ordinary_tensor(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(Self::borrowed(object)?.is_some())
+    }
+
+    /// A plain torch tensor or parameter in host memory; `None` for anything else. Small ones are borrowed: see [`Buffer::is_small`].
+    pub(crate) fn of_ordinary_tensor(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        Self::of_torch(object, SMALL_BYTES)
+    }
+
     fn of_numpy_or_other(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         if is_plain_numpy(object)
             && let Some(buffer) = Self::of_numpy(object)?
@@ -85,21 +95,25 @@ impl Buffer {
     /// A plain torch tensor or parameter through its class's C functions; `None` when it is neither, or needs the longer way.
     /// One of at most `borrow` bytes is borrowed.
     fn of_torch(object: &Bound<'_, PyAny>, borrow: u64) -> PyResult<Option<Self>> {
-        let Some(exchange) = torch_exchange(object) else { return Ok(None) };
-        // DLPack does not see the lazy negation that views of conjugated tensors carry.
-        if object.call_method0(intern!(object.py(), "is_neg"))?.is_truthy()? {
-            return Ok(None);
-        }
-        let Ok(tensor) = exchange.borrow(object) else { return Ok(None) };
-        if !HOST_DEVICES.contains(&tensor.device.kind) || Format::of(tensor.dtype).is_none() {
-            return Ok(None);
-        }
+        let Some((exchange, tensor)) = Self::borrowed(object)? else { return Ok(None) };
         let borrowed = Self::new(tensor, None, None)?;
         if borrowed.view().count() * borrowed.dtype.size() as u64 <= borrow {
             return Ok(Some(borrowed));
         }
         let managed = exchange.manage(object)?;
         Self::new(managed.tensor(), Some(managed), None).map(Some)
+    }
+
+    /// What a plain torch tensor says of itself, until Python code runs again; `None` for anything that the core does not read as it is.
+    fn borrowed(object: &Bound<'_, PyAny>) -> PyResult<Option<(Exchange, Tensor)>> {
+        let Some(exchange) = torch_exchange(object) else { return Ok(None) };
+        // DLPack does not see the lazy negation that views of conjugated tensors carry.
+        if object.call_method0(intern!(object.py(), "is_neg"))?.is_truthy()? {
+            return Ok(None);
+        }
+        let Ok(tensor) = exchange.borrow(object) else { return Ok(None) };
+        let readable = HOST_DEVICES.contains(&tensor.device.kind) && Format::of(tensor.dtype).is_some();
+        Ok(readable.then_some((exchange, tensor)))
     }
 
     /// Through the Python side: detach, resolve, reinterpret, or refuse with a reason.

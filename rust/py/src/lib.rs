@@ -15,6 +15,7 @@ mod quantile;
 mod range;
 mod run;
 mod settings;
+mod slot;
 mod summary;
 mod summary_dict;
 mod summary_repr;
@@ -44,6 +45,8 @@ mod _core {
     use crate::settings::{
         set_simd_level, set_thread_count, simd_level, simd_levels, thread_count, use_openmp, uses_openmp,
     };
+    #[pymodule_export]
+    use crate::slot::{PySeenTensors, PyTensorSlot, are_ordinary, summaries_of_slots};
     #[pymodule_export]
     use crate::summary::{PySummary, summary, summary_where};
     #[pymodule_export]

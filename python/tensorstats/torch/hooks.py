@@ -1,0 +1,107 @@
+"""The hooks that exist only while a step is recorded: puts them on and takes them off; counts nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from tensorstats.torch.compiled import is_tracing
+from tensorstats.torch.guard import GuardedHook
+
+if TYPE_CHECKING:
+    from tensorstats.torch.monitor import Monitor
+
+__all__ = ["StepHooks"]
+
+_OF_MODULES = frozenset(("inputs", "outputs", "output_gradients"))
+
+
+class StepHooks:
+    """The hooks of one monitor on modules and parameters, from the beginning of a recorded step to its end.
+
+    Between recorded steps there are none, so that those steps run at their bare speed.
+    """
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._handles: list[Any] = []
+
+    @property
+    def attached(self) -> bool:
+        """Whether the hooks are there."""
+        return bool(self._handles)
+
+    def attach(self) -> None:
+        """Put the hooks on."""
+        monitor, handles, hook = self._monitor, self._handles, self._monitor._guard.hook
+        has_optimizer = bool(monitor._targets.optimizers)
+        for model in monitor._targets.models.values():
+            if has_optimizer or model is not monitor._clock:
+                called = hook("the call of the model", monitor._called)
+                handles.append(model.register_forward_pre_hook(called, with_kwargs=True))
+        if not has_optimizer:
+            for name, parameter in _that_accumulate(monitor):
+                accumulated = hook(f"the gradient of {name}", self._gradient_hook(name))
+                handles.append(parameter.register_post_accumulate_grad_hook(accumulated))
+        if "raw_gradients" in monitor._signals:
+            for name, parameter in _that_accumulate(monitor):
+                if monitor._chooses("raw_gradients", name):
+                    accumulated = hook(f"the raw gradient of {name}", self._raw_hook(name))
+                    handles.append(parameter.register_post_accumulate_grad_hook(accumulated))
+        if monitor._signals & _OF_MODULES:
+            for name, module in monitor._modules.items():
+                handles.append(module.register_forward_hook(OutputHook(monitor, name), with_kwargs=True))
+
+    def detach(self) -> None:
+        """Take them off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _gradient_hook(self, name: str) -> Callable[..., None]:
+        """Without an optimizer a gradient is read whenever a backward pass has added to it; the last reading counts."""
+        monitor = self._monitor
+
+        def accumulated(parameter: torch.Tensor) -> None:
+            if monitor._recording and parameter.grad is not None:
+                monitor._parameters.read_gradient(name, parameter.grad)
+
+        return accumulated
+
+    def _raw_hook(self, name: str) -> Callable[..., None]:
+        monitor = self._monitor
+
+        def accumulated(parameter: torch.Tensor) -> None:
+            if monitor._recording and parameter.grad is not None:
+                monitor._raw.read(name, parameter.grad)
+
+        return accumulated
+
+
+class OutputHook(GuardedHook):
+    """Hands what a module was given and what it returns to the recorder; to the graph while the module is compiled."""
+
+    __slots__ = ("_model", "_monitor", "_name")
+
+    def __init__(self, monitor: Monitor, name: str) -> None:
+        super().__init__(monitor._guard, f"the output of {name}")
+        self._monitor = monitor
+        self._name = name
+        self._model = monitor._targets.model_of(name)
+
+    def run(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object) -> None:
+        """The module has returned."""
+        monitor = self._monitor
+        if is_tracing():
+            monitor._graphs.hooks.output(self._name, output)
+        elif monitor._listens(self._model):
+            monitor._outputs.record(self._name, module, arguments, keywords, output)
+
+
+def _that_accumulate(monitor: Monitor) -> list[tuple[str, nn.Parameter]]:
+    """The watched parameters whose gradients backward passes add up."""
+    watched = monitor._watched_parameters().items()
+    return [(name, parameter) for name, parameter in watched if parameter.requires_grad and parameter.is_leaf]
