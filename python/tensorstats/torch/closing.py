@@ -7,6 +7,7 @@ done by then and nobody waits.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,13 @@ class Closing:
             self._monitor._guard.report(step.ended_by, error)
 
     def _keep(self, step: RecordedStep) -> None:
+        with contextlib.ExitStack() as opened:
+            series = [opened.enter_context(histograms) for histograms in step.histograms]
+            self._keep_opened(step)
+            for histograms in series:
+                histograms.keep(step.number)
+
+    def _keep_opened(self, step: RecordedStep) -> None:
         monitor = self._monitor
         step.pending.settle()
         monitor._reduction.drop_shards(step)

@@ -273,7 +273,7 @@ class Collector:
         step = self._slots.get(path)
         if step is None:
             self._slots[path] = step = TensorStep(path, place, call)
-        step.begin(self.log.histogram(path, self.statistics.empty_histogram) if self.histograms else None)
+        step.begin(self.log.histograms.target(path, self.statistics.empty_histogram) if self.histograms else None)
         if self.units == "all" or (self.units == "activations" and place.is_activation):
             step.units = self._unit_track(path, module, tensor, layout)
         self.steps[path] = step
@@ -299,7 +299,7 @@ class Collector:
         if isinstance(histogram, LogTable):
             self._tables.append((step.name, histogram))  # reading it would wait for the device
         elif histogram is not None:
-            self.log.histogram(step.name, self.statistics.empty_histogram).merge(histogram)
+            self.log.histograms.target(step.name, self.statistics.empty_histogram).merge(histogram)
         if isinstance(summary, PendingSummary):
             self.pending.add(summary, self._merger(step, found))
             return True
@@ -385,7 +385,7 @@ class Collector:
         """Take in the histograms that were counted on devices."""
         tables, self._tables = self._tables, []
         for path, table in tables:
-            self.log.histogram(path, self.statistics.empty_histogram).merge(table.histogram())
+            self.log.histograms.target(path, self.statistics.empty_histogram).merge(table.histogram())
 
     def keep(self, step_number: int) -> None:
         """Append the step to the log; everything is on the host now."""

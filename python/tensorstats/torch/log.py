@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tensorstats._core import Histogram, Summaries, Summary, UnitActivity, summaries_from
+from tensorstats._core import Summaries, Summary, UnitActivity, summaries_from
+from tensorstats.torch.histogram_series import HistogramSeries
 
 __all__ = ["EXTRA_FIELDS", "MAX_POINTS", "ScalarLog", "SignalLog"]
 
@@ -75,10 +76,8 @@ class SignalLog:
     """One signal over the recorded steps. Rows are in the order in which names first appeared."""
 
     modules: dict[str, str] = field(default_factory=dict)  # of every name, in the order of rows
-    histograms: dict[str, Histogram] = field(default_factory=dict)
+    histograms: HistogramSeries = field(default_factory=HistogramSeries)
     units: dict[str, UnitActivity] = field(default_factory=dict)
-    # Of the current step, apart from what came before, while ranks are merged at the end of each step; else None.
-    step_histograms: dict[str, Histogram] | None = None
     _layout: tuple[str, ...] = ()
     _totals: Summaries = field(default_factory=lambda: summaries_from([]))
     _pages: list[_Page] = field(default_factory=list)
@@ -122,23 +121,6 @@ class SignalLog:
         aligned = [table[given[name]] if name in given else Summary() for name in self._layout]
         missing = frozenset(row for row, name in enumerate(self._layout) if name not in given)
         return summaries_from(aligned), missing
-
-    def histogram(self, name: str, make: Histogram) -> Histogram:
-        """The histogram that a tensor of this step goes into, begun as a copy of the empty `make` when it is new."""
-        if self.step_histograms is None:
-            return self.total_histogram(name, make)
-        found = self.step_histograms.get(name)
-        if found is None:
-            self.step_histograms[name] = found = make.copy()
-        return found
-
-    def total_histogram(self, name: str, make: Histogram) -> Histogram:
-        """The histogram of a tensor over all recorded steps; `make` is an empty one of its axis."""
-        found = self.histograms.get(name)
-        if found is None:
-            self.histograms[name] = found = make.copy()
-            found.reset()
-        return found
 
     def total(self, name: str) -> Summary:
         """The summary over all recorded steps."""

@@ -20,6 +20,7 @@ from tensorstats.torch.compiled import is_tracing
 from tensorstats.torch.evaluation import EvaluationRecorder
 from tensorstats.torch.graphs import GraphReports
 from tensorstats.torch.guard import Guard
+from tensorstats.torch.histogram_series import OpenHistograms
 from tensorstats.torch.hooks import StepHooks
 from tensorstats.torch.log import ScalarLog
 from tensorstats.torch.losses import LossQueue
@@ -128,6 +129,7 @@ class Monitor(Reading):
         self._optimizer_state = OptimizerRecorder(
             statistics, guard, logs["optimizer_state"], self._pending, self._chooses, histograms=histograms
         )
+        self._histograms = [log.histograms for log in logs.values()] if histograms else []
         self._evaluation = EvaluationRecorder(self, self._logs["eval"], histograms=histograms, units=units)
         self.eval_schedule = eval_schedule
         self._reset = ResetWatch(guard)
@@ -192,6 +194,8 @@ class Monitor(Reading):
             if not self._graphs.stays:
                 self._step_hooks.detach()
             return
+        for series in self._histograms:
+            series.begin(apart=self._reduction.active)
         self._outputs.begin()
         self._raw.begin()
         self._parameters.begin(self._watched_parameters())
@@ -329,6 +333,7 @@ class Monitor(Reading):
             learning_rates(optimizers) if optimizers else None,
             self._reset.kept(),
             self._reduction.take_shards(),
+            [OpenHistograms(series) for series in self._histograms],
         )
 
     def _settle(self) -> None:
@@ -446,10 +451,9 @@ class Monitor(Reading):
         if error is None:
             self.close()
             return
-        held = self._closing.held
-        if self._call_open or held is not None:
+        if self._call_open or self._closing.held is not None:
             # The other ranks may still run, and this one must not wait for them now.
-            self._reduction.leave("the loop ended with an error on this rank", {} if held is None else held.shards)
+            self._reduction.leave("the loop ended with an error on this rank")
         with contextlib.suppress(FindingError):  # what the loop raised goes first; findings can still be read
             self.close()
 

@@ -6,11 +6,13 @@ import copy
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from tensorstats._core import Snapshots, Summaries, Summary, are_ordinary, summaries_from
 from tensorstats.torch.collect import PendingList
+from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.guard import Guard
 from tensorstats.torch.log import ScalarLog, SignalLog
 from tensorstats.torch.modules import ROOT_NAME
@@ -67,6 +69,7 @@ class OptimizerRecorder:
         self._snapshots = Snapshots(0)
         self._known: dict[tuple[str, str], _Known] = {}
         self._table: Summaries | None = None  # of exactly the rows of this step, in their order
+        self._tables: list[tuple[str, Any]] = []
         self.rows: dict[str, Summary] = {}  # of this step
         self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
 
@@ -74,7 +77,7 @@ class OptimizerRecorder:
         self, optimizers: Mapping[str, torch.optim.Optimizer], parameters: Mapping[str, torch.nn.Parameter]
     ) -> None:
         """Summarise the state of these parameters; counts that are not of the parameter's shape are left out."""
-        self.rows, self._table = {}, None
+        self.rows, self._table, self._tables = {}, None, []
         tensors: dict[str, torch.Tensor] = {}
         for name, parameter in parameters.items():
             for optimizer in optimizers.values():
@@ -115,6 +118,15 @@ class OptimizerRecorder:
     def _begin_on_device(self, name: str, tensor: torch.Tensor) -> None:
         rows = self.rows
         self._pending.add(self._statistics.start(tensor), lambda summary, _: rows.update({name: summary}))
+        if self._histograms:
+            self._tables.append((name, self._statistics.histogram(tensor)))
+
+    def settle_tables(self) -> None:
+        """Take in the histograms that were counted on devices."""
+        tables, self._tables = self._tables, []
+        for name, table in tables:
+            if isinstance(table, LogTable):
+                self._log.histograms.target(name, self._statistics.empty_histogram).merge(table.histogram())
 
     def _count(self, tensors: Mapping[str, torch.Tensor]) -> Summaries | None:
         """All tensors in host memory, in one native call."""
@@ -122,7 +134,7 @@ class OptimizerRecorder:
             return None
         histograms = None
         if self._histograms:
-            histograms = [self._log.histogram(name, self._statistics.empty_histogram) for name in tensors]
+            histograms = [self._log.histograms.target(name, self._statistics.empty_histogram) for name in tensors]
         table, _ = self._snapshots.count(
             list(tensors.values()), [None] * len(tensors), histograms, None, threads=self._statistics.threads
         )
@@ -141,7 +153,7 @@ class OptimizerRecorder:
     def take(self) -> OptimizerRecorder:
         """The step, to be kept later; the recorder forgets it."""
         taken = copy.copy(self)
-        self.rows, self._table = {}, None
+        self.rows, self._table, self._tables = {}, None, []
         return taken
 
     def keep(self, step: int) -> None:

@@ -345,7 +345,7 @@ class ParameterRecorder:
         if not self._histograms or log is None:
             return None
         empty = self._statistics.empty_histogram
-        return [log.histogram(step.name, empty) for step in steps]
+        return [log.histograms.target(step.name, empty) for step in steps]
 
     def _records(self, signal: str, name: str) -> bool:
         if signal not in self._logs:
@@ -362,7 +362,7 @@ class ParameterRecorder:
         tables, self._tables = self._tables, []
         for signal, name, table in tables:
             if isinstance(table, LogTable) and signal in self._logs:
-                self._logs[signal].histogram(name, self._statistics.empty_histogram).merge(table.histogram())
+                self._logs[signal].histograms.target(name, self._statistics.empty_histogram).merge(table.histogram())
 
     def keep(self, number: int, views: Sequence[ParameterView]) -> None:
         """Append the step to the logs; everything is on the host now."""

@@ -99,7 +99,7 @@ class RawGradientRecorder:
         tables, self._tables = self._tables, {}
         for name, table in tables.items():
             counted = table.histogram() if isinstance(table, LogTable) else table
-            self._log.histogram(name, self._statistics.empty_histogram).merge(counted)
+            self._log.histograms.target(name, self._statistics.empty_histogram).merge(counted)
 
     def keep(self, step: int) -> None:
         """Append the step to the log; everything is on the host now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tensorstats.torch.collect import PendingList
+from tensorstats.torch.histogram_series import OpenHistograms
 from tensorstats.torch.losses import StepLosses
 from tensorstats.torch.record_optimizer import OptimizerRecorder
 from tensorstats.torch.record_outputs import OutputRecorder
@@ -30,6 +31,7 @@ class RecordedStep:
     rates: dict[int, float | None] | None  # learning rates by the identity of the parameter; None without an optimizer
     gradients_kept: bool | None
     shards: Shards
+    histograms: list[OpenHistograms]
     waits: bool = field(init=False)  # something was on a device when the step ended
     held: bool = False  # the next step has begun: parameters and their gradients are not this step's any more
 
@@ -43,9 +45,11 @@ class RecordedStep:
         self.parameters = self.parameters.take()
         self.raw = self.raw.take()
         self.optimizer_state = self.optimizer_state.take()
+        for histograms in self.histograms:
+            histograms.set_aside()
         self.held = True
 
     def settle_tables(self) -> None:
         """Take in the histograms that were counted on devices."""
-        for recorder in (self.outputs, self.parameters, self.raw):
+        for recorder in (self.outputs, self.parameters, self.raw, self.optimizer_state):
             recorder.settle_tables()

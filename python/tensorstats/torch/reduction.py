@@ -74,8 +74,6 @@ class Reduction:
             collector.in_parts = active
         for recorder in (monitor._parameters, monitor._raw, monitor._optimizer_state):
             recorder.locate = self.locate if active else None
-        for log in monitor._logs["train"].values():
-            log.step_histograms = {} if active else None
 
     def _locator(self, signal: str) -> Any:
         return lambda name, tensor: self.locate(signal, name, tensor)
@@ -108,22 +106,18 @@ class Reduction:
             messages = self._group.gather(pack(step.number, self._entries(step)))
             merged = merge_ranks(messages, copies_are_equal=self._expects_equal_copies())
         except RankError as error:
-            self.leave(str(error), step.shards)
+            self.leave(str(error))
             self.drop_shards(step)
             return
         self._apply(step, merged)
 
-    def leave(self, reason: str, shards: Shards) -> None:
-        """Go on alone; `shards` are those of the step whose histograms are already counted."""
+    def leave(self, reason: str) -> None:
+        """Go on alone."""
         if self._group is None:
             return
         consequence = "from here on, numbers are of this rank alone, and sharded tensors are left out"
         self._monitor._guard.note("the other ranks", f"{reason}; {consequence}")
         self._group = None
-        for signal, log in self._monitor._logs["train"].items():
-            for name, histogram in (log.step_histograms or {}).items():
-                if (signal, name) not in shards and (signal, name) not in self._shards:
-                    log.total_histogram(name, histogram).merge(histogram)
         self._set_up(active=False)
 
     def _expects_equal_copies(self) -> bool:
@@ -162,7 +156,7 @@ class Reduction:
         for name, summary in step.optimizer_state.rows.items():
             add("optimizer_state", name, summary)
         for signal, log in self._monitor._logs["train"].items():
-            for name, histogram in (log.step_histograms or {}).items():
+            for name, histogram in (log.histograms.apart or {}).items():
                 add(signal, name, histogram, "histogram")
         offenders = (step.outputs.offenders.first, step.outputs.offenders.gradient)
         for which, offender in zip(("offender", "gradient offender"), offenders, strict=True):
@@ -179,6 +173,7 @@ class Reduction:
         self.waits = self.waits or any(signal == "waits" for signal, _, _ in merged)
         collectors = step.outputs._collectors
         tensors: dict[str, dict[str, TensorStep]] = {signal: {} for signal in collectors}
+        histograms: dict[str, dict[str, Histogram]] = {signal: {} for signal in monitor._logs["train"]}
         for (signal, name, kind), result in merged.items():
             if kind == "summary" and signal not in _NEWS:
                 self.latest[(signal, name)] = result.ranks
@@ -186,16 +181,15 @@ class Reduction:
                 held = [state if isinstance(state, Summary) else None for state in result.ranks]
                 self.spreads.append(RankSpread(name, signal, held, replicated, result.differs))
             if isinstance(result.state, Histogram):
-                empty = monitor._statistics.empty_histogram
-                monitor._logs["train"][signal].total_histogram(name, empty).merge(result.state)
+                histograms[signal][name] = result.state
             elif signal in tensors:
                 self._apply_output(collectors[signal], tensors[signal], result)
             elif isinstance(result.state, Summary):
                 self._apply_parameter(step, signal, name, result.state)
         for signal, found in tensors.items():
             collectors[signal].steps = found
-        for log in monitor._logs["train"].values():
-            log.step_histograms = {}
+        for signal, of_all_ranks in histograms.items():
+            monitor._logs["train"][signal].histograms.apart = of_all_ranks
         offenders = step.outputs.offenders
         offenders.first = self._first_offender("offender", merged)
         offenders.gradient = self._first_offender("gradient offender", merged)
@@ -245,6 +239,10 @@ class Reduction:
         for signal, collector in step.outputs._collectors.items():
             collector.steps = {path: t for path, t in collector.steps.items() if (signal, path) not in step.shards}
             collector._tables = [(path, t) for path, t in collector._tables if (signal, path) not in step.shards]
+        for signal, log in self._monitor._logs["train"].items():
+            apart = log.histograms.apart or {}
+            for name in [name for name in apart if (signal, name) in step.shards]:
+                del apart[name]
         parameters = step.parameters
         parameters._tables = [entry for entry in parameters._tables if entry[:2] not in step.shards]
         for signal in _WHATS:
