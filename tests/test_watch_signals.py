@@ -278,23 +278,78 @@ class Tokens(nn.Module):
         return self.head(self.embed(x))
 
 
-def test_masked_positions_are_not_counted() -> None:
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64])
+def test_masked_positions_are_not_counted(backend: Any, dtype: Any) -> None:
     model = Tokens()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     tokens = torch.randint(0, 10, (4, 7))
     mask = torch.arange(7)[None, :] < torch.tensor([7, 3, 1, 0])[:, None]
     signals = ["outputs", "output_gradients", "inputs"]
-    with ts.watch(model, optimizer, signals=signals, histograms=True, units="all", mask=mask) as monitor:
-        expected = model.embed(tokens).detach()[mask]
-        optimizer.zero_grad()
-        model(tokens).sum().backward()
-        optimizer.step()
-    # The direct call of the layer counts as well: it is the first call of the step.
-    assert monitor.latest("outputs", "head").count == 11 * 3
-    assert monitor.units("head").units == 3
+    kept = {"embed": model.embed(tokens).detach()[mask], "head": model(tokens).detach()[mask]}
+    options: dict[str, Any] = {"signals": signals, "histograms": True, "units": "all", "backend": backend}
+    with ts.watch(model, optimizer, mask=mask.to(dtype), **options) as monitor:
+        step(model, optimizer, tokens)
+    assert monitor.errors == []
+    axis = ts.axis.LogLinear(6)
+    for signal, name, values in [
+        ("outputs", "embed", kept["embed"]),
+        ("inputs", "head.input", kept["embed"]),
+        ("outputs", "head", kept["head"]),
+    ]:
+        expected, found = ts.summary(values), monitor.latest(signal, name)
+        assert (found.count, found.min, found.max) == (expected.count, expected.min, expected.max)
+        assert found.l2 == pytest.approx(expected.l2, rel=1e-6 if backend == "torch" else 1e-13)
+        assert monitor.histogram(signal, name) == ts.histogram(values, axis)
     assert monitor.latest("output_gradients", "head").count == 11 * 3
-    assert monitor.latest("inputs", "head.input") == ts.summary(expected)
-    assert monitor.histogram("outputs", "head").count == 33
+    units = monitor.units("head")
+    assert units.units == 3
+    assert np.asarray(units.count).tolist() == [11, 11, 11]
+    assert np.asarray(units.max).tolist() == kept["head"].double().amax(0).tolist()
+
+
+def test_units_stay_the_same_ones_when_a_mask_comes_and_goes() -> None:
+    model = Tokens()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    tokens = torch.randint(0, 10, (2, 5))
+    with ts.watch(model, optimizer, units="all") as monitor:
+        for mask in (torch.ones(2, 5) > 0, None, torch.arange(5).repeat(2, 1) < 2):
+            monitor.mask = mask
+            step(model, optimizer, tokens)
+    assert np.asarray(monitor.units("head").count).tolist() == [10 + 10 + 4] * 3
+
+
+def test_a_mask_that_is_changed_in_place_counts_as_it_is_now() -> None:
+    model = nn.Sequential(nn.Identity(), nn.Identity(), nn.Linear(2, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for dtype in (torch.bool, torch.uint8):
+        mask = torch.tensor([1, 1, 1, 0]).to(dtype)
+
+        def shorten(_module: Any, _inputs: Any, mask: Any = mask) -> None:
+            mask[1:].zero_()
+
+        handle = model[1].register_forward_pre_hook(shorten)
+        with ts.watch(model, optimizer, mask=mask) as monitor:
+            step(model, optimizer, torch.randn(4, 2))
+        handle.remove()
+        counts = [monitor.latest("outputs", name).count for name in ("0", "1", "2")]
+        assert counts == [6, 2, 2], dtype
+
+
+def test_a_bad_value_in_the_padding_is_no_finding_and_one_beside_it_is_found() -> None:
+    x = torch.zeros(2, 3, 4)
+    x[0, 2] = float("nan")  # padding, and before the value that is found
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    for bad in (False, True):
+        model = nn.Sequential(nn.Identity(), nn.Identity())
+        x[1, 1, 3] = float("inf") if bad else 0.0
+        model.add_module("2", nn.Linear(4, 4))
+        with ts.watch(model, mask=mask, signals=["outputs"], modules=nn.Identity) as monitor:
+            model(x)
+        outputs = monitor.latest("outputs", "0")
+        assert (outputs.count, outputs.nan_count, outputs.posinf_count) == (20, 0, int(bad))
+        assert [finding.where for finding in monitor.findings] == (["input"] if bad else [])
+        assert not bad or "1 of 24 values are not finite, the first at index [1, 1, 3] (inf)" in monitor.findings[0].why
 
 
 def test_a_mask_may_change_from_step_to_step_and_be_a_function() -> None:

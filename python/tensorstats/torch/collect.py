@@ -164,23 +164,23 @@ class Seen:
     _MOST = 32
 
     def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[torch.Tensor], int, tuple[Any, Any]]] = {}
+        self._entries: dict[int, tuple[weakref.ref[torch.Tensor], int, torch.Tensor | None, tuple[Any, Any]]] = {}
 
-    def find(self, tensor: torch.Tensor) -> tuple[Any, Any] | None:
-        """The states of a tensor that has not changed since it was counted."""
+    def find(self, tensor: torch.Tensor, where: torch.Tensor | None) -> tuple[Any, Any] | None:
+        """The states of a tensor that was counted with the same mask and has not changed since."""
         entry = self._entries.get(id(tensor))
-        if entry is None or entry[0]() is not tensor or tensor._version != entry[1]:
+        if entry is None or entry[0]() is not tensor or tensor._version != entry[1] or entry[2] is not where:
             return None
-        return entry[2]
+        return entry[3]
 
-    def keep(self, tensor: torch.Tensor, parts: tuple[Any, Any]) -> None:
+    def keep(self, tensor: torch.Tensor, where: torch.Tensor | None, parts: tuple[Any, Any]) -> None:
         """Remember the states of a tensor; one of inference mode has no version by which a change would show."""
         if tensor.is_inference():
             return
         entries = self._entries
         if len(entries) >= self._MOST:
             del entries[next(iter(entries))]
-        entries[id(tensor)] = (weakref.ref(tensor), tensor._version, parts)
+        entries[id(tensor)] = (weakref.ref(tensor), tensor._version, where, parts)
 
     def clear(self) -> None:
         """Forget all."""
@@ -245,25 +245,33 @@ class Collector:
         call: int,
         tensor: torch.Tensor,
         layout: str | None,
+        where: torch.Tensor | None = None,
         found: Callable[[TensorStep, Summary, int | None], object] | None = None,
     ) -> bool:
         """Count one tensor under its name. Says whether it is known now that not all of its values are finite.
 
-        `found` is called later, with the position of the first non-finite value, for what comes from a device.
+        `where` is a mask that broadcasts to the tensor: only elements for which it is true count. `found` is called
+        later, with the position of the first non-finite value, for what comes from a device.
         """
         if self.locate is not None:
-            tensor = self.locate(path, tensor)
+            part = self.locate(path, tensor)
+            if part is not tensor and where is not None:
+                self.guard.note(f"the mask of {path}", "it is not applied to a sharded tensor, all of which is counted")
+                where = None
+            tensor = part
         step = self.steps.get(path)
         if step is None:
             step = self._begin(path, place, module, call, tensor, layout)
         statistics = self.statistics
-        finite = step.count(tensor, self.recent.on_host, statistics.threads) if statistics.prefers_core else None
+        finite = None
+        if statistics.prefers_core:
+            finite = step.count(tensor, self.recent.on_host, statistics.threads, where)
         if finite is None:
-            finite = self._count_unlike(step, tensor, found)
+            finite = self._count_unlike(step, tensor, where, found)
             if finite is None:
                 return False
         if step.units is not None:
-            self._count_units(step, tensor)
+            self._count_units(step, tensor, where)
         return not finite
 
     def _begin(
@@ -283,18 +291,19 @@ class Collector:
         self,
         step: TensorStep,
         tensor: torch.Tensor,
+        where: torch.Tensor | None,
         found: Callable[[TensorStep, Summary, int | None], object] | None,
     ) -> bool | None:
         """Count what is not an ordinary tensor in host memory; None where nothing can be counted."""
         recent = self.recent.on_devices
-        parts = recent.find(tensor)
+        parts = recent.find(tensor, where)
         if parts is None:
             if not is_countable(tensor):
                 self.guard.note(f"{self.what} of {step.place.name}", f"a {_describe(tensor)} tensor is not counted")
                 step.units = None
                 return None
-            parts = self.statistics.parts(tensor, histogram=self.histograms)
-            recent.keep(tensor, parts)
+            parts = self.statistics.parts(tensor, histogram=self.histograms, where=where)
+            recent.keep(tensor, where, parts)
         summary, histogram = parts
         if isinstance(histogram, LogTable):
             self._tables.append((step.name, histogram))  # reading it would wait for the device
@@ -353,11 +362,11 @@ class Collector:
         self._tracks[path] = None
         self.log.units.pop(path, None)
 
-    def _count_units(self, step: TensorStep, tensor: torch.Tensor) -> None:
+    def _count_units(self, step: TensorStep, tensor: torch.Tensor, where: torch.Tensor | None) -> None:
         track = step.units
         assert track is not None
         try:
-            pending = self.statistics.add_units(track.total if track.part is None else track.part, tensor)
+            pending = self.statistics.add_units(track.total if track.part is None else track.part, tensor, where)
         except (ValueError, IndexError):
             self._forget_units(step.name)
             step.units = None

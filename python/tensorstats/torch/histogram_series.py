@@ -15,8 +15,9 @@ __all__ = ["SERIES_PRECISION", "HistogramSeries", "OpenHistograms"]
 # Of the bins of single steps: 16 to an octave, so that a quantile is right within 3 %. Totals keep every bin.
 SERIES_PRECISION = 4
 
-# What the steps of one signal may take. With more, every second step is dropped, and from then on only every second is
-# kept; so a series of any length stays evenly spaced.
+# How many steps of one signal are kept, and what they may take. With more, every second step is dropped, and from then
+# on only every second is kept; so a series of any length stays evenly spaced.
+MAX_STEPS = 256
 MAX_BYTES = 4 << 20
 MIN_STEPS = 8
 
@@ -58,7 +59,7 @@ class HistogramSeries:
             page = {name: histogram.lower_precision(SERIES_PRECISION).to_bytes() for name, histogram in apart.items()}
             self._steps.append((step, page))
             self._bytes += _size(page)
-            while self._bytes > MAX_BYTES and len(self._steps) > MIN_STEPS:
+            while len(self._steps) >= MAX_STEPS or (self._bytes > MAX_BYTES and len(self._steps) > MIN_STEPS):
                 self._stride *= 2
                 self._steps = self._steps[::2]
                 self._bytes = sum(_size(page) for _, page in self._steps)

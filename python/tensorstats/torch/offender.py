@@ -18,6 +18,7 @@ from torch import nn
 
 from tensorstats._core import Summary
 from tensorstats.rules import Offender, ParameterView
+from tensorstats.torch.masks import MaskViews
 from tensorstats.torch.outputs import tensors_in
 from tensorstats.torch.states import first_nonfinite, unravel
 
@@ -81,11 +82,11 @@ class ModelInputs:
         """Forget them."""
         self._given = []
 
-    def offender(self, module: str, module_type: str) -> Offender | None:
-        """The first of them that holds a NaN or an infinity; `module` is the first to show it."""
+    def offender(self, module: str, module_type: str, masks: MaskViews) -> Offender | None:
+        """The first of them that holds a NaN or an infinity where it counts; `module` is the first to show it."""
         for name, reference in self._given:
             tensor = reference()
-            found = None if tensor is None else first_nonfinite(tensor)
+            found = None if tensor is None else first_nonfinite(tensor, masks.of_unnamed(tensor))
             if tensor is not None and found is not None:
                 count, index, value = found
                 origin = f"It was there before the first layer; {module} ({module_type}) is the first to show it."
@@ -138,16 +139,17 @@ def output_offender(
     tensor: torch.Tensor,
     inputs: tuple[tuple[Any, ...], dict[str, Any]] | None,
     model_inputs: ModelInputs,
+    masks: MaskViews,
 ) -> Offender | None:
     """The first non-finite output of a step: from the model's input, the module's input, its weights, or itself."""
-    found = first_nonfinite(tensor)
+    found = first_nonfinite(tensor, masks.of(name, tensor))
     if found is None:
         return None
-    from_input = model_inputs.offender(*place)
+    from_input = model_inputs.offender(*place, masks)
     if from_input is not None:
         return from_input
     count, index, value = found
-    origin, argument = (UNSEEN_INPUT, None) if inputs is None else _origin(module, inputs)
+    origin, argument = (UNSEEN_INPUT, None) if inputs is None else _origin(module, inputs, masks)
     return Offender(
         name,
         "output",
@@ -163,14 +165,16 @@ def output_offender(
     )
 
 
-def _origin(module: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[str, str | None]:
+def _origin(
+    module: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]], masks: MaskViews
+) -> tuple[str, str | None]:
     """Whether a module made its non-finite output or passed it on, and from which argument."""
     arguments, keywords = inputs
     names = argument_names(module)
     keys = [names[i] if i < len(names) else f"argument {i}" for i in range(len(arguments))]
     for key, given in zip([*keys, *keywords], [*arguments, *keywords.values()], strict=True):
         for path, tensor in tensors_in(given):
-            found = first_nonfinite(tensor)
+            found = first_nonfinite(tensor, masks.of_unnamed(tensor))
             if found is not None:
                 return (
                     f"Passed on: the input of this module already held one ({key}{path}, index {list(found[1])}), "
@@ -192,9 +196,11 @@ def _offender_from(
     return Offender(where, signal, summary.nonfinite_count, summary.count, index, value, origin)
 
 
-def gradient_offender(name: str, module: str, call: int, gradient: torch.Tensor) -> Offender | None:
+def gradient_offender(
+    name: str, module: str, call: int, gradient: torch.Tensor, where: torch.Tensor | None
+) -> Offender | None:
     """The first gradient with respect to an output, on the way back, that is not finite."""
-    found = first_nonfinite(gradient)
+    found = first_nonfinite(gradient, where)
     if found is None:
         return None
     count, index, value = found

@@ -146,7 +146,8 @@ class Reading:
         """Steps, and the histogram of each; needs ``ts.watch(..., histograms=True)``.
 
         Those of single steps have 16 bins to an octave (``LogLinear(4)``), and a long run keeps evenly spaced steps
-        alone: what is kept of a signal takes at most 4 MiB, or eight steps. ``ts.plot.ridgeline`` draws them.
+        alone: at most 255 of a signal, and fewer, down to eight, where they take more than 4 MiB.
+        ``ts.plot.ridgeline`` draws them.
         """
         series = self._find(signal, name, mode).histograms
         if name not in series.totals:

@@ -14,7 +14,7 @@ from tensorstats.rules import OutputView
 from tensorstats.torch.collect import Collector, PendingList, Place, TensorStep
 from tensorstats.torch.device import PendingSummary
 from tensorstats.torch.guard import Guard, GuardedHook
-from tensorstats.torch.masks import Mask, masked
+from tensorstats.torch.masks import Mask, MaskViews
 from tensorstats.torch.offender import (
     ModelInputs,
     StepOffenders,
@@ -60,7 +60,7 @@ class OutputRecorder:
         self._collectors = collectors
         self._pending = pending
         self._chosen = chosen
-        self._mask = mask
+        self._masks = MaskViews(mask)
         self._places: dict[str, Place] = {}
         self._graph_calls: dict[tuple[str, str], int] = {}  # in this forward pass, of what compiled code reports
         self._inputs = ModelInputs()
@@ -76,6 +76,7 @@ class OutputRecorder:
         self.offenders = StepOffenders()
         self.ran = False  # whether any watched module was called
         self._pending.clear()
+        self._masks.clear()
         self._reset_calls()
 
     def take(self) -> OutputRecorder:
@@ -162,15 +163,12 @@ class OutputRecorder:
         inputs: tuple[tuple[Any, ...], dict[str, Any]] | None,
     ) -> None:
         if place.records_outputs:
-            mask, layout, seen = self._mask(), self._layout, tensor
-            if mask is not None:
-                seen, layout = masked(tensor, mask, path, layout)
-            offenders = self.offenders
+            where, offenders = self._masks.of(path, tensor), self.offenders
             nonfinite = self._collectors["outputs"].count(
-                path, place, module, call, seen, layout, offenders.output_found
+                path, place, module, call, tensor, self._layout, where, offenders.output_found
             )
             if nonfinite and offenders.first is None:
-                self._first_nonfinite(path, place, module, call, tensor, inputs, seen)
+                self._first_nonfinite(path, place, module, call, tensor, inputs, where)
         if place.records_gradients and tensor.requires_grad:
             # A hook on the tensor sees its whole gradient once, also when the tensor is changed in place later, and
             # goes away with the graph. A hook on the module would put a function into the graph.
@@ -184,14 +182,14 @@ class OutputRecorder:
         call: int,
         tensor: torch.Tensor,
         inputs: tuple[tuple[Any, ...], dict[str, Any]] | None,
-        seen: torch.Tensor,
+        where: torch.Tensor | None,
     ) -> None:
-        """An output is the first of the step that is not finite; `seen` are the values of it that count."""
+        """An output is the first of the step that is not finite, where it counts."""
         self.offenders.first = output_offender(
-            path, (place.name, place.module_type), call, module, tensor, inputs, self._inputs
+            path, (place.name, place.module_type), call, module, tensor, inputs, self._inputs, self._masks
         )
         if self.on_nonfinite is not None and self.offenders.first is not None:
-            summary = self._statistics.summary(seen)
+            summary, _ = self._statistics.parts(tensor, histogram=False, where=where)
             assert isinstance(summary, Summary)
             self.on_nonfinite(place.name, module, call, tensor, inputs or ((), {}), summary)
 
@@ -212,13 +210,10 @@ class OutputRecorder:
             self._record_input(f"{stem}.{key}", place, module, call, value)
 
     def _record_input(self, stem: str, place: Place, module: nn.Module, call: int, value: object) -> None:
-        collector, mask = self._collectors["inputs"], self._mask()
-        if mask is None and type(value) is torch.Tensor:
-            collector.count(stem, place, module, call, value, self._layout)
-            return
-        for path, tensor in tensors_in(value):
-            seen, layout = masked(tensor, mask, stem + path, self._layout)
-            collector.count(stem + path, place, module, call, seen, layout)
+        collector = self._collectors["inputs"]
+        for path, tensor in (("", value),) if type(value) is torch.Tensor else tensors_in(value):
+            name = stem + path
+            collector.count(name, place, module, call, tensor, self._layout, self._masks.of(name, tensor))
 
     # --- the end of a step --------------------------------------------------------------------------------------------
 
@@ -258,28 +253,28 @@ class OutputRecorder:
                 module=step.place.name,
                 module_type=step.place.module_type,
                 kind=step.place.kind,
-                summary=step.summary,
+                summary=summary,
                 units=None if step.units is None else step.units.total,
                 updates_before=0 if step.units is None else step.units.updates_before,
                 saturated_fraction=step.saturated_fraction(),
                 is_last=i > last_with_parameters,
             )
             for i, step in enumerate(steps)
-            if step.summary is not None
+            if (summary := step.summary) is not None
         ]
 
 
 class OutputGradientHook(GuardedHook):
     """Reads the gradient with respect to one output as it arrives; belongs to the step in which it was made."""
 
-    __slots__ = ("_call", "_layout", "_module", "_offenders", "_path", "_recorder", "_steps", "_where")
+    __slots__ = ("_call", "_layout", "_module", "_offenders", "_output", "_path", "_recorder", "_steps")
 
     def __init__(
         self,
         guard: Guard,
         recorder: OutputRecorder,
         path: str,
-        where: Place,
+        output: Place,
         module: nn.Module,
         call: int,
         layout: str | None,
@@ -287,7 +282,7 @@ class OutputGradientHook(GuardedHook):
         super().__init__(guard, f"the gradient of {path}")
         self._path = path
         self._recorder = recorder
-        self._where = where
+        self._output = output
         self._module = module
         self._call = call
         self._layout = layout
@@ -297,17 +292,16 @@ class OutputGradientHook(GuardedHook):
 
     def run(self, gradient: torch.Tensor) -> None:
         """Count the gradient."""
-        recorder, path, layout = self._recorder, self._path, self._layout
+        recorder, path = self._recorder, self._path
         collector = recorder._collectors["output_gradients"]
         if collector.steps is not self._steps:
             return
-        mask, seen = recorder._mask(), gradient
-        if mask is not None:
-            seen, layout = masked(gradient, mask, path, layout)
-        where, offenders = self._where, self._offenders
-        nonfinite = collector.count(path, where, self._module, self._call, seen, layout, offenders.gradient_found)
+        place, call, offenders, where = self._output, self._call, self._offenders, recorder._masks.of(path, gradient)
+        nonfinite = collector.count(
+            path, place, self._module, call, gradient, self._layout, where, offenders.gradient_found
+        )
         if nonfinite and offenders.gradient is None:
-            offenders.gradient = gradient_offender(path, where.name, self._call, gradient)
+            offenders.gradient = gradient_offender(path, place.name, call, gradient, where)
 
 
 def _key(names: list[str], place: int) -> str:

@@ -23,6 +23,7 @@ from tensorstats.torch.device import (
 )
 from tensorstats.torch.device_arena import Arena
 from tensorstats.torch.device_histogram import LogTable
+from tensorstats.torch.device_kernels import repeated_mask
 from tensorstats.torch.device_numbers import Numbers
 
 __all__ = ["Backend", "Statistics", "first_nonfinite", "is_countable", "unravel"]
@@ -106,28 +107,29 @@ class Statistics:
         return _core.summary(x, 2, self.threads).l2
 
     def parts(
-        self, x: torch.Tensor, *, histogram: bool
+        self, x: torch.Tensor, *, histogram: bool, where: torch.Tensor | None = None
     ) -> tuple[Summary | PendingSummary, Histogram | LogTable | None]:
         """Summary and, where asked for, LogLinear histogram of `x`, or their beginnings on its device."""
+        counts = self.histogram(x, where) if histogram else None
         if self.uses_core(x):
-            if histogram:
-                return _core.summary_and_histogram(x, self._axis, 2, self.threads)
-            return _core.summary(x, 2, self.threads), None
-        return self.start(x), self.histogram(x) if histogram else None
+            return _core.summary_where(x, 2, self.threads, where), counts
+        mask = None if where is None else repeated_mask(where, x)
+        return start_summary(x, where=mask, arena=self._arena(x.device)), counts
 
-    def add_units(self, total: UnitActivity, x: torch.Tensor) -> PendingUnits | None:
+    def add_units(self, total: UnitActivity, x: torch.Tensor, where: torch.Tensor | None = None) -> PendingUnits | None:
         """Count the units of `x` into `total`, now or (when something is returned) in `settle`."""
         if self.uses_core(x):
-            total.update(x, threads=self.threads)
+            total.update(x, where=where, threads=self.threads)
             return None
-        return start_units(x, total.dim, total.saturation, arena=self._arena(x.device))
+        mask = None if where is None else repeated_mask(where, x)
+        return start_units(x, total.dim, total.saturation, mask, arena=self._arena(x.device))
 
-    def histogram(self, x: torch.Tensor) -> Histogram | LogTable:
+    def histogram(self, x: torch.Tensor, where: torch.Tensor | None = None) -> Histogram | LogTable:
         """The LogLinear histogram of `x`, or a table on its device that `finished` completes."""
         if self.uses_core(x):
-            return Histogram(self._axis).update(x, threads=self.threads)
+            return Histogram(self._axis).update(x, where=where, threads=self.threads)
         table = LogTable(self._axis, x)
-        table.update(x)
+        table.update(x, None if where is None else repeated_mask(where, x))
         self._tables.append(table)
         return table
 
@@ -161,10 +163,11 @@ class Statistics:
         return settled
 
 
-def first_nonfinite(x: torch.Tensor) -> tuple[int, tuple[int, ...], str] | None:
+def first_nonfinite(x: torch.Tensor, where: torch.Tensor | None = None) -> tuple[int, tuple[int, ...], str] | None:
     """Count, index of the first and its name (``"nan"``, ``"inf"``, ``"-inf"``) of non-finite values; None without any.
 
-    Only called once something is wrong, so it may take time and memory.
+    With a mask that broadcasts to `x`, of the values that it chooses. Only called once something is wrong, so it may
+    take time and memory.
     """
     if not x.is_floating_point() or not is_countable(x) or x.numel() == 0:
         return None
@@ -173,6 +176,8 @@ def first_nonfinite(x: torch.Tensor) -> tuple[int, tuple[int, ...], str] | None:
         if values.element_size() == 1:
             values = values.to(torch.float32)
         bad = ~torch.isfinite(values)
+        if where is not None:
+            bad &= where
         count = int(bad.sum())
         if count == 0:
             return None

@@ -31,10 +31,16 @@ struct Counted {
 }
 
 impl Counted {
-    /// Counts a tensor, with a histogram of the axis of `like` where one is wanted.
-    fn of(py: Python<'_>, buffer: &Buffer, like: Option<&Py<PyHistogram>>, threads: usize) -> PyResult<Self> {
+    /// Counts the elements of a tensor for which a mask is true, all without one, with a histogram of the axis of `like` where one is wanted.
+    fn of(
+        py: Python<'_>,
+        buffer: &Buffer,
+        mask: Option<&Buffer>,
+        like: Option<&Py<PyHistogram>>,
+        threads: usize,
+    ) -> PyResult<Self> {
         let axis = like.map(|histogram| histogram.get().own_axis());
-        let ((summary, histogram), sketch) = run::count(py, buffer, threads, |view, options| {
+        let ((summary, histogram), sketch) = run::count_chosen(py, buffer, mask, threads, |view, options| {
             let fused = axis.as_ref().and_then(|axis| {
                 let (summary, histogram) = of_each(core::slice::from_ref(view), axis, Moments::Two, options).pop()?;
                 Some((summary, Some(Arc::new(histogram))))
@@ -50,11 +56,12 @@ impl Counted {
     }
 }
 
-/// A tensor that was counted, held weakly.
+/// A tensor that was counted, held weakly, and the mask it was counted with.
 struct Known {
     address: usize,
     tensor: Py<PyWeakrefReference>,
     version: u64,
+    mask: Option<Py<PyAny>>,
     counted: Counted,
 }
 
@@ -69,12 +76,15 @@ impl PySeenTensors {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was counted of a tensor that has not changed since.
-    fn find(&self, tensor: &Bound<'_, PyAny>, histogram: bool) -> Option<Counted> {
+    /// What was counted of a tensor with the same mask, if it has not changed since.
+    fn find(&self, tensor: &Bound<'_, PyAny>, mask: Option<&Bound<'_, PyAny>>, histogram: bool) -> Option<Counted> {
         let address = tensor.as_ptr().addr();
         let (reference, version, counted) = {
             let known = self.lock();
             let found = known.iter().rev().find(|known| known.address == address)?;
+            if found.mask.as_ref().map(Py::as_ptr) != mask.map(Bound::as_ptr) {
+                return None;
+            }
             (found.tensor.clone_ref(tensor.py()), found.version, found.counted.clone())
         };
         // The address may be another tensor's by now.
@@ -84,10 +94,11 @@ impl PySeenTensors {
     }
 
     /// Remembers what was counted of a tensor. One of inference mode has no version by which a change would show.
-    fn keep(&self, tensor: &Bound<'_, PyAny>, counted: &Counted) {
+    fn keep(&self, tensor: &Bound<'_, PyAny>, mask: Option<&Bound<'_, PyAny>>, counted: &Counted) {
         let (Some(version), Ok(reference)) = (version_of(tensor), PyWeakrefReference::new(tensor)) else { return };
         let address = tensor.as_ptr().addr();
-        let known = Known { address, tensor: reference.unbind(), version, counted: counted.clone() };
+        let mask = mask.map(|mask| mask.clone().unbind());
+        let known = Known { address, tensor: reference.unbind(), version, mask, counted: counted.clone() };
         let dropped = {
             let mut all = self.lock();
             all.push_back(known);
@@ -161,20 +172,28 @@ impl PyTensorSlot {
         drop(before);
     }
 
-    /// Counts an ordinary tensor of torch in host memory, unless it was seen already. Says whether all of its values are finite; None for
+    /// Counts an ordinary tensor of torch in host memory, or what a mask chooses of it, unless it was seen already. Says whether all of its values are finite; None for
     /// anything else, which is left alone.
-    #[pyo3(signature = (tensor, seen, threads, /))]
-    fn count(&self, tensor: &Bound<'_, PyAny>, seen: Option<&PySeenTensors>, threads: usize) -> PyResult<Option<bool>> {
+    #[pyo3(signature = (tensor, seen, threads, mask = None, /))]
+    fn count(
+        &self,
+        tensor: &Bound<'_, PyAny>,
+        seen: Option<&PySeenTensors>,
+        threads: usize,
+        mask: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<bool>> {
         let py = tensor.py();
         let histogram = self.lock().histogram.as_ref().map(|histogram| histogram.clone_ref(py));
-        let known = seen.and_then(|seen| seen.find(tensor, histogram.is_some()));
+        let known = seen.and_then(|seen| seen.find(tensor, mask, histogram.is_some()));
         let counted = if let Some(known) = known {
             known
         } else {
+            // The mask first: a borrowed tensor must be used before other Python code runs.
+            let chosen = mask.map(Buffer::owned).transpose()?;
             let Some(buffer) = Buffer::of_ordinary_tensor(tensor)? else { return Ok(None) };
-            let counted = Counted::of(py, &buffer, histogram.as_ref(), threads.max(1))?;
+            let counted = Counted::of(py, &buffer, chosen.as_ref(), histogram.as_ref(), threads.max(1))?;
             if let Some(seen) = seen {
-                seen.keep(tensor, &counted);
+                seen.keep(tensor, mask, &counted);
             }
             counted
         };
