@@ -19,7 +19,7 @@ from tensorstats.torch import device, device_fixed  # noqa: E402
 from tensorstats.torch.device_arena import Arena  # noqa: E402
 from tensorstats.torch.device_kernels import INTEGERS  # noqa: E402
 
-WAITS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "unique")
+WAITS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "unique", "index")
 SIGNALS = ("outputs", "output_gradients", "parameters", "gradients", "updates", "raw_gradients")
 
 
@@ -66,24 +66,32 @@ def run(model: nn.Module, optimizer: Any, steps: int = 3) -> None:
 # --- nothing waits ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("histograms", [False, True])
-def test_hooks_read_nothing_back_from_the_device(histograms: bool) -> None:
+def test_hooks_read_nothing_back_from_the_device(histograms: bool, masked: bool) -> None:
     model = build()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with ts.watch(model, optimizer, backend="torch", signals=SIGNALS, histograms=histograms) as monitor:
+    mask = torch.arange(16) < 5 if masked else None
+    signals = (*SIGNALS, "inputs")
+    with ts.watch(
+        model, optimizer, backend="torch", signals=signals, histograms=histograms, units="all", mask=mask
+    ) as monitor:
         with Spy() as spy:
             model(torch.randn(16, 6)).sum().backward()
         optimizer.step()
     assert spy.waits == []
     assert monitor.errors == []
+    assert monitor.latest("outputs", "0").count == (5 if masked else 16) * 12
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_hooks_do_not_wait_for_the_gpu() -> None:
+@pytest.mark.parametrize("masked", [False, True])
+def test_hooks_do_not_wait_for_the_gpu(masked: bool) -> None:
     model = build().cuda()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with ts.watch(model, optimizer, signals=SIGNALS, histograms=True) as monitor:
+    mask = torch.arange(16, device="cuda") < 5 if masked else None
+    with ts.watch(model, optimizer, signals=SIGNALS, histograms=True, mask=mask) as monitor:
         torch.cuda.set_sync_debug_mode("error")
         try:
             model(torch.randn(16, 6, device="cuda")).sum().backward()

@@ -343,8 +343,10 @@ def check_torch_path(dtype: str, place: str, monkeypatch: pytest.MonkeyPatch) ->
         for field in ("shape", "count", "nan_count", "posinf_count", "zero_count", "positive_count", "absmin", "max"):
             np.testing.assert_equal(getattr(theirs, field), getattr(ours, field))
         np.testing.assert_allclose(float(theirs.l1), float(ours.l1), rtol=1e-9)
-        axis = ts.axis.LogLinear(4)
-        assert device.histogram(x.to(place), axis, where=where) == ts.histogram(x, axis, where=where.cpu()), name
+        edges = ts.axis.Regular(5, -2.0, 3.0)
+        for tensor, axis in ((x, ts.axis.LogLinear(4)), (x, edges), (y, ts.axis.Linear(16))):
+            found = device.histogram(tensor.to(place), axis, where=where)
+            assert found == ts.histogram(tensor, axis, where=where.cpu()), (name, axis)
         theirs, ours = device.unit_activity(y.to(place), 1, where=where), ts.unit_activity(y, 1, where=where.cpu())
         for field in ("count", "active_count", "zero_count", "nonfinite_count", "min", "max"):
             np.testing.assert_array_equal(getattr(theirs, field), getattr(ours, field))

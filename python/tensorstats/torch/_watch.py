@@ -74,9 +74,10 @@ def watch(
     rules : iterable of Rule, optional
         Instead of :func:`tensorstats.rules.default_rules`.
     histograms : bool
-        Also keep a LogLinear histogram of everything recorded.
+        Also keep a LogLinear histogram of everything recorded: of all steps together and of single ones.
     units : {"activations", "all", "none"}
-        Of which modules the activity of every unit is kept, which is what dead and saturated units are told from.
+        Of which modules the activity of every unit of the output is kept, which is what dead and saturated units are
+        told from; ``"all"`` keeps that of inputs too.
     mask : tensor or callable, optional
         Which positions of inputs, outputs and their gradients count: a tensor of the shape of their first dimensions
         (``[batch, time]``), true where there is no padding, or a function ``(name, tensor) -> mask or None``. Set

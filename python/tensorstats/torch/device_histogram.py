@@ -17,9 +17,9 @@ from tensorstats.torch.device_kernels import (
     INTEGERS,
     FloatFormat,
     block_size,
-    blocks,
-    chosen_blocks,
     float_bits,
+    float_kinds,
+    masked_blocks,
     repeated_mask,
     start_summary,
 )
@@ -65,22 +65,23 @@ def histogram(x: torch.Tensor, axis: Axis, *, where: object = None) -> Histogram
     >>> histogram(torch.tensor([0.1, 0.6, 0.7, 3.0]), ts.axis.Regular(2, 0.0, 1.0)).values()
     array([1, 2])
     """
+    mask = None if where is None else repeated_mask(where, x)
     if axis._native.bins is not None:
-        return _linear(x, axis)
+        return _linear(x, axis, mask)
     table = LogTable(axis, x) if axis._native.precision is not None else EdgeTable(axis, x)
-    return table.update(x, None if where is None else repeated_mask(where, x)).histogram()
+    return table.update(x, mask).histogram()
 
 
-def _linear(x: torch.Tensor, axis: Axis) -> Histogram:
+def _linear(x: torch.Tensor, axis: Axis, mask: torch.Tensor | None) -> Histogram:
     """The histogram of a Linear axis: the extremes give its bins, then their edges are an edge table."""
-    (raw,) = resolve([start_summary(x)])
+    (raw,) = resolve([start_summary(x, where=mask)])
     assert isinstance(raw, RawSummary)
     state = Histogram(axis)
     if raw.finite:
         whole = np.uint64 if x.dtype is torch.uint64 else np.int64
         state.update(np.array([raw.min, raw.max], dtype=np.float64 if x.dtype in FLOATS else whole))
     form = state.to_dict() | {
-        "value_bits": _VALUE_BITS.get(x.dtype, _NO_VALUE_BITS) if x.numel() else 0,
+        "value_bits": _VALUE_BITS.get(x.dtype, _NO_VALUE_BITS) if raw.count else 0,
         "nan_count": raw.nan,
         "posinf_count": raw.posinf,
         "neginf_count": raw.neginf,
@@ -89,7 +90,7 @@ def _linear(x: torch.Tensor, axis: Axis) -> Histogram:
         low, high, width = min(form["places"]), max(form["places"]), form["width_exponent"]
         edges = [_multiple(i, width) for i in range(low, high + 2)]
         table = EdgeTable(Variable(edges), x)
-        table.update(x)
+        table.update(x, mask)
         places, counts, _ = table._read()
         inside = [(place, n) for place, n in zip(places, counts, strict=True) if 1 <= place < len(edges)]
         form |= {"places": [low + place - 1 for place, _ in inside], "counts": [n for _, n in inside]}
@@ -115,7 +116,6 @@ class _Table:
         self.axis = axis
         self.dtype = like.dtype
         self.device = like.device
-        self.seen = 0
         self._places = places
         self._counts = torch.zeros(places + 1, dtype=torch.int64, device=like.device)
         self._specials = torch.zeros(3, dtype=torch.int64, device=like.device)  # NaN, +inf, -inf
@@ -127,17 +127,17 @@ class _Table:
             raise ValueError(f"expected {self.dtype} on {self.device}, got {x.dtype} on {x.device}")
         x, size = x.detach(), block_size(x)
         with torch.no_grad():
-            for block in blocks(x, size) if where is None else chosen_blocks(x, where, size):
-                self.seen += block.numel()
+            for block, mask in masked_blocks(x, where, size):
                 place = self._place(block)
                 form = FLOATS.get(block.dtype)
+                # One place more than there are bins takes what belongs to none.
                 if form is not None:
                     magnitude, sign = float_bits(block, form)
-                    nan = magnitude > form.infinity
-                    infinite = magnitude == form.infinity if form.has_infinity else torch.zeros_like(nan)
+                    nan, infinite, _ = float_kinds(magnitude, form, mask)
                     self._specials += torch.stack([nan.sum(), (infinite & ~sign).sum(), (infinite & sign).sum()])
-                    # One place more than there are bins takes what belongs to none.
                     place = torch.where(nan | infinite if self.infinite_apart else nan, self._places, place)
+                if mask is not None:
+                    place = torch.where(mask, place, self._places)
                 self._counts.scatter_add_(0, place, torch.ones_like(place))
         return self
 
@@ -154,7 +154,7 @@ class _Table:
                 "axis": native.kind,
                 "precision": native.precision,
                 "edges": None if native.precision is not None else native.edges.tolist(),
-                "value_bits": _VALUE_BITS.get(self.dtype, _NO_VALUE_BITS) if self.seen else 0,
+                "value_bits": _VALUE_BITS.get(self.dtype, _NO_VALUE_BITS) if any(counts) or any(specials) else 0,
                 "nan_count": specials[0],
                 "posinf_count": specials[1],
                 "neginf_count": specials[2],

@@ -152,7 +152,7 @@ def _merge_moments(
 
 def _finish_floats(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawSummary:
     form = FLOATS[pending.dtype]
-    raw = RawSummary(form.name, pending.shape, count=pending.count)
+    raw = RawSummary(form.name, pending.shape, count=pending.count or 0)
     raw.beyond = (0,) * (host.shape[1] - len(FLOAT_ROW))
     if not len(host):
         return raw
@@ -160,6 +160,8 @@ def _finish_floats(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawS
         setattr(raw, name, int(_column(host, FLOAT_ROW, name).sum()))
     raw.beyond = tuple(int(n) - raw.nan - raw.posinf - raw.neginf for n in host[:, len(FLOAT_ROW) :].sum(0))
     counts = [int(count) for count in _column(host, FLOAT_ROW, "count")]
+    if pending.count is None:
+        raw.count = sum(counts) + raw.nan + raw.posinf + raw.neginf
     first = [int(place) for place in _column(host, FLOAT_ROW, "first") if place >= 0]
     raw.first_nonfinite = min(first) if first else None
     if sum(counts) == 0:
@@ -201,7 +203,9 @@ def _fixed_floats(host: npt.NDArray[np.int64], counts: Sequence[int]) -> npt.NDA
 
 
 def _finish_integers(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawSummary:
-    raw = RawSummary(INTEGERS[pending.dtype], pending.shape, count=pending.count, sum=0, l1=0)
+    host = host[_column(host, INTEGER_ROW, "count") > 0]  # a mask may leave out a whole block
+    raw = RawSummary(INTEGERS[pending.dtype], pending.shape, sum=0, l1=0)
+    raw.count = int(_column(host, INTEGER_ROW, "count").sum())
     raw.beyond = tuple(int(n) for n in host[:, len(INTEGER_ROW) :].sum(0))
     if not len(host):
         return raw

@@ -26,8 +26,8 @@ __all__ = [
     "PendingSummary",
     "block_size",
     "blocks",
-    "chosen_blocks",
     "float_bits",
+    "masked_blocks",
     "repeated_mask",
     "start_summary",
     "without_autocast",
@@ -74,7 +74,6 @@ INTEGERS = {
     torch.int64: "int64",
 }
 
-_PICKED_AS = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
 # Columns of one row. Integers as they are; float64 values by their bit patterns.
 COUNTS = ("nan", "posinf", "neginf", "zero", "negative", "subnormal")
@@ -105,7 +104,7 @@ class PendingSummary:
     dtype: torch.dtype
     shape: tuple[int, ...]
     rows: torch.Tensor  # int64 [blocks, columns]
-    count: int  # of elements, chosen by a mask or all
+    count: int | None  # of elements; None when a mask chooses, and the rows tell how many
     fixed: bool = False  # sums are in fixed point
     batch: Batch | None = None  # of the arena that holds the rows
 
@@ -127,7 +126,7 @@ def start_summary(
     moments : {2, 4}
         With 2 the third and fourth powers are left at 0.
     where : torch.Tensor, optional
-        A mask of the same shape and device; finding out how many elements it chooses waits for the device.
+        A mask of the same shape and device. Nothing waits to learn how many elements it chooses.
     limits : sequence of sequences of int
         Magnitudes, as `_core.format_limits` gives them: how many elements are beyond each becomes a column of its own.
     arena : Arena, optional
@@ -150,15 +149,16 @@ def start_summary(
         raise ValueError(f"moments must be 2 on {x.device.type}, which has no float64, got {moments}")
     rows = []
     with torch.no_grad(), without_autocast(x.device):
-        contiguous = where is None and x.is_contiguous()
+        size = block_size(x)
+        in_order = x.is_contiguous() and (where is None or x.numel() <= size)
         flat = [limit for each in limits for limit in each]
         start = 0
-        for block in blocks(x, block_size(x)) if where is None else chosen_blocks(x, where, block_size(x)):
+        for block, mask in masked_blocks(x, where, size):
             if x.dtype in FLOATS:
-                row = _float_row(block, FLOATS[x.dtype], start if contiguous else None, moments, fixed)
+                row = _float_row(block, mask, FLOATS[x.dtype], start if in_order else None, moments, fixed)
             else:
-                row = _integer_row(block, moments, fixed)
-            rows.append(torch.cat([row, _beyond(block, flat)]) if flat else row)
+                row = _integer_row(block, mask, moments, fixed)
+            rows.append(torch.cat([row, _beyond(block, mask, flat)]) if flat else row)
             start += block.numel()
         columns += len(flat)
         if arena is not None:
@@ -166,7 +166,7 @@ def start_summary(
         else:
             stacked = torch.stack(rows) if rows else torch.empty((0, columns), dtype=torch.int64, device=x.device)
     batch = None if arena is None else arena.batch
-    return PendingSummary(x.dtype, tuple(x.shape), stacked, start, fixed, batch)
+    return PendingSummary(x.dtype, tuple(x.shape), stacked, start if where is None else None, fixed, batch)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
@@ -219,22 +219,22 @@ def repeated_mask(where: object, x: torch.Tensor) -> torch.Tensor:
         ) from None
 
 
-def chosen_blocks(x: torch.Tensor, mask: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
-    """The elements for which a mask of the same shape is true, in flat blocks of 1 to `size`."""
-    if x.numel() == 0:
-        return
-    if x.numel() <= size:
-        # Few operations know 8-bit floats and unsigned integers: the bits are picked.
-        form = FLOATS.get(x.dtype)
-        bits = form.integer if form is not None else _PICKED_AS.get(x.dtype, x.dtype)
-        chosen = x.view(bits)[mask].view(x.dtype)
-        if chosen.numel():
-            yield chosen
-        return
-    widest = max(range(x.dim()), key=lambda dim: x.shape[dim])
-    step = max(1, x.shape[widest] * size // x.numel())
-    for part, mask_part in zip(x.split(step, dim=widest), mask.split(step, dim=widest), strict=True):
-        yield from chosen_blocks(part, mask_part, size)
+def masked_blocks(
+    x: torch.Tensor, mask: torch.Tensor | None, size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    """The blocks of `x`, each with the part of a mask of the same shape that belongs to it; None without a mask.
+
+    Nothing is picked by the mask: how much that is only the device knows, and to ask it is to wait.
+    """
+    if mask is None:
+        yield from ((block, None) for block in blocks(x, size))
+    elif x.numel() > size:
+        widest = max(range(x.dim()), key=lambda dim: x.shape[dim])
+        step = max(1, x.shape[widest] * size // x.numel())
+        for part, mask_part in zip(x.split(step, dim=widest), mask.split(step, dim=widest), strict=True):
+            yield from masked_blocks(part, mask_part, size)
+    elif x.numel():
+        yield x.reshape(-1), mask.reshape(-1)
 
 
 def float_bits(block: torch.Tensor, form: FloatFormat) -> tuple[torch.Tensor, torch.Tensor]:
@@ -248,12 +248,22 @@ def float_bits(block: torch.Tensor, form: FloatFormat) -> tuple[torch.Tensor, to
     return bits & form.magnitude, bits < 0
 
 
-def _float_row(block: torch.Tensor, form: FloatFormat, start: int | None, moments: int, fixed: bool) -> torch.Tensor:
-    """The row of one flat block of floats. Non-negative magnitudes are ordered as their patterns are."""
-    magnitude, sign = float_bits(block, form)
+def float_kinds(
+    magnitude: torch.Tensor, form: FloatFormat, mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Which values are NaN, infinite and finite; those that a mask leaves out are nothing of it."""
     nan = magnitude > form.infinity
     infinite = magnitude == form.infinity if form.has_infinity else torch.zeros_like(nan)
     finite = ~(nan | infinite)
+    return (nan, infinite, finite) if mask is None else (nan & mask, infinite & mask, finite & mask)
+
+
+def _float_row(
+    block: torch.Tensor, mask: torch.Tensor | None, form: FloatFormat, start: int | None, moments: int, fixed: bool
+) -> torch.Tensor:
+    """The row of one flat block of floats. Non-negative magnitudes are ordered as their patterns are."""
+    magnitude, sign = float_bits(block, form)
+    nan, infinite, finite = float_kinds(magnitude, form, mask)
     nonzero = finite & (magnitude != 0)
     subnormal = nonzero & (magnitude < form.smallest_normal)
     wide = magnitude.to(torch.int64)
@@ -267,8 +277,9 @@ def _float_row(block: torch.Tensor, form: FloatFormat, start: int | None, moment
     if start is None:
         first = torch.full((), -1, dtype=torch.int64, device=block.device)
     else:
-        # argmax of a 0/1 tensor is its first 1; the count tells whether there is one.
-        first = torch.where(count < block.numel(), (~finite).to(torch.uint8).argmax() + start, -1)
+        # argmax of a 0/1 tensor is its first 1.
+        bad = nan | infinite
+        first = torch.where(bad.any(), bad.to(torch.uint8).argmax() + start, -1)
     integers = [
         nan.sum(),
         (infinite & ~sign).sum(),
@@ -327,20 +338,22 @@ def _fixed_sums(
     return exponent, torch.stack(sums)
 
 
-def _beyond(block: torch.Tensor, limits: Sequence[int]) -> torch.Tensor:
-    """How many elements of a flat block have a magnitude beyond each limit; NaN and infinities have."""
+def _beyond(block: torch.Tensor, mask: torch.Tensor | None, limits: Sequence[int]) -> torch.Tensor:
+    """How many chosen elements of a flat block have a magnitude beyond each limit; NaN and infinities have."""
     form = FLOATS.get(block.dtype)
     if form is not None:
         magnitude, _ = float_bits(block, form)
-        return torch.stack([(magnitude > limit).sum() for limit in limits])
-    if block.dtype is torch.uint64:
+        beyond = [magnitude > limit for limit in limits]
+    elif block.dtype is torch.uint64:
         # Unsigned values are ordered by flipping the top bit.
         order = block.view(torch.int64) ^ INT64_MIN
-        return torch.stack([(order > limit + INT64_MIN).sum() for limit in limits])
-    # Magnitudes are kept as their negatives: the smallest int64 has no positive counterpart.
-    values = block.to(torch.int64)
-    size = torch.where(values > 0, -values, values)
-    return torch.stack([(size < -limit).sum() for limit in limits])
+        beyond = [order > limit + INT64_MIN for limit in limits]
+    else:
+        # Magnitudes are kept as their negatives: the smallest int64 has no positive counterpart.
+        values = block.to(torch.int64)
+        size = torch.where(values > 0, -values, values)
+        beyond = [size < -limit for limit in limits]
+    return torch.stack([(each if mask is None else each & mask).sum() for each in beyond])
 
 
 def _powers(deviation: torch.Tensor, count: torch.Tensor, moments: int) -> list[torch.Tensor]:
@@ -353,47 +366,50 @@ def _powers(deviation: torch.Tensor, count: torch.Tensor, moments: int) -> list[
     return [m2, (squared * deviation).sum(), (squared * squared).sum()]
 
 
-def _integer_row(block: torch.Tensor, moments: int, fixed: bool) -> torch.Tensor:
+def _integer_row(block: torch.Tensor, mask: torch.Tensor | None, moments: int, fixed: bool) -> torch.Tensor:
     """The row of one flat block of integers; sums in two halves of 32 bits, which 2**31 elements cannot overflow."""
+    chosen = torch.ones_like(block, dtype=torch.bool) if mask is None else mask
     unsigned = block.dtype is torch.uint64
     values = block.view(torch.int64) if unsigned else block.to(torch.int64)
     high = (values >> 32) & 0xFFFFFFFF if unsigned else values >> 32
     low = values & 0xFFFFFFFF
-    nonzero = values != 0
-    negative = torch.zeros_like(nonzero) if unsigned else values < 0
+    nonzero = (values != 0) & chosen
+    negative = torch.zeros_like(nonzero) if unsigned else (values < 0) & chosen
     # Magnitudes are kept as their negatives: the smallest int64 has no positive counterpart. Unsigned 64-bit values are
     # ordered by flipping the top bit.
     order = values ^ INT64_MIN if unsigned else values
     size = values ^ INT64_MAX if unsigned else torch.where(values > 0, -values, values)
     smallest_size = torch.where(nonzero, size, INT64_MIN).max()
-    count = torch.full((), block.numel(), dtype=torch.int64, device=block.device)
+    count = chosen.sum()
     integers = [
-        (~nonzero).sum(),
+        (chosen & ~nonzero).sum(),
         negative.sum(),
-        order.min(),
-        order.max(),
+        torch.where(chosen, order, INT64_MAX).min(),
+        torch.where(chosen, order, INT64_MIN).max(),
         smallest_size,
-        size.min(),
+        torch.where(chosen, size, INT64_MAX).min(),
         count,
-        high.sum(),
-        low.sum(),
+        torch.where(chosen, high, 0).sum(),
+        torch.where(chosen, low, 0).sum(),
         torch.where(negative, high, 0).sum(),
         torch.where(negative, low, 0).sum(),
     ]
     if fixed:
-        return torch.stack([*integers, *_fixed_integer_tail(order, count)])
-    floats = high.to(torch.float64) * 4294967296.0 + low.to(torch.float64)
-    centre = floats.sum() / block.numel()
-    tail = [centre, (floats * floats).sum(), *_powers(floats - centre, count, moments)]
+        return torch.stack([*integers, *_fixed_integer_tail(order, chosen, count)])
+    floats = torch.where(chosen, high.to(torch.float64) * 4294967296.0 + low.to(torch.float64), 0.0)
+    centre = floats.sum() / count.clamp(min=1)
+    deviation = torch.where(chosen, floats - centre, 0.0)
+    tail = [centre, (floats * floats).sum(), *_powers(deviation, count, moments)]
     return torch.cat([torch.stack(integers), torch.stack(tail).view(torch.int64)])
 
 
-def _fixed_integer_tail(order: torch.Tensor, count: torch.Tensor) -> list[torch.Tensor]:
+def _fixed_integer_tail(order: torch.Tensor, chosen: torch.Tensor, count: torch.Tensor) -> list[torch.Tensor]:
     """A whole number near the mean, the exponent of the deviations from it, and the sums of their first two powers."""
-    centre = (order.to(torch.float32).sum() / order.numel()).to(torch.int64)
+    centre = (torch.where(chosen, order.to(torch.float32), 0.0).sum() / count.clamp(min=1)).to(torch.int64)
     difference = order - centre
     # Where 64 bits cannot hold it, it is so large that float32 loses nothing that matters.
     beyond = ((order ^ centre) & (order ^ difference)) < 0
     deviation = torch.where(beyond, order.to(torch.float32) - centre.to(torch.float32), difference.to(torch.float32))
+    deviation = torch.where(chosen, deviation, 0.0)
     scaled, exponent = scale_down(deviation, deviation.abs().max())
     return [centre, exponent, fixed_sum(scaled), fixed_sum(scaled * scaled), torch.zeros_like(count)]
