@@ -50,7 +50,7 @@ class VanishingGradient(Rule):
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Measure the first layer against the last, and every layer that was never above the absolute limit."""
         weights = view.weight_gradients
-        if len(weights) >= 2:
+        if len(weights) >= 2 and (weights[0][1] < limits.VANISHING_FIRST_NORM or self.suspects):
             yield from self._first_against_last(weights, view)
         done = self.done_with(self._large_enough)
         for parameter, _ in weights:
@@ -140,7 +140,7 @@ class ExplodingGradient(Rule):
             elif norm > limits.EXPLODING_RATIO_NORM:
                 yield from self._growth(parameter, norm, recent, view)
             recent.append(norm)
-        if len(weights) >= 2:
+        if len(weights) >= 2 and weights[0][1] > limits.EXPLODING_RATIO_NORM:
             yield from self._first_against_last(weights, view)
 
     def _growth(
@@ -161,8 +161,6 @@ class ExplodingGradient(Rule):
 
     def _first_against_last(self, weights: Sequence[_Weight], view: StepView) -> Iterable[Measurement]:
         (first, first_norm), (_, last_norm) = weights[0], weights[-1]
-        if first_norm <= limits.EXPLODING_RATIO_NORM:
-            return
         ratio, place = first_norm / last_norm, place_of(first)
         if ratio > limits.EXPLODING_RATIO or place in self.suspects:
             yield Measurement(

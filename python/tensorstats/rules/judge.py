@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -118,7 +119,7 @@ class Judge:
     def __init__(self, rules: Iterable[Rule] | None = None) -> None:
         self.rules: list[Rule] = [copy.deepcopy(rule) for rule in (default_rules() if rules is None else rules)]
         self.losses = LossTrend()
-        self._streaks: dict[str, _Streaks] = {rule.id: _Streaks() for rule in self.rules}
+        self._streaks: defaultdict[str, _Streaks] = defaultdict(_Streaks)
         for rule in self.rules:
             if rule.selective:
                 rule.suspects = self._streaks[rule.id] if self._may_select(rule) else EVERYWHERE
@@ -143,23 +144,23 @@ class Judge:
         view.learning = partial(self.losses.after, len(self.losses.values))
         if view.previous_step is not None:
             self._interval = view.step - view.previous_step
-        before = set(self._found)
+        before = len(self._found)
         for rule in self.rules:
-            if rule.reads_nonfinite or not view.parameters_nonfinite:
+            if not view.parameters_nonfinite or rule.reads_nonfinite:
                 self._apply(rule, view)
         self._poisoned = view.parameters_nonfinite
-        if len(self._found) == len(before):
+        if len(self._found) == before:
             return []
-        return [finding for finding in self.findings if (finding.rule, finding.where) not in before]
+        new = set(list(self._found)[before:])
+        return [finding for finding in self.findings if (finding.rule, finding.where) in new]
 
     def _apply(self, rule: Rule, view: StepView) -> None:
         broken: list[tuple[Measurement, int]] = []
-        streaks = self._streaks[rule.id]
         for measurement in rule.statistic(view):
             if not rule.verdict(measurement):
-                streaks.end(measurement)
+                self._streaks[rule.id].end(measurement)
                 continue
-            streak = streaks.go_on(measurement, view.step)
+            streak = self._streaks[rule.id].go_on(measurement, view.step)
             self._go_on(rule, measurement.where, view.step)
             key = (rule.id, measurement.where, measurement.key)
             patience = rule.patience if measurement.patience is None else measurement.patience

@@ -38,17 +38,16 @@ class _Window:
     updates: int = 0  # the accumulated state's when it was last looked at
     alive: int = 0  # while the window begins before this update, the units known to be alive are enough
 
-    def add(self, output: OutputView, units: UnitActivity) -> None:
+    def add(self, output: OutputView, units: UnitActivity, number: int) -> None:
         """Take in the values of one recorded step."""
-        summary = output.summary
-        each, rest = divmod(summary.count, units.units)
-        if output.updates_before != self.updates:
-            self.alive = 0  # the state was changed in between: what is known of it no longer holds
-        if output.updates_before == self.updates and rest == 0 and summary.nonfinite_count == 0:
-            self.values += each  # every unit got as many
+        each, rest = divmod(output.summary.count, number)
+        follows = output.updates_before == self.updates  # nothing was counted since we last looked but this step
+        if follows and rest == 0 and output.summary.nonfinite_count == 0:
+            self.values += each
         else:
-            finite: npt.NDArray[np.int64] = np.asarray(units.count) - np.asarray(units.nonfinite_count)
-            self.values = int(finite.min())
+            self.values = int((np.asarray(units.count) - np.asarray(units.nonfinite_count)).min())
+        if not follows:
+            self.alive = 0
         self.updates = units.updates
 
 
@@ -99,18 +98,21 @@ class DeadUnits(Rule):
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Measure the share of dead units of every ReLU whose window is full, unless enough are known to be alive."""
         for order, output in enumerate(view.outputs):
-            if output.kind == "relu" and output.units is not None and output.units.units > 0:
+            if output.kind == "relu" and output.units is not None:
                 measurement = self._measure(output, output.units, view, order)
                 if measurement is not None:
                     yield measurement
 
     def _measure(self, output: OutputView, units: UnitActivity, view: StepView, order: int) -> Measurement | None:
+        number = units.units
+        if number == 0:
+            return None
         window = self._windows.get(output.name)
         if window is None:
             window = self._windows[output.name] = _Window()
         marks = window.marks
         marks.append(_Mark(view.step, output.updates_before, window.values))
-        window.add(output, units)
+        window.add(output, units, number)
         while len(marks) > self.window and window.values - marks[1].values >= limits.DEAD_WINDOW_VALUES:
             marks.popleft()
         begin = marks[0]
@@ -120,10 +122,10 @@ class DeadUnits(Rule):
         window.alive = self._enough_alive(last_active)
         dead = int(np.count_nonzero(last_active <= begin.updates))
         values = window.values - begin.values
-        if values < limits.DEAD_WINDOW_VALUES and dead < len(last_active):
+        if values < limits.DEAD_WINDOW_VALUES and dead < number:
             return None  # few values: only a layer that is silent as a whole is told
-        note = partial(self._sentence, output, view, f"{dead} of {len(last_active)}", values, len(marks))
-        return Measurement(output.name, dead / len(last_active), note=note, step=begin.step, order=order)
+        note = partial(self._sentence, output, view, f"{dead} of {number}", values, len(marks))
+        return Measurement(output.name, dead / number, note=note, step=begin.step, order=order)
 
     def _enough_alive(self, last_active: npt.NDArray[np.int64]) -> int:
         """The update before which a window must begin for the units known to be active in it to be enough.

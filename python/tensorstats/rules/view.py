@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import overload
 
 from tensorstats._core import Summary, UnitActivity
@@ -135,14 +134,23 @@ class StepView:
     ranks: Sequence[RankSpread] = ()  # empty where there is one rank
     learning: _Trend = _Trend()  # a descriptor: True, False, or None where it is not known
     notes: list[str] = field(default_factory=list)
+    _weight_gradients: list[tuple[ParameterView, float]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    _silent_outputs: list[tuple[int, OutputView]] | None = field(default=None, init=False, repr=False, compare=False)
 
-    @cached_property
+    @property
     def weight_gradients(self) -> list[tuple[ParameterView, float]]:
         """Weights (two or more dimensions) that a finite gradient moves, with its norm, in the order of execution.
 
         A gradient of exact zeros is another fault: a dead layer or a cut graph, named by the rules on units and
         parameters. One that no optimizer holds piles up, for nobody resets it.
         """
+        if self._weight_gradients is None:
+            self._weight_gradients = self._find_weight_gradients()
+        return self._weight_gradients
+
+    def _find_weight_gradients(self) -> list[tuple[ParameterView, float]]:
         found = []
         for parameter in self.parameters:
             gradient = parameter.gradient
@@ -154,9 +162,14 @@ class StepView:
                     found.append((parameter, norm))
         return found
 
-    @cached_property
+    @property
     def silent_outputs(self) -> list[tuple[int, OutputView]]:
         """Outputs that are exactly zero throughout, with their places among all of them."""
+        if self._silent_outputs is None:
+            self._silent_outputs = self._find_silent_outputs()
+        return self._silent_outputs
+
+    def _find_silent_outputs(self) -> list[tuple[int, OutputView]]:
         found = []
         for order, output in enumerate(self.outputs):
             zeros = output.summary.zero_count
