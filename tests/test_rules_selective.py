@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -139,6 +140,11 @@ def test_a_place_that_was_fine_in_between_begins_anew() -> None:
     assert (finding.where, finding.step) == ("0", 3)
 
 
+def test_a_copy_outside_a_judge_measures_everything() -> None:
+    rule = Judge([Stricter()]).rules[0]
+    assert copy.deepcopy(rule).suspects is pickle.loads(pickle.dumps(rule)).suspects is EVERYWHERE
+
+
 def test_outside_a_judge_rules_measure_everything() -> None:
     view = weights_at([1.0, 1.0], 0)
     rules = (ExplodingGradient(), VanishingGradient(), UpdateRatio())
@@ -183,15 +189,23 @@ def test_two_rules_of_one_id_share_their_streaks() -> None:
 # --- dead units: counted as little as possible ------------------------------------------------------------------------
 
 
-def dead_share(history: list[tuple[int, int]], units: Any, window: int) -> float | None:
-    """The share of dead units, from all that was counted: `history` is of updates and values before each step."""
-    values = int((units.count - units.nonfinite_count).min())
+def dead_share(history: list[tuple[int, int]], units: Any) -> tuple[float, int]:
+    """The share of dead units and the values of each, from all that was counted; a share of 0 while it is too early.
+
+    `history` is of the updates before each step, and of the values at the end of the one before.
+    """
+    values = finite_values(units)
     marks = list(history)
-    while len(marks) > window and values - marks[1][1] >= limits.DEAD_WINDOW_VALUES:
+    while len(marks) > limits.DEAD_WINDOW_STEPS and values - marks[1][1] >= limits.DEAD_WINDOW_VALUES:
         del marks[0]
-    dead = int((units.last_active <= marks[0][0]).sum())
-    few = values - marks[0][1] < limits.DEAD_WINDOW_VALUES and dead < units.units
-    return None if len(marks) < window or few else dead / units.units
+    dead, each = int((units.last_active <= marks[0][0]).sum()), values - marks[0][1]
+    early = len(marks) < limits.DEAD_WINDOW_STEPS or (each < limits.DEAD_WINDOW_VALUES and dead < units.units)
+    return (0.0 if early else dead / units.units), each
+
+
+def finite_values(units: Any) -> int:
+    """Those of the unit that has the fewest."""
+    return int((units.count - units.nonfinite_count).min())
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -201,12 +215,14 @@ def test_the_share_of_dead_units_is_that_of_every_value_counted(seed: int) -> No
     judge = Judge([DeadUnits(limit=0.5)])
     history: list[tuple[int, int]] = []
     dies = rng.integers(5, 60, 6)  # the step in which each unit dies
-    expected: list[int] = []
-    for step in range(90):
-        if rng.random() < 0.1:
+    share, counted = 0.0, 0
+    while share <= 0.5:
+        assert judge.findings == []
+        step = len(history)
+        if rng.random() < 0.2:
             units.update(np.zeros((7, 6)))  # by somebody else
         before = units.updates
-        history.append((before, int((units.count - units.nonfinite_count).min()) if before else 0))
+        history.append((before, counted))
         summary = ts.Summary()
         for _ in range(rng.integers(1, 3)):
             x = rng.random((rng.integers(1, 120), 6)) * (dies > step)
@@ -214,14 +230,13 @@ def test_the_share_of_dead_units_is_that_of_every_value_counted(seed: int) -> No
                 x[0, rng.integers(6)] = np.nan
             summary.update(x)
             units.update(x)
-        share = dead_share(history, units, limits.DEAD_WINDOW_STEPS)
-        if share is not None and share > 0.5:
-            expected.append(step)
-        judge.judge(
-            StepView(step, step - 1, [OutputView("0", "0", "ReLU", "relu", summary, units, before, 0.0, False)])
-        )
-        assert len(judge.findings) == min(len(expected), 1)
-    assert judge.findings[0].value > 0.5
+        share, values = dead_share(history, units)
+        counted = finite_values(units)
+        output = OutputView("0", "0", "ReLU", "relu", summary, units, before, 0.0, False)
+        judge.judge(StepView(step, step - 1, [output]))
+    (finding,) = judge.findings
+    assert finding.value == share
+    assert f"{round(share * 6)} of 6 units of '0' (ReLU) were 0 for every one of {values} values" in finding.why
 
 
 # --- the trend of the losses ------------------------------------------------------------------------------------------

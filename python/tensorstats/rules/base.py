@@ -62,6 +62,9 @@ class _Everywhere(Collection[str]):
     def __iter__(self) -> Iterator[str]:
         return iter(())
 
+    def __reduce__(self) -> str:
+        return "EVERYWHERE"  # there is one, for a copy and a pickle too
+
 
 EVERYWHERE = _Everywhere()
 
@@ -118,7 +121,7 @@ class Rule(ABC):
         return measurement.value > (self.limit if measurement.limit is None else measurement.limit)
 
     def done_with(self, names: Collection[str]) -> Collection[str]:
-        """Those of some places that can break no limit again which need no measurement."""
+        """What need not be measured of the places that can break the rule no more: all, or none outside a judge."""
         return () if self.suspects is EVERYWHERE else names
 
     def gather(self, broken: Sequence[Measurement], _view: StepView, /) -> Sequence[Measurement]:

@@ -126,7 +126,7 @@ class ExplodingGradient(Rule):
         self._recent: dict[str, deque[float]] = {}
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
-        """Measure every weight's gradient, its growth, and the first layer against the last."""
+        """Measure every weight's gradient, its growth, and the first layer against the last, where they are large."""
         weights, suspects = view.weight_gradients, self.suspects
         for parameter, norm in weights:
             name = parameter.name

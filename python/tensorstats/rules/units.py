@@ -39,11 +39,13 @@ class _Window:
     alive: int = 0  # while the window begins before this update, the units known to be alive are enough
 
     def add(self, output: OutputView, units: UnitActivity, number: int) -> None:
-        """Take in the values of one recorded step."""
-        each, rest = divmod(output.summary.count, number)
+        """Take in the values of one recorded step.
+
+        Units have equally many values, and equally many finite ones where all are finite: arrays are read otherwise.
+        """
         follows = output.updates_before == self.updates  # nothing was counted since we last looked but this step
-        if follows and rest == 0 and output.summary.nonfinite_count == 0:
-            self.values += each
+        if follows and output.summary.nonfinite_count == 0:
+            self.values += output.summary.count // number
         else:
             self.values = int((np.asarray(units.count) - np.asarray(units.nonfinite_count)).min())
         if not follows:

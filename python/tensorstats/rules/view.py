@@ -16,8 +16,9 @@ __all__ = ["Offender", "OutputView", "ParameterView", "RankSpread", "StepView"]
 class OutputView:
     """One output tensor of one call of one module, in the order of execution.
 
-    `units` is the state accumulated over all recorded steps; `updates_before` says how many updates it had before this
-    step. `saturated_fraction` is this step's share of values beyond the bounds (NaN when the module has none).
+    `units` is the state accumulated over all recorded steps, of the tensors that the summaries are of; `updates_before`
+    says how many updates it had before this step. `saturated_fraction` is this step's share of values beyond the bounds
+    (NaN when the module has none).
     """
 
     name: str
@@ -119,8 +120,7 @@ class _Trend:
 class StepView:
     """Everything the rules may look at after one recorded step.
 
-    What several rules need is computed when the first of them asks, and kept: a step is judged in less time than a
-    training step's smallest operation takes.
+    What several rules need is found out when the first of them asks, and kept.
     """
 
     step: int
