@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from tensorstats.rules.finding import Finding, Status
 from tensorstats.rules.view import ParameterView, StepView
 
-__all__ = ["ROOT", "Measurement", "Rule", "Told", "describe", "group_by_module", "place_of", "sentence"]
+__all__ = ["EVERYWHERE", "ROOT", "Measurement", "Rule", "Told", "describe", "group_by_module", "place_of", "sentence"]
 
 # How the model itself is named where a module is; named_modules calls it "".
 ROOT = "(model)"
@@ -49,6 +50,25 @@ class Told:
         return other.finding.step <= self.last + recorded_steps * self.interval
 
 
+class _Everywhere(Collection[str]):
+    """Holds every place, and can name none."""
+
+    def __contains__(self, _where: object) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __reduce__(self) -> str:
+        return "EVERYWHERE"  # there is one, for a copy and a pickle too
+
+
+EVERYWHERE = _Everywhere()
+
+
 class Rule(ABC):
     """A named statistic with a limit, a verdict, a reason and advice.
 
@@ -80,6 +100,11 @@ class Rule(ABC):
     once: ClassVar[bool] = False  # the worst place stands for all
     reads_nonfinite: ClassVar[bool] = False  # also applied to the step whose weights turned NaN
     leads_to: ClassVar[frozenset[str]] = frozenset()  # ids of the rules that a finding of this one breaks in turn
+    selective: ClassVar[bool] = False  # `statistic` leaves out places that are neither beyond a limit nor suspect
+
+    # The places that broke the rule when they were last measured, as long as the rule is a selective one of a judge. A
+    # measurement that does not break the rule ends a streak and does nothing else: only these places have one.
+    suspects: Collection[str] = EVERYWHERE
 
     def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
         self.limit = type(self).default_limit if limit is None else float(limit)
@@ -94,6 +119,10 @@ class Rule(ABC):
     def verdict(self, measurement: Measurement) -> bool:
         """Whether the measurement breaks the rule: above the limit, unless a rule says otherwise."""
         return measurement.value > (self.limit if measurement.limit is None else measurement.limit)
+
+    def done_with(self, names: Collection[str]) -> Collection[str]:
+        """What need not be measured of the places that can break the rule no more: all, or none outside a judge."""
+        return () if self.suspects is EVERYWHERE else names
 
     def gather(self, broken: Sequence[Measurement], _view: StepView, /) -> Sequence[Measurement]:
         """Fold the places that became findings at the same step into fewer, larger places."""

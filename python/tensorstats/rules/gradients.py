@@ -7,6 +7,7 @@ import statistics
 from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import TypeAlias
 
 from tensorstats.rules import limits
 from tensorstats.rules.base import Measurement, Rule, Told, describe, place_of
@@ -14,22 +15,7 @@ from tensorstats.rules.view import ParameterView, StepView
 
 __all__ = ["ExplodingGradient", "GradientsKept", "VanishingGradient"]
 
-
-def _weights(view: StepView) -> list[ParameterView]:
-    """Weights (two or more dimensions) with a finite gradient that is not zero throughout, in the order of execution.
-
-    A gradient of exact zeros is another fault: a dead layer or a cut graph, named by the rules on units and parameters.
-    One that no optimizer holds piles up, for nobody resets it.
-    """
-    return [
-        parameter
-        for parameter in view.parameters
-        if parameter.dimensions >= 2
-        and parameter.gradient is not None
-        and parameter.gradient.nonfinite_count == 0
-        and parameter.gradient.l2 > 0
-        and (parameter.in_optimizer or not view.has_optimizer)
-    ]
+_Weight: TypeAlias = tuple[ParameterView, float]  # with the norm of its gradient
 
 
 def _mean_abs(parameter: ParameterView) -> float:
@@ -45,6 +31,7 @@ class VanishingGradient(Rule):
     """
 
     id = "vanishing-gradient"
+    selective = True
     default_limit = limits.VANISHING_RATIO
     default_patience = limits.VANISHING_PATIENCE
     once = True
@@ -58,16 +45,22 @@ class VanishingGradient(Rule):
     def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
         super().__init__(limit=limit, patience=patience)
         self._largest: dict[str, float] = {}
+        self._large_enough: set[str] = set()  # the weights that once reached the absolute limit
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
-        """Measure the first layer against the last, and every layer against the absolute limit."""
-        weights = _weights(view)
-        if len(weights) >= 2:
+        """Measure the first layer against the last, and every layer that was never above the absolute limit."""
+        weights = view.weight_gradients
+        if len(weights) >= 2 and (weights[0][1] < limits.VANISHING_FIRST_NORM or self.suspects):
             yield from self._first_against_last(weights, view)
-        for parameter in weights:
+        done = self.done_with(self._large_enough)
+        for parameter, _ in weights:
+            if parameter.name in done:
+                continue
             mean_abs = _mean_abs(parameter)
             largest = max(mean_abs, self._largest.get(parameter.name, 0.0))
             self._largest[parameter.name] = largest
+            if largest >= limits.VANISHING_MEAN_ABS:
+                self._large_enough.add(parameter.name)
             if view.learning is not True:
                 note = partial(self._never_large, parameter.name, mean_abs, largest)
                 yield Measurement(
@@ -80,18 +73,20 @@ class VanishingGradient(Rule):
             f"move the weights. {self.why}"
         )
 
-    def _first_against_last(self, weights: Sequence[ParameterView], view: StepView) -> Iterable[Measurement]:
-        first, last = weights[0], weights[-1]
-        assert first.gradient is not None
-        assert last.gradient is not None
-        first_norm, last_norm = first.gradient.l2, last.gradient.l2
+    def _first_against_last(self, weights: Sequence[_Weight], view: StepView) -> Iterable[Measurement]:
+        (first, first_norm), (_, last_norm) = weights[0], weights[-1]
         ratio = first_norm / last_norm if first_norm < limits.VANISHING_FIRST_NORM else math.inf
-        note = (
+        place = place_of(first)
+        if ratio < self.limit or place in self.suspects:
+            yield Measurement(place, ratio, note=partial(self._shrinks, weights, view), key="ratio")
+
+    def _shrinks(self, weights: Sequence[_Weight], view: StepView) -> str:
+        (first, first_norm), (last, last_norm) = weights[0], weights[-1]
+        return (
             f"The gradient of the first layer, {describe(first.module, view)}, has norm {first_norm:.2e}; that of the "
             f"last, {describe(last.module, view)}, has {last_norm:.2e}: a ratio of {first_norm / last_norm:.1e}. "
             f"{self.why}"
         )
-        yield Measurement(place_of(first), ratio, note=note, key="ratio")
 
     def verdict(self, measurement: Measurement) -> bool:
         """Below the limit."""
@@ -113,6 +108,7 @@ class ExplodingGradient(Rule):
     """Gradients that are too large: in themselves, against the last layer, or against the layer's own past."""
 
     id = "exploding-gradient"
+    selective = True
     default_limit = limits.EXPLODING_NORM
     default_patience = limits.EXPLODING_PATIENCE
     once = True
@@ -130,47 +126,58 @@ class ExplodingGradient(Rule):
         self._recent: dict[str, deque[float]] = {}
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
-        """Measure every weight's gradient, its growth, and the first layer against the last."""
-        weights = _weights(view)
-        for parameter in weights:
-            assert parameter.gradient is not None
-            norm = parameter.gradient.l2
-            note = partial(self._large, parameter, norm, view)
-            yield Measurement(place_of(parameter), norm, note=note, key=parameter.name)
-            first = self._first.setdefault(parameter.name, norm)
-            recent = self._recent.setdefault(parameter.name, deque(maxlen=limits.EXPLODING_USUAL_STEPS))
-            if norm > limits.EXPLODING_RATIO_NORM and recent:
-                growth = norm / max(first, statistics.median(recent))
-                note = partial(self._large, parameter, norm, view, growth)
-                key = parameter.name + "+growth"
-                yield Measurement(place_of(parameter), growth, note=note, limit=limits.EXPLODING_GROWTH, key=key)
+        """Measure every weight's gradient, its growth, and the first layer against the last, where they are large."""
+        weights, suspects = view.weight_gradients, self.suspects
+        for parameter, norm in weights:
+            name = parameter.name
+            if norm > self.limit or (suspects and place_of(parameter) in suspects):
+                note = partial(self._large, parameter, norm, view)
+                yield Measurement(place_of(parameter), norm, note=note, key=name)
+            recent = self._recent.get(name)
+            if recent is None:
+                self._first[name] = norm
+                self._recent[name] = recent = deque(maxlen=limits.EXPLODING_USUAL_STEPS)
+            elif norm > limits.EXPLODING_RATIO_NORM:
+                yield from self._growth(parameter, norm, recent, view)
             recent.append(norm)
-        if len(weights) >= 2:
+        if len(weights) >= 2 and weights[0][1] > limits.EXPLODING_RATIO_NORM:
             yield from self._first_against_last(weights, view)
+
+    def _growth(
+        self, parameter: ParameterView, norm: float, recent: Sequence[float], view: StepView
+    ) -> Iterable[Measurement]:
+        first, place = self._first[parameter.name], place_of(parameter)
+        # The growth over the larger of two norms is no more than that over the first of them.
+        if norm / first > limits.EXPLODING_GROWTH or place in self.suspects:
+            growth = norm / max(first, statistics.median(recent))
+            note = partial(self._large, parameter, norm, view, growth)
+            key = parameter.name + "+growth"
+            yield Measurement(place, growth, note=note, limit=limits.EXPLODING_GROWTH, key=key)
 
     def _large(self, parameter: ParameterView, norm: float, view: StepView, growth: float | None = None) -> str:
         grown = "" if growth is None else f", {growth:.3g} times what it was before"
         place = describe(parameter.module, view)
         return f"The gradient of {parameter.name}, in {place}, has norm {norm:.3g}{grown}. {self.why}"
 
-    def _first_against_last(self, weights: Sequence[ParameterView], view: StepView) -> Iterable[Measurement]:
-        first, last = weights[0], weights[-1]
-        assert first.gradient is not None
-        assert last.gradient is not None
-        if first.gradient.l2 <= limits.EXPLODING_RATIO_NORM:
-            return
-        ratio = first.gradient.l2 / last.gradient.l2
-        note = (
-            f"The gradient of the first layer, {describe(first.module, view)}, has norm {first.gradient.l2:.3g}, "
-            f"{ratio:.3g} times that of the last, {describe(last.module, view)}: it grows on the way back. {self.why}"
-        )
-        yield Measurement(
-            place_of(first),
-            ratio,
-            note=note,
-            limit=limits.EXPLODING_RATIO,
-            patience=limits.EXPLODING_RATIO_PATIENCE,
-            key="ratio",
+    def _first_against_last(self, weights: Sequence[_Weight], view: StepView) -> Iterable[Measurement]:
+        (first, first_norm), (_, last_norm) = weights[0], weights[-1]
+        ratio, place = first_norm / last_norm, place_of(first)
+        if ratio > limits.EXPLODING_RATIO or place in self.suspects:
+            yield Measurement(
+                place,
+                ratio,
+                note=partial(self._grows, weights, view),
+                limit=limits.EXPLODING_RATIO,
+                patience=limits.EXPLODING_RATIO_PATIENCE,
+                key="ratio",
+            )
+
+    def _grows(self, weights: Sequence[_Weight], view: StepView) -> str:
+        (first, first_norm), (last, last_norm) = weights[0], weights[-1]
+        return (
+            f"The gradient of the first layer, {describe(first.module, view)}, has norm {first_norm:.3g}, "
+            f"{first_norm / last_norm:.3g} times that of the last, {describe(last.module, view)}: it grows on the way "
+            f"back. {self.why}"
         )
 
     def gather(self, broken: Sequence[Measurement], _view: StepView, /) -> Sequence[Measurement]:
@@ -188,6 +195,7 @@ class GradientsKept(Rule):
     """Backward passes that add onto the gradients of the last optimizer step: ``zero_grad`` is missing."""
 
     id = "gradients-not-reset"
+    selective = True
     default_limit = 0.0
     default_patience = limits.GRADIENTS_KEPT_PATIENCE
     status = "failure"
@@ -213,8 +221,11 @@ class GradientsKept(Rule):
         if view.gradients_kept is None:
             return
         self._in_a_row = self._in_a_row + 1 if view.gradients_kept else 0
-        note = (
-            f"In {self._in_a_row} recorded steps in a row the new gradients were added onto those that the last "
-            f"optimizer step had already used. {self.why}"
+        if self._in_a_row > self.limit or "optimizer" in self.suspects:
+            yield Measurement("optimizer", float(self._in_a_row), note=partial(self._piled_up, self._in_a_row))
+
+    def _piled_up(self, steps: int) -> str:
+        return (
+            f"In {steps} recorded steps in a row the new gradients were added onto those that the last optimizer step "
+            f"had already used. {self.why}"
         )
-        yield Measurement("optimizer", float(self._in_a_row), note=note)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from tensorstats.rules import limits
-from tensorstats.rules.base import Measurement, Rule, Told, sentence
+from tensorstats.rules.base import EVERYWHERE, Measurement, Rule, Told, sentence
 from tensorstats.rules.finding import Finding
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
 from tensorstats.rules.nonfinite import NonFinite
@@ -67,13 +69,17 @@ class LossTrend:
     @property
     def learning(self) -> bool | None:
         """True or False once there is enough to tell; a loss that is not finite says False at once."""
-        if self.values and not math.isfinite(self.values[-1]):
+        return self.after(len(self.values))
+
+    def after(self, losses: int) -> bool | None:
+        """What the first so many losses say."""
+        if losses and not math.isfinite(self.values[losses - 1]):
             return False
-        if len(self.values) < limits.NOT_LEARNING_LOSSES:
+        if losses < limits.NOT_LEARNING_LOSSES:
             return None
-        tenth = len(self.values) // 10
+        tenth = losses // 10
         first = sum(self.values[:tenth]) / tenth
-        last = sum(self.values[-tenth:]) / tenth
+        last = sum(self.values[losses - tenth : losses]) / tenth
         # A loss may be negative (log densities): a fall is measured against the size of the start.
         return last <= first - (1.0 - limits.NOT_LEARNING_FRACTION) * abs(first)
 
@@ -86,6 +92,24 @@ class _Streak:
     length: int = 0
 
 
+class _Streaks(dict[str, dict[str, _Streak]]):
+    """The streaks of a rule that go on, by place and key; what is in here are the rule's suspects."""
+
+    def go_on(self, measurement: Measurement, step: int) -> _Streak:
+        """One more recorded step in which a place breaks the rule."""
+        streak = self.setdefault(measurement.where, {}).setdefault(measurement.key, _Streak(step))
+        streak.length += 1
+        return streak
+
+    def end(self, measurement: Measurement) -> None:
+        """A place is within the limit."""
+        keys = self.get(measurement.where)
+        if keys is not None:
+            keys.pop(measurement.key, None)
+            if not keys:
+                del self[measurement.where]
+
+
 class Judge:
     """Applies rules to recorded steps and keeps what they found.
 
@@ -95,38 +119,50 @@ class Judge:
     def __init__(self, rules: Iterable[Rule] | None = None) -> None:
         self.rules: list[Rule] = [copy.deepcopy(rule) for rule in (default_rules() if rules is None else rules)]
         self.losses = LossTrend()
-        self._streaks: dict[tuple[str, str, str], _Streak] = {}
+        self._streaks: defaultdict[str, _Streaks] = defaultdict(_Streaks)
+        for rule in self.rules:
+            if rule.selective:
+                rule.suspects = self._streaks[rule.id] if self._may_select(rule) else EVERYWHERE
         self._found: dict[tuple[str, str], Told] = {}
         self._interval = 1
         self._silenced: set[tuple[str, str, str]] = set()
         self._poisoned = False
 
+    def _may_select(self, rule: Rule) -> bool:
+        """Whether what a selective rule leaves out is sure to break no limit.
+
+        It is not when a subclass has changed the statistic or the verdict, or when another rule has the same id, since
+        streaks are then common to both.
+        """
+        owner = next(owner for owner in type(rule).__mro__ if {"statistic", "verdict"} & vars(owner).keys())
+        return "selective" in vars(owner) and [other.id for other in self.rules].count(rule.id) == 1
+
     def judge(self, view: StepView) -> list[Finding]:
         """The findings that are new with this step."""
         if self._poisoned:
             return []  # once the weights are NaN every later number is an echo of the same fault
-        view.learning = self.losses.learning
+        view.learning = partial(self.losses.after, len(self.losses.values))
         if view.previous_step is not None:
             self._interval = view.step - view.previous_step
-        before = set(self._found)
+        before = len(self._found)
         for rule in self.rules:
-            if rule.reads_nonfinite or not view.parameters_nonfinite:
+            if not view.parameters_nonfinite or rule.reads_nonfinite:
                 self._apply(rule, view)
         self._poisoned = view.parameters_nonfinite
-        if len(self._found) == len(before):
+        if len(self._found) == before:
             return []
-        return [finding for finding in self.findings if (finding.rule, finding.where) not in before]
+        new = set(list(self._found)[before:])
+        return [finding for finding in self.findings if (finding.rule, finding.where) in new]
 
     def _apply(self, rule: Rule, view: StepView) -> None:
         broken: list[tuple[Measurement, int]] = []
         for measurement in rule.statistic(view):
-            key = (rule.id, measurement.where, measurement.key)
             if not rule.verdict(measurement):
-                self._streaks.pop(key, None)
+                self._streaks[rule.id].end(measurement)
                 continue
-            streak = self._streaks.setdefault(key, _Streak(view.step))
-            streak.length += 1
+            streak = self._streaks[rule.id].go_on(measurement, view.step)
             self._go_on(rule, measurement.where, view.step)
+            key = (rule.id, measurement.where, measurement.key)
             patience = rule.patience if measurement.patience is None else measurement.patience
             if streak.length >= patience and key not in self._silenced:
                 begin = streak.begin if measurement.step is None else measurement.step

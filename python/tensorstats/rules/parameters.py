@@ -91,6 +91,7 @@ class NoGradient(_ParameterRule):
     """Parameters in the optimizer that have received no gradient at all since watching began."""
 
     id = "no-gradient"
+    selective = True
     default_patience = limits.NO_GRADIENT_PATIENCE
     status = "failure"
     symptom = False
@@ -106,21 +107,27 @@ class NoGradient(_ParameterRule):
         self._had_gradient: set[str] = set()
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
-        """Yield 1 for every parameter that never had a gradient, 0 for the others."""
+        """Yield 1 for every parameter that never had a gradient, and 0 when it has its first."""
+        done = self.done_with(self._had_gradient) if self.limit >= 0 else ()
         for parameter in view.parameters:
+            name = parameter.name
+            if name in done:
+                continue
             if parameter.has_gradient:
-                self._had_gradient.add(parameter.name)
+                self._had_gradient.add(name)
             if (parameter.in_optimizer or not view.has_optimizer) and parameter.requires_grad:
-                missing = parameter.name not in self._had_gradient
-                yield Measurement(
-                    parameter.name, float(missing), note=f"the gradient is None at every optimizer step. {self.why}"
-                )
+                missing = name not in self._had_gradient
+                yield Measurement(name, float(missing), note=self._sentence)
+
+    def _sentence(self) -> str:
+        return f"the gradient is None at every optimizer step. {self.why}"
 
 
 class Unchanged(_ParameterRule):
     """Parameters that get a gradient and are in the optimizer, and still never change."""
 
     id = "unchanged"
+    selective = True
     default_patience = limits.UNCHANGED_PATIENCE
     status = "failure"
     symptom = False
@@ -136,24 +143,26 @@ class Unchanged(_ParameterRule):
         self._changed: set[str] = set()
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
-        """Yield 1 for every parameter that has a gradient and never changed, 0 for the others."""
-        silent = any(output.summary.zero_count == output.summary.count > 0 for output in view.outputs)
+        """Yield 1 for every parameter that has a gradient and never changed, and 0 when it first does."""
+        done = self.done_with(self._changed) if self.limit >= 0 else ()
         for parameter in view.parameters:
-            update, gradient = parameter.update, parameter.gradient
-            if update is None or gradient is None or update.count == 0:
+            name, update = parameter.name, parameter.update
+            if name in done or update is None or parameter.gradient is None or update.count == 0:
                 continue
             if update.zero_count < update.count:
-                self._changed.add(parameter.name)
-            if not parameter.in_optimizer or not parameter.requires_grad:
-                continue
-            still = parameter.name not in self._changed
-            note, status, key = self._cause(parameter)
-            if key == "lost update" and not _worth_an_update(parameter):
-                continue
-            # A layer that is silent throughout is the cause, and the rules on units take longer to be sure of it.
-            patience = limits.DEAD_WINDOW_STEPS + 1 if key == ZERO_GRADIENT and silent else None
-            note = f"{note} {self.why}"
-            yield Measurement(parameter.name, float(still), note=note, status=status, patience=patience, key=key)
+                self._changed.add(name)
+            if parameter.in_optimizer and parameter.requires_grad:
+                yield from self._measure(parameter, name not in self._changed, view)
+
+    def _measure(self, parameter: ParameterView, still: bool, view: StepView) -> Iterable[Measurement]:
+        note, status, key = self._cause(parameter)
+        if key == "lost update" and not _worth_an_update(parameter):
+            return
+        # A layer that is silent throughout is the cause, and the rules on units take longer to be sure of it.
+        waits = key == ZERO_GRADIENT and view.silent_outputs
+        patience = limits.DEAD_WINDOW_STEPS + 1 if waits else None
+        note = f"{note} {self.why}"
+        yield Measurement(parameter.name, float(still), note=note, status=status, patience=patience, key=key)
 
     def _cause(self, parameter: ParameterView) -> tuple[str, Status, str]:
         gradient = parameter.gradient
@@ -184,6 +193,7 @@ class UpdateRatio(Rule):
     """Updates too large or too small for the weights they change: norm of the update over norm of the weight."""
 
     id = "update-ratio"
+    selective = True
     default_limit = limits.UPDATE_RATIO_HIGH
     default_patience = limits.UPDATE_RATIO_HIGH_PATIENCE
     once = True
@@ -198,34 +208,43 @@ class UpdateRatio(Rule):
         super().__init__(limit=limit, patience=patience)
         self._first: dict[str, float] = {}
         self._largest: dict[str, float] = {}
+        self._moves: set[str] = set()  # the weights that were once above the lower end
         self._from_zero: set[str] = set()
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
-        """Measure both ends of the band for every weight."""
+        """Measure both ends of the band, for every weight that is or was out of it."""
+        high = min(limits.UPDATE_RATIO_REPLACED, self.limit)
+        suspects, moves = self.suspects, self.done_with(self._moves)
         for parameter in view.parameters:
+            if parameter.dimensions < 2 or not parameter.in_optimizer:
+                continue
             ratio = parameter.update_ratio
-            if parameter.dimensions < 2 or math.isnan(ratio) or not parameter.in_optimizer:
+            if math.isnan(ratio):
                 continue
             if parameter.norm_before == 0:
                 self._from_zero.add(parameter.name)
-            high, replaced = self.patience, limits.UPDATE_RATIO_REPLACED_PATIENCE
-            if parameter.name in self._from_zero:
-                high = max(high, limits.UPDATE_RATIO_FROM_ZERO_HIGH_PATIENCE)
-                replaced = limits.UPDATE_RATIO_FROM_ZERO_REPLACED_PATIENCE
-            note = partial(self._overshoots, parameter, ratio, view)
-            yield Measurement(place_of(parameter), ratio, note=note, patience=high, key=parameter.name + "+high")
-            yield Measurement(
-                place_of(parameter),
-                ratio,
-                note=note,
-                limit=limits.UPDATE_RATIO_REPLACED,
-                patience=replaced,
-                key=parameter.name + "+replaced",
-            )
+            if ratio > high or (suspects and place_of(parameter) in suspects):
+                yield from self._high(parameter, ratio, view)
             if parameter.norm_before > 0 and parameter.update is not None:
                 yield self._first_step(parameter, parameter.update.l2 / parameter.norm_before, view)
-            if ratio > 0:  # exactly 0 is the rule on unchanged parameters
+            if ratio > 0 and parameter.name not in moves:  # exactly 0 is the rule on unchanged parameters
                 yield self._low(parameter, ratio, view)
+
+    def _high(self, parameter: ParameterView, ratio: float, view: StepView) -> Iterable[Measurement]:
+        high, replaced = self.patience, limits.UPDATE_RATIO_REPLACED_PATIENCE
+        if parameter.name in self._from_zero:
+            high = max(high, limits.UPDATE_RATIO_FROM_ZERO_HIGH_PATIENCE)
+            replaced = limits.UPDATE_RATIO_FROM_ZERO_REPLACED_PATIENCE
+        note = partial(self._overshoots, parameter, ratio, view)
+        yield Measurement(place_of(parameter), ratio, note=note, patience=high, key=parameter.name + "+high")
+        yield Measurement(
+            place_of(parameter),
+            ratio,
+            note=note,
+            limit=limits.UPDATE_RATIO_REPLACED,
+            patience=replaced,
+            key=parameter.name + "+replaced",
+        )
 
     def _overshoots(self, parameter: ParameterView, ratio: float, view: StepView) -> str:
         return (
@@ -252,6 +271,8 @@ class UpdateRatio(Rule):
         first = self._first.setdefault(parameter.name, ratio)
         largest = max(ratio, self._largest.get(parameter.name, 0.0))
         self._largest[parameter.name] = largest
+        if largest >= limits.UPDATE_RATIO_LOW:
+            self._moves.add(parameter.name)
         rising = ratio > limits.UPDATE_RATIO_RISING * first
         note = partial(self._hardly_moves, parameter, ratio, largest, view)
         # A ratio that is still rising (warm-up) is not judged yet.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tensorstats._core import UnitActivity
 from tensorstats.rules import limits
 from tensorstats.rules.base import Measurement, Rule, Told, describe
 from tensorstats.rules.parameters import ZERO_GRADIENT
@@ -17,8 +21,7 @@ from tensorstats.rules.view import OutputView, StepView
 __all__ = ["AllZeroOutput", "DeadUnits", "SaturatedActivation"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(NamedTuple):
     """The accumulated state as it was before one recorded step."""
 
     step: int
@@ -32,6 +35,22 @@ class _Window:
 
     marks: deque[_Mark] = field(default_factory=deque)
     values: int = 0
+    updates: int = 0  # the accumulated state's when it was last looked at
+    alive: int = 0  # while the window begins before this update, the units known to be alive are enough
+
+    def add(self, output: OutputView, units: UnitActivity, number: int) -> None:
+        """Take in the values of one recorded step.
+
+        Units have equally many values, and equally many finite ones where all are finite: arrays are read otherwise.
+        """
+        follows = output.updates_before == self.updates  # nothing was counted since we last looked but this step
+        if follows and output.summary.nonfinite_count == 0:
+            self.values += output.summary.count // number
+        else:
+            self.values = int((np.asarray(units.count) - np.asarray(units.nonfinite_count)).min())
+        if not follows:
+            self.alive = 0
+        self.updates = units.updates
 
 
 # What a layer that is silent throughout does to the layers after it and to every parameter.
@@ -59,6 +78,7 @@ class DeadUnits(Rule):
     """
 
     id = "dead-units"
+    selective = True
     default_limit = limits.DEAD_LAYER_FRACTION
     leads_to = _SILENCE_LEADS_TO
     why = (
@@ -78,34 +98,53 @@ class DeadUnits(Rule):
         self._windows: dict[str, _Window] = {}
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
-        """Measure the share of dead units of every ReLU once its window is full."""
+        """Measure the share of dead units of every ReLU whose window is full, unless enough are known to be alive."""
         for order, output in enumerate(view.outputs):
-            if output.kind == "relu" and output.units is not None and output.units.units > 0:
-                measurement = self._measure(output, view, order)
+            if output.kind == "relu" and output.units is not None:
+                measurement = self._measure(output, output.units, view, order)
                 if measurement is not None:
                     yield measurement
 
-    def _measure(self, output: OutputView, view: StepView, order: int) -> Measurement | None:
-        assert output.units is not None
-        window = self._windows.setdefault(output.name, _Window())
+    def _measure(self, output: OutputView, units: UnitActivity, view: StepView, order: int) -> Measurement | None:
+        number = units.units
+        if number == 0:
+            return None
+        window = self._windows.get(output.name)
+        if window is None:
+            window = self._windows[output.name] = _Window()
         marks = window.marks
         marks.append(_Mark(view.step, output.updates_before, window.values))
-        finite: npt.NDArray[np.int64] = np.asarray(output.units.count) - np.asarray(output.units.nonfinite_count)
-        window.values = int(finite.min())
+        window.add(output, units, number)
         while len(marks) > self.window and window.values - marks[1].values >= limits.DEAD_WINDOW_VALUES:
             marks.popleft()
-        values = window.values - marks[0].values
-        if len(marks) < self.window:
+        begin = marks[0]
+        if len(marks) < self.window or (begin.updates < window.alive and output.name not in self.suspects):
             return None
-        last_active: npt.NDArray[np.int64] = np.asarray(output.units.last_active)
-        dead = int((last_active <= marks[0].updates).sum())
-        if values < limits.DEAD_WINDOW_VALUES and dead < len(last_active):
+        last_active = np.asarray(units.last_active)
+        window.alive = self._enough_alive(last_active)
+        dead = int(np.count_nonzero(last_active <= begin.updates))
+        values = window.values - begin.values
+        if values < limits.DEAD_WINDOW_VALUES and dead < number:
             return None  # few values: only a layer that is silent as a whole is told
-        note = (
-            f"{dead} of {len(last_active)} units of {describe(output.module, view)} were 0 for every one of {values} "
-            f"values in {len(marks)} recorded steps. {self.why}"
+        note = partial(self._sentence, output, view, f"{dead} of {number}", values, len(marks))
+        return Measurement(output.name, dead / number, note=note, step=begin.step, order=order)
+
+    def _enough_alive(self, last_active: npt.NDArray[np.int64]) -> int:
+        """The update before which a window must begin for the units known to be active in it to be enough.
+
+        Units only ever become active later than they were: as long as the window begins before that update, no more
+        than the share `limit` of them can be dead, and there is nothing to look at.
+        """
+        if not 0 < self.limit <= 1:
+            return 0
+        allowed = math.ceil(self.limit * len(last_active)) - 1
+        return int(np.partition(last_active, allowed)[allowed])
+
+    def _sentence(self, output: OutputView, view: StepView, share: str, values: int, steps: int) -> str:
+        return (
+            f"{share} units of {describe(output.module, view)} were 0 for every one of {values} values in {steps} "
+            f"recorded steps. {self.why}"
         )
-        return Measurement(output.name, dead / len(last_active), note=note, step=marks[0].step, order=order)
 
     def explains(self, mine: Told, other: Told, /) -> bool:
         """A layer that is dead as a whole silences what follows it."""
@@ -120,6 +159,7 @@ class SaturatedActivation(Rule):
     """
 
     id = "saturated"
+    selective = True
     default_limit = limits.SATURATED_LAYER_FRACTION
     default_patience = limits.SATURATED_PATIENCE
     leads_to = frozenset({"vanishing-gradient"})
@@ -136,19 +176,24 @@ class SaturatedActivation(Rule):
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Measure the saturated share of every sigmoid and tanh but the output layer's."""
         for output in view.outputs:
-            if output.kind not in ("sigmoid", "tanh") or np.isnan(output.saturated_fraction):
+            if output.kind not in ("sigmoid", "tanh") or math.isnan(output.saturated_fraction):
                 continue
             if output.saturated_fraction > self.limit:
                 since = self._since.setdefault(output.name, view.step)
             else:
                 since = self._since.pop(output.name, view.step)
+                if output.name not in self.suspects:
+                    continue
             if output.is_last and view.learning is not False:
                 continue
-            note = (
-                f"{output.saturated_fraction:.0%} of the outputs of {describe(output.module, view)} belong to "
-                f"arguments beyond -5 .. 5. {self.why}"
-            )
+            note = partial(self._sentence, output, view)
             yield Measurement(output.name, output.saturated_fraction, note=note, step=since)
+
+    def _sentence(self, output: OutputView, view: StepView) -> str:
+        return (
+            f"{output.saturated_fraction:.0%} of the outputs of {describe(output.module, view)} belong to arguments "
+            f"beyond -5 .. 5. {self.why}"
+        )
 
 
 class AllZeroOutput(Rule):
@@ -166,17 +211,13 @@ class AllZeroOutput(Rule):
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Look for the first output of the step that is zero throughout."""
-        for order, output in enumerate(view.outputs):
-            summary = output.summary
-            if summary.count == 0 or summary.zero_count < summary.count:
-                continue
-            if output.kind == "relu":
-                return  # the rule on dead units names it
-            note = (
-                f"All {summary.count} values of the output of {describe(output.module, view)} are exactly 0. {self.why}"
-            )
-            yield Measurement(output.name, 1.0, note=note, order=order)
-            return
+        for order, output in view.silent_outputs[:1]:
+            if output.kind != "relu":  # one of those is named by the rule on dead units
+                yield Measurement(output.name, 1.0, note=partial(self._sentence, output, view), order=order)
+
+    def _sentence(self, output: OutputView, view: StepView) -> str:
+        place = describe(output.module, view)
+        return f"All {output.summary.count} values of the output of {place} are exactly 0. {self.why}"
 
     def verdict(self, measurement: Measurement) -> bool:
         """Reached, not exceeded: the limit is a share of 100 %."""

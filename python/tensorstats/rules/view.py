@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 from tensorstats._core import Summary, UnitActivity
 
@@ -15,8 +16,9 @@ __all__ = ["Offender", "OutputView", "ParameterView", "RankSpread", "StepView"]
 class OutputView:
     """One output tensor of one call of one module, in the order of execution.
 
-    `units` is the state accumulated over all recorded steps; `updates_before` says how many updates it had before this
-    step. `saturated_fraction` is this step's share of values beyond the bounds (NaN when the module has none).
+    `units` is the state accumulated over all recorded steps, of the tensors that the summaries are of; `updates_before`
+    says how many updates it had before this step. `saturated_fraction` is this step's share of values beyond the bounds
+    (NaN when the module has none).
     """
 
     name: str
@@ -50,9 +52,10 @@ class ParameterView:
     @property
     def update_ratio(self) -> float:
         """Norm of the update over that of the parameter after it; NaN when either is unknown or the parameter is 0."""
-        if self.update is None or self.value is None or not self.value.l2 > 0:
+        if self.update is None or self.value is None:
             return float("nan")
-        return float(self.update.l2 / self.value.l2)
+        norm = self.value.l2
+        return float(self.update.l2 / norm) if norm > 0 else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,33 @@ class RankSpread:
         return [rank for rank, data in held.items() if data != usual]
 
 
-@dataclass(slots=True)
+class _Trend:
+    """What the losses say of a run. Given as a function, it is asked when first read: that means adding up losses."""
+
+    @overload
+    def __get__(self, view: None, owner: type) -> None: ...
+
+    @overload
+    def __get__(self, view: StepView, owner: type) -> bool | None: ...
+
+    def __get__(self, view: StepView | None, owner: type) -> bool | None:
+        if view is None:
+            return None  # the default of the field
+        trend: bool | Callable[[], bool | None] | None = view.__dict__["learning"]
+        if callable(trend):
+            trend = view.__dict__["learning"] = trend()
+        return trend
+
+    def __set__(self, view: StepView, trend: bool | Callable[[], bool | None] | None) -> None:
+        view.__dict__["learning"] = trend
+
+
+@dataclass
 class StepView:
-    """Everything the rules may look at after one recorded step."""
+    """Everything the rules may look at after one recorded step.
+
+    What several rules need is found out when the first of them asks, and kept.
+    """
 
     step: int
     previous_step: int | None  # the recorded step before this one
@@ -105,8 +132,50 @@ class StepView:
     gradients_kept: bool | None = None  # True: added onto the last step's; None: not known
     has_optimizer: bool = True
     ranks: Sequence[RankSpread] = ()  # empty where there is one rank
-    learning: bool | None = None  # what the logged losses say; None: not known
+    learning: _Trend = _Trend()  # a descriptor: True, False, or None where it is not known
     notes: list[str] = field(default_factory=list)
+    _weight_gradients: list[tuple[ParameterView, float]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    _silent_outputs: list[tuple[int, OutputView]] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def weight_gradients(self) -> list[tuple[ParameterView, float]]:
+        """Weights (two or more dimensions) that a finite gradient moves, with its norm, in the order of execution.
+
+        A gradient of exact zeros is another fault: a dead layer or a cut graph, named by the rules on units and
+        parameters. One that no optimizer holds piles up, for nobody resets it.
+        """
+        if self._weight_gradients is None:
+            self._weight_gradients = self._find_weight_gradients()
+        return self._weight_gradients
+
+    def _find_weight_gradients(self) -> list[tuple[ParameterView, float]]:
+        found = []
+        for parameter in self.parameters:
+            gradient = parameter.gradient
+            if parameter.dimensions < 2 or gradient is None or gradient.nonfinite_count > 0:
+                continue
+            if parameter.in_optimizer or not self.has_optimizer:
+                norm = gradient.l2
+                if norm > 0:
+                    found.append((parameter, norm))
+        return found
+
+    @property
+    def silent_outputs(self) -> list[tuple[int, OutputView]]:
+        """Outputs that are exactly zero throughout, with their places among all of them."""
+        if self._silent_outputs is None:
+            self._silent_outputs = self._find_silent_outputs()
+        return self._silent_outputs
+
+    def _find_silent_outputs(self) -> list[tuple[int, OutputView]]:
+        found = []
+        for order, output in enumerate(self.outputs):
+            zeros = output.summary.zero_count
+            if zeros > 0 and zeros == output.summary.count:
+                found.append((order, output))
+        return found
 
     def module_type(self, module: str) -> str:
         """The class name of a module that ran in this step, or an empty string."""
