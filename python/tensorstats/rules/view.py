@@ -12,7 +12,9 @@ from tensorstats._core import Summary, UnitActivity
 __all__ = ["Offender", "OutputView", "ParameterView", "RankSpread", "StepView"]
 
 
-@dataclass(frozen=True, slots=True)
+# Views are facts and not to be changed. They are made anew at every recorded step, and freezing them would take longer
+# than what most rules do with them.
+@dataclass(slots=True)
 class OutputView:
     """One output tensor of one call of one module, in the order of execution.
 
@@ -32,7 +34,7 @@ class OutputView:
     is_last: bool  # no module with parameters ran after it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ParameterView:
     """One parameter at one recorded step, in the order in which the modules ran."""
 
@@ -48,10 +50,16 @@ class ParameterView:
     gradient: Summary | None
     update: Summary | None
     norm_before: float = float("nan")  # before the update, where it was measured: at its first recorded step
+    _update_ratio: float | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def update_ratio(self) -> float:
         """Norm of the update over that of the parameter after it; NaN when either is unknown or the parameter is 0."""
+        if self._update_ratio is None:
+            self._update_ratio = self._find_update_ratio()
+        return self._update_ratio
+
+    def _find_update_ratio(self) -> float:
         if self.update is None or self.value is None:
             return float("nan")
         norm = self.value.l2

@@ -8,6 +8,7 @@ steps (weight clipping, loading a checkpoint) is no update, and not all of it le
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -399,23 +400,30 @@ class ParameterRecorder:
 
         `rates` are the learning rates by the identity of the parameter, `ran` the place of every module that ran.
         """
-        views = [
-            ParameterView(
-                name=step.name,
-                module=step.module,
-                dimensions=step.parameter.dim(),
-                dtype=str(step.parameter.dtype).removeprefix("torch."),
-                requires_grad=step.parameter.requires_grad if step.required_grad is None else step.required_grad,
-                in_optimizer=rates is not None and id(step.parameter) in rates,
-                learning_rate=None if rates is None else rates.get(id(step.parameter)),
-                has_gradient=step.has_gradient,
-                value=step.value,
-                gradient=step.gradient,
-                update=step.update,
-                norm_before=step.initial_norm,
+        views = []
+        for step in self.steps.values():
+            parameter = step.parameter
+            views.append(
+                ParameterView(
+                    step.name,
+                    step.module,
+                    parameter.dim(),
+                    _dtype_name(parameter.dtype),
+                    parameter.requires_grad if step.required_grad is None else step.required_grad,
+                    rates is not None and id(parameter) in rates,
+                    None if rates is None else rates.get(id(parameter)),
+                    step.has_gradient,
+                    step.value,
+                    step.gradient,
+                    step.update,
+                    step.initial_norm,
+                )
             )
-            for step in self.steps.values()
-        ]
         if all(view.module in ran for view in views):
             views.sort(key=lambda view: ran[view.module])
         return views
+
+
+@functools.cache
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
