@@ -11,7 +11,7 @@ use crate::kernel::wide::{AsWide, Wide, in_standard_mode};
 use crate::kernel::wide_block::WideBlock;
 use crate::level::Level;
 use crate::scan::{Options, ordered};
-use crate::units::Unit;
+use crate::units::{Unit, merge_all};
 use crate::units_moments::{Moments, scale_for};
 use crate::units_plan::Plan;
 use crate::units_where;
@@ -45,13 +45,13 @@ impl Plan {
         options: &Options<'_>,
         count: impl Fn(&mut Room<E>, u64, usize, core::ops::Range<u64>) -> Vec<Unit> + Sync,
     ) -> Vec<Unit> {
-        let mut total = vec![Unit::default(); self.units.len as usize];
         let stretches = self.run.len.div_ceil(self.stretch);
         let items = self.outer_count() * stretches;
         let elements = self.units.len * self.run.len * self.outer_count();
         if elements == 0 {
-            return total;
+            return vec![Unit::default(); self.units.len as usize];
         }
+        let mut total = Vec::new();
         let tiles = self.units.len.div_ceil(self.tile);
         let tasks_per_tile = items.div_ceil(self.items_per_task);
         let options = options.for_bytes(elements * size_of::<E>() as u64);
@@ -63,8 +63,11 @@ impl Plan {
             (first_unit as usize, count(room, first_unit, units, items))
         };
         let take = |(first, part): (usize, Vec<Unit>)| {
-            for (unit, part) in total.iter_mut().skip(first).zip(&part) {
-                unit.merge(part, 0);
+            // The first part of a tile follows the last one of the tile before.
+            if first == total.len() {
+                if total.is_empty() && tiles == 1 { total = part } else { total.extend_from_slice(&part) }
+            } else {
+                merge_all(&mut total[first..], &part, 0);
             }
         };
         ordered((tiles * tasks_per_tile) as usize, &options, Room::<E>::default, work, take);
