@@ -1,6 +1,7 @@
 //! Owns the mergeable activity of the units along one dim: what it answers and how two of them merge. Knows nothing of Python.
 
 use crate::error::{Error, Result};
+use crate::kernel::wide::in_standard_mode;
 use crate::scan::Options;
 use crate::units_moments::Moments;
 use crate::units_scan::scan;
@@ -67,7 +68,8 @@ impl Unit {
     }
 
     /// Takes in values counted `updates_before` updates after the start of these.
-    pub(crate) fn merge(&mut self, other: &Self, updates_before: u64) {
+    #[inline(always)]
+    fn merge(&mut self, other: &Self, updates_before: u64) {
         self.active = self.active.wrapping_add(other.active);
         self.zero = self.zero.wrapping_add(other.zero);
         self.nonfinite = self.nonfinite.wrapping_add(other.nonfinite);
@@ -76,10 +78,18 @@ impl Unit {
         self.moments.merge(&other.moments);
         self.min = if other.min < self.min { other.min } else { self.min };
         self.max = if other.max > self.max { other.max } else { self.max };
-        if other.last_active > 0 {
-            self.last_active = self.last_active.max(updates_before.wrapping_add(other.last_active));
-        }
+        let last_active = if other.last_active > 0 { updates_before.wrapping_add(other.last_active) } else { 0 };
+        self.last_active = self.last_active.max(last_active);
     }
+}
+
+/// Takes the values of other units into these, one by one.
+pub(crate) fn merge_all(mine: &mut [Unit], others: &[Unit], updates_before: u64) {
+    in_standard_mode(|| {
+        for (mine, other) in mine.iter_mut().zip(others) {
+            mine.merge(other, updates_before);
+        }
+    });
 }
 
 /// A mergeable record of how active each unit along `dim` is.
@@ -145,9 +155,7 @@ impl UnitActivity {
                 other.units.len()
             )));
         }
-        for (mine, theirs) in self.units.iter_mut().zip(&other.units) {
-            mine.merge(theirs, self.updates);
-        }
+        merge_all(&mut self.units, &other.units, self.updates);
         self.updates = self.updates.wrapping_add(other.updates);
         Ok(())
     }

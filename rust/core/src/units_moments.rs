@@ -1,6 +1,6 @@
 //! Owns the mean and spread of one unit and the rule for merging two of them. Knows nothing of memory.
 
-use crate::double::{Double, exponent, scalb};
+use crate::double::{Double, exponent, scalb, two_sum};
 
 /// Number, mean and sum of squared differences of finite values, all divided by a power of two that is 1 for ordinary data.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -26,22 +26,30 @@ pub fn scale_for(absmax: f64) -> i32 {
     if absmax > 0.0 && absmax.is_finite() && exponent(absmax).abs() > SAFE_EXPONENT { exponent(absmax) } else { 0 }
 }
 
+/// A count as a float. No machine counts to 2^63, and signed integers convert in one instruction.
+#[inline(always)]
+fn number(count: u64) -> f64 {
+    count as i64 as f64
+}
+
 impl Moments {
     /// From sums of differences from a shift, and whether they lost too many digits.
+    #[inline(always)]
     pub fn from_sums(count: u64, shift: f64, sum: f64, squares: f64, scale: i32) -> (Self, bool) {
         if count == 0 {
             return (Self::default(), false);
         }
-        let n = count as f64;
-        let offset = Double { hi: sum, lo: 0.0 }.divided_by(n);
-        let m2 = squares - sum * offset.hi;
-        let mean = Double { hi: shift, lo: 0.0 }.add(offset);
+        let offset = sum / number(count);
+        let m2 = squares - sum * offset;
+        // The offset is rounded once, by far less than the sum is in error; where the shift is far greater, the pair keeps its digits.
+        let mean = Double::new(shift, offset);
         // Not `m2 * CANCELLATION < squares`: infinities and NaN are bad too.
         let good = m2 * CANCELLATION >= squares && mean.hi.is_finite();
-        (Self { count, mean, m2: m2.max(0.0), scale }, !good)
+        (Self { count, mean, m2: if m2 > 0.0 { m2 } else { 0.0 }, scale }, !good)
     }
 
     /// Takes in the moments of other values (the formula of Chan, Golub and `LeVeque`).
+    #[inline(always)]
     pub fn merge(&mut self, other: &Self) {
         if other.count == 0 {
             return;
@@ -50,22 +58,42 @@ impl Moments {
             *self = *other;
             return;
         }
+        if self.scale == other.scale {
+            *self = self.merged(other);
+        } else {
+            self.merge_scaled(other);
+        }
+    }
+
+    /// Both with values and of one scale.
+    ///
+    /// The mean is that of the larger part moved by a step: rounding the step to `f64` costs 2^-53 of it, and the step is at most the
+    /// standard deviation of all values, so that no number of merges costs the mean more than it costs the deviation.
+    #[inline(always)]
+    fn merged(&self, other: &Self) -> Self {
+        let count = self.count.wrapping_add(other.count);
+        let other_is_larger = other.count > self.count;
+        let (large, small) = if other_is_larger { (other, self) } else { (self, other) };
+        let (delta, rest) = two_sum(small.mean.hi, -large.mean.hi);
+        let delta = delta + (rest + (small.mean.lo - large.mean.lo));
+        let step = delta * (number(small.count) / number(count));
+        let (hi, rest) = two_sum(large.mean.hi, step);
+        Self {
+            count,
+            mean: Double::new(hi, rest + large.mean.lo),
+            m2: self.m2 + other.m2 + delta * step * number(large.count),
+            scale: self.scale,
+        }
+    }
+
+    #[cold]
+    fn merge_scaled(&mut self, other: &Self) {
         let scale = match (self.mean.hi == 0.0 && self.m2 == 0.0, other.mean.hi == 0.0 && other.m2 == 0.0) {
             (true, false) => other.scale,
             (false, true) => self.scale,
             _ => self.scale.max(other.scale),
         };
-        let (a, b) = (self.rescaled(scale), other.rescaled(scale));
-        let count = a.count.wrapping_add(b.count);
-        let (na, nb, n) = (a.count as f64, b.count as f64, count as f64);
-        let delta = b.mean.add(a.mean.negate());
-        let step = delta.value() * (nb / n);
-        *self = Self {
-            count,
-            mean: if delta.hi == 0.0 { a.mean } else { a.mean.add(delta.times(nb).divided_by(n)) },
-            m2: a.m2 + b.m2 + delta.value() * step * na,
-            scale,
-        };
+        *self = self.rescaled(scale).merged(&other.rescaled(scale));
     }
 
     fn rescaled(&self, scale: i32) -> Self {

@@ -6,7 +6,16 @@ use crate::kernel::lanes::LANES;
 use crate::view::{Run, TensorView};
 
 /// Elements that a task reads at least, where there are as many, so that taking a task costs little beside it.
-const TASK_ELEMENTS: u64 = 1 << 19;
+const LEAST_TASK: u64 = 1 << 16;
+
+/// Elements that a task reads at most, where the units can be parted so far.
+const MOST_TASK: u64 = 1 << 19;
+
+/// Tasks that a tensor between the two is cut into: enough for as many threads, or for a few of which one is slow.
+const TASKS: u64 = 16;
+
+/// Neighbouring elements of an item at least, where there are as many: the hardware reads ahead in straight lines.
+const PIECE: u64 = 4096;
 
 /// Longest stretch of a unit's run in one item.
 const LONGEST_RUN: u64 = 1 << 16;
@@ -99,13 +108,18 @@ impl Plan {
     fn cut(start: *const u8, units: Run, outer: Vec<Run>, run: Run) -> Self {
         let runs_are_good = run.len >= LANES as u64 && (run.stride == 1 || units.stride != 1);
         let columns = units.len >= LANES as u64 && !runs_are_good;
+        let values = run.len * outer.iter().map(|d| d.len).product::<u64>();
+        let task = (units.len * values / TASKS).clamp(LEAST_TASK, MOST_TASK);
         let (tile, stretch) = if columns {
-            (units.len.clamp(1, TILE_UNITS), run.len.clamp(1, MOST_ROWS))
+            let tile = units.len.clamp(1, TILE_UNITS);
+            (tile, even(run.len, (task / tile).min(MOST_ROWS)))
         } else {
             let stretch = run.len.clamp(1, LONGEST_RUN);
-            ((TASK_ELEMENTS / stretch).clamp(1, units.len.max(1)), stretch)
+            // Whole units rather than parts of more of them, which would have to be put together.
+            let least = PIECE.div_ceil(stretch);
+            (even(units.len, (task / values.max(1)).max(least)), stretch)
         };
-        let items_per_task = (TASK_ELEMENTS / (tile * stretch)).max(1);
+        let items_per_task = (task / (tile * stretch)).max(1);
         Self { start, units, outer, run, columns, tile, stretch, items_per_task }
     }
 
@@ -134,6 +148,12 @@ impl Plan {
         }
         self.start.wrapping_offset((offset * size as i64) as isize)
     }
+}
+
+/// The length of equal parts of at most `most` each.
+fn even(len: u64, most: u64) -> u64 {
+    let len = len.max(1);
+    len.div_ceil(len.div_ceil(most.max(1)))
 }
 
 /// One dimension of a tensor and of its mask.

@@ -4,14 +4,16 @@
 use crate::double::scalb;
 use crate::element::Element;
 use crate::kernel::BLOCK;
+use crate::kernel::lanes::{LANES, WideFloat};
 use crate::kernel::unit_columns::ColumnsKernel;
+use crate::kernel::unit_fast::{FastColumnsKernel, FastRunsKernel};
 use crate::kernel::unit_runs::RunsKernel;
 use crate::kernel::unit_tile::Tile;
 use crate::kernel::wide::{AsWide, Wide, in_standard_mode};
 use crate::kernel::wide_block::WideBlock;
 use crate::level::Level;
 use crate::scan::{Options, ordered};
-use crate::units::Unit;
+use crate::units::{Unit, merge_all};
 use crate::units_moments::{Moments, scale_for};
 use crate::units_plan::Plan;
 use crate::units_where;
@@ -45,13 +47,13 @@ impl Plan {
         options: &Options<'_>,
         count: impl Fn(&mut Room<E>, u64, usize, core::ops::Range<u64>) -> Vec<Unit> + Sync,
     ) -> Vec<Unit> {
-        let mut total = vec![Unit::default(); self.units.len as usize];
         let stretches = self.run.len.div_ceil(self.stretch);
         let items = self.outer_count() * stretches;
         let elements = self.units.len * self.run.len * self.outer_count();
         if elements == 0 {
-            return total;
+            return vec![Unit::default(); self.units.len as usize];
         }
+        let mut total = Vec::new();
         let tiles = self.units.len.div_ceil(self.tile);
         let tasks_per_tile = items.div_ceil(self.items_per_task);
         let options = options.for_bytes(elements * size_of::<E>() as u64);
@@ -63,8 +65,11 @@ impl Plan {
             (first_unit as usize, count(room, first_unit, units, items))
         };
         let take = |(first, part): (usize, Vec<Unit>)| {
-            for (unit, part) in total.iter_mut().skip(first).zip(&part) {
-                unit.merge(part, 0);
+            // The first part of a tile follows the last one of the tile before.
+            if first == total.len() {
+                if total.is_empty() && tiles == 1 { total = part } else { total.extend_from_slice(&part) }
+            } else {
+                merge_all(&mut total[first..], &part, 0);
             }
         };
         ordered((tiles * tasks_per_tile) as usize, &options, Room::<E>::default, work, take);
@@ -76,6 +81,51 @@ impl Plan {
     /// # Safety
     /// The view that the plan came from must be alive and have element type `E`; units and items must be those of the plan.
     unsafe fn task<E: AsWide>(
+        &self,
+        level: Level,
+        room: &mut Room<E>,
+        first_unit: u64,
+        units: usize,
+        items: core::ops::Range<u64>,
+        saturation: Option<(f64, f64)>,
+    ) -> Vec<Unit> {
+        let mut tile = Tile::<E::Wide>::new(units, saturation);
+        // A strip of the fast kernel is sixteen columns wide.
+        tile.fast = !self.columns || units >= LANES;
+        if !tile.fast {
+            // SAFETY: as the caller vouches.
+            return unsafe { self.careful_task(level, room, first_unit, units, items, saturation) };
+        }
+        for item in items.clone() {
+            // SAFETY: as the caller vouches.
+            unsafe { self.item(level, room, first_unit, units, item, &mut tile) };
+            tile.settle();
+        }
+        let values = self.values(&items);
+        let (mut found, again) = in_standard_mode(|| (finish(&tile, |_| values), again(&tile, values)));
+        let width = if self.columns { LANES } else { 1 };
+        let mut unit = 0;
+        while let Some(next) = again[unit..].iter().position(|&again| again) {
+            // As many units as are counted together, and all neighbours that need it too.
+            let start = (unit + next) / width * width;
+            let mut end = start;
+            while end < units && again[end..units.min(end + width)].contains(&true) {
+                end = units.min(end + width);
+            }
+            let first = first_unit + start as u64;
+            // SAFETY: some of the units.
+            let better = unsafe { self.careful_task(level, room, first, end - start, items.clone(), saturation) };
+            found[start..end].copy_from_slice(&better);
+            unit = end;
+        }
+        found
+    }
+
+    /// As [`Plan::task`], whatever the values are.
+    ///
+    /// # Safety
+    /// As for [`Plan::task`].
+    unsafe fn careful_task<E: AsWide>(
         &self,
         level: Level,
         room: &mut Room<E>,
@@ -177,7 +227,7 @@ impl Plan {
     }
 
     /// Counts `across` lines of `inner` values, `stride` apart; `line` is the first unit of the tile when lines are runs.
-    pub(crate) fn count<W: Wide>(
+    pub(crate) fn count<W: Wide + WideFloat>(
         &self,
         level: Level,
         p: *const W,
@@ -186,10 +236,12 @@ impl Plan {
         line: usize,
         tile: &mut Tile<W>,
     ) {
-        if self.columns {
-            level.run(ColumnsKernel { p, row_stride: stride, rows: across, tile });
-        } else {
-            level.run(RunsKernel { p, unit_stride: stride, units: line..line + across, len: inner, tile });
+        let units = line..line + across;
+        match (self.columns, tile.fast) {
+            (true, true) => level.run(FastColumnsKernel { p, row_stride: stride, rows: across, tile }),
+            (true, false) => level.run(ColumnsKernel { p, row_stride: stride, rows: across, tile }),
+            (false, true) => level.run(FastRunsKernel { p, unit_stride: stride, units, len: inner, tile }),
+            (false, false) => level.run(RunsKernel { p, unit_stride: stride, units, len: inner, tile }),
         }
     }
 }
@@ -243,6 +295,19 @@ impl<E: AsWide> Room<E> {
         }
         self.stage.as_ptr()
     }
+}
+
+/// The units of which sums without shift and scale, of values taken to be finite, do not say enough.
+fn again<W: Wide>(tile: &Tile<W>, values: u64) -> Vec<bool> {
+    (0..tile.shift.len())
+        .map(|unit| {
+            let (min, max) = (tile.min[unit].to_f64(), tile.max[unit].to_f64());
+            let (sum, squares) = (tile.sum[unit], tile.squares[unit]);
+            !squares.is_finite()
+                || (W::DTYPE == crate::Dtype::F64 && scale_for(min.abs().max(max.abs())) != 0)
+                || (min < max && Moments::from_sums(values, 0.0, sum, squares, 0).1)
+        })
+        .collect()
 }
 
 /// Chooses scales and better shifts where the sums of a look are bad; `false` when all are good. `values` says how many values each unit has.

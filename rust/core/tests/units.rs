@@ -196,6 +196,40 @@ fn slices_repeats_and_backward_strides() {
 }
 
 #[test]
+fn finite_values_and_a_few_that_are_not() {
+    for length in (1..40).chain([64, 100]) {
+        for shape in [[3, 20, length], [length, 2, 16 + length % 17]] {
+            let count: i64 = shape.iter().product();
+            let at = |i: i64| i * 7919 % count;
+            // Zeros of both signs, and no NaN or infinity.
+            let mut values: Vec<f64> = (0..count)
+                .map(|i| if at(i) % 5 == 0 { [0.0, -0.0][i as usize % 2] } else { at(i) as f64 / 64.0 - 3.0 })
+                .collect();
+            let check = |values: &[f64]| {
+                let shape = shape.to_vec();
+                let strides = vec![shape[1] * shape[2], shape[2], 1];
+                let wide = values.iter().flat_map(|x| x.to_ne_bytes()).collect();
+                let narrow = values.iter().flat_map(|&x| (x as f32).to_ne_bytes()).collect();
+                let half = values.iter().flat_map(|&x| half::f16::from_f64(x).to_bits().to_ne_bytes()).collect();
+                for (dtype, bytes) in [(Dtype::F64, wide), (Dtype::F32, narrow), (Dtype::F16, half)] {
+                    let (shape, strides) = (shape.clone(), strides.clone());
+                    Tensor { bytes, dtype, shape, strides, start: 0 }.check((length % 2 == 0).then_some((-1.0, 2.5)));
+                }
+            };
+            check(&values);
+            // A row far from zero for its spread, and one NaN.
+            let row = shape[2] as usize;
+            for x in &mut values[row..2 * row] {
+                *x = 1000.0 + *x / 1024.0;
+            }
+            check(&values);
+            values[at(3) as usize] = f64::NAN;
+            check(&values);
+        }
+    }
+}
+
+#[test]
 fn many_items_and_tiles() {
     // More rows than an item, more units than a tile, runs longer than an item.
     permuted(Dtype::F32, &[9000, 40], &[0, 1], 1).check(None);

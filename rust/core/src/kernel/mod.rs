@@ -40,6 +40,7 @@ pub mod select;
 pub mod sift;
 mod sums;
 pub mod unit_columns;
+pub mod unit_fast;
 pub mod unit_runs;
 pub mod unit_tile;
 pub mod wide;

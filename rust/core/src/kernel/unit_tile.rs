@@ -9,6 +9,8 @@ use crate::double::scalb;
 
 /// What is known about a tile of neighbouring units.
 pub struct Tile<W> {
+    /// Whether values are taken to be finite, without shift and scale: see [`super::unit_fast`].
+    pub fast: bool,
     /// What is subtracted from each value of a unit, after scaling.
     pub shift: Vec<f64>,
     /// Power of two that each value of a unit is divided by. All zero unless `scaled`.
@@ -41,6 +43,7 @@ impl<W: Wide> Tile<W> {
     /// Of no values.
     pub fn new(units: usize, bounds: Option<(f64, f64)>) -> Self {
         let mut tile = Self {
+            fast: false,
             shift: vec![0.0; units],
             scale: vec![0; units],
             scaled: false,

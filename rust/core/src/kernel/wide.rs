@@ -4,13 +4,13 @@
 //! there: they are cut towards zero, which keeps their top 53 bits.
 
 use super::bins_linear::Scaled;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, WideFloat, Widen};
 use super::sift::FloatKeys;
 use crate::element::{Bf16, Bool, Element, F8E4M3FN, F8E5M2, F16};
 use crate::level::{Kernel, Level};
 
 /// `f32` or `f64`.
-pub trait Wide: Element + PartialOrd {
+pub trait Wide: Widen + PartialOrd {
     /// Explicit bits of the mantissa.
     const MANTISSA: u32;
     /// What turns the exponent field into an octave: the number of the power of two, counted from 2^-1074.
@@ -50,7 +50,7 @@ pub trait Wide: Element + PartialOrd {
 /// An element and the float type it is looked at as.
 pub trait AsWide: Element {
     /// `f32` where that is exact, else `f64`.
-    type Wide: Scaled + FloatKeys;
+    type Wide: Scaled + FloatKeys + WideFloat;
     /// The value; 64-bit integers beyond 2^53 are cut towards zero.
     fn wide(self) -> Self::Wide;
     /// The value; 64-bit integers beyond 2^53 are rounded to the nearest.
