@@ -35,11 +35,6 @@ impl State {
         Self { summary, sketch: Sketch::default(), shape: Shape::Nothing }
     }
 
-    /// Of nothing.
-    pub(crate) fn empty() -> Self {
-        Self::new(Moments::Two, None)
-    }
-
     pub(crate) fn of(py: Python<'_>, x: &Bound<'_, PyAny>, moments: Moments, threads: usize) -> PyResult<Self> {
         let buffer = Buffer::of(x)?;
         let (summary, sketch) =
@@ -68,11 +63,18 @@ impl State {
     pub(crate) fn merge(&mut self, other: &Self) -> PyResult<()> {
         self.summary.merge(&other.summary).map_err(to_py)?;
         self.sketch.merge(&other.sketch);
-        self.shape = match (&self.shape, &other.shape) {
-            (Shape::Nothing, shape) | (shape, Shape::Nothing) => shape.clone(),
-            _ => Shape::Several,
-        };
+        self.shape.merge(&other.shape);
         Ok(())
+    }
+}
+
+impl Shape {
+    pub(crate) fn merge(&mut self, other: &Self) {
+        match (&*self, other) {
+            (_, Self::Nothing) => {}
+            (Self::Nothing, shape) => *self = shape.clone(),
+            _ => *self = Self::Several,
+        }
     }
 }
 
