@@ -189,3 +189,49 @@ impl Sketch {
         bins.iter().map(|&n| if n == 0 { '▁' } else { BARS[(n * 7).div_ceil(top).min(7)] }).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_of_parts_are_those_of_the_whole() {
+        for count in [0_usize, 1, 63, 64, 65, 100, 1000, 4099] {
+            let values: Vec<f64> = (0..count).map(|i| i as f64).collect();
+            let shape = [count as i64];
+            let whole = Sketch::of(&TensorView::from_slice(&values, &shape));
+            let obvious: Vec<f32> = (0..count.min(64)).map(|i| (i * count / count.min(64)) as f32).collect();
+            assert_eq!(whole.values(), obvious);
+            for len in [1, 7, 64, 500, 5000] {
+                let mut parts = Sketch::default();
+                for (i, part) in values.chunks(len).enumerate() {
+                    // SAFETY: a slice is readable.
+                    parts
+                        .append(&unsafe { Sketch::of_part(count as u64, (i * len) as u64, part.as_ptr(), part.len()) });
+                }
+                assert_eq!(parts, whole);
+            }
+        }
+    }
+
+    #[test]
+    fn a_merge_takes_samples_in_proportion_and_in_even_steps() {
+        let some = |len: usize, from: usize, count| Sketch::from_values((from..from + len).map(|i| i as f64), count);
+        for (len, count) in [(64, 64), (64, 1000), (40, 1_000_000), (64, 1 << 40), (64, 10)] {
+            for (other_len, other_count) in [(64, 64), (30, 30), (64, 5000), (0, 9)] {
+                let (mine, theirs) = (some(len, 0, count), some(other_len, 100, other_count));
+                let mut merged = mine;
+                merged.merge(&theirs);
+                let share = (64.0 * count as f64 / (count + other_count) as f64).round() as usize;
+                let kept = if len + other_len <= 64 { len } else { share.clamp(64 - other_len, len) };
+                let taken = if len + other_len <= 64 { other_len } else { 64 - kept };
+                let expected: Vec<f32> = (0..kept)
+                    .map(|i| mine.values()[i * len / kept])
+                    .chain((0..taken).map(|i| theirs.values()[i * other_len / taken]))
+                    .collect();
+                assert_eq!(merged.values(), expected);
+                assert_eq!(merged.count(), count + other_count);
+            }
+        }
+    }
+}

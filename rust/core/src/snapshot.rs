@@ -132,3 +132,44 @@ impl<'a> Copying<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Level;
+
+    const LEN: usize = (3 << 20) + 17;
+
+    fn taken(view: &TensorView<'_>, snapshot: &mut Snapshot, threads: usize, interrupted: bool) {
+        let options = Options { threads, level: Level::PORTABLE, interrupted: &|| interrupted };
+        take_all(core::slice::from_ref(view), &mut [snapshot], &options);
+    }
+
+    #[test]
+    fn a_copy_has_the_values_whoever_made_it() {
+        let values: Vec<f32> = (0..LEN).map(|i| i as f32).collect();
+        let shape = [LEN as i64];
+        let view = TensorView::from_slice(&values, &shape);
+        for threads in [1, 2, 5] {
+            let mut snapshot = Snapshot::default();
+            taken(&view, &mut snapshot, threads, false);
+            assert!(snapshot.fits(&view));
+            assert!(snapshot.bytes().chunks_exact(4).zip(&values).all(|(bytes, x)| bytes == x.to_ne_bytes()));
+        }
+    }
+
+    #[test]
+    fn an_interrupted_copy_fits_nothing_and_can_be_taken_again() {
+        let values = vec![1.0_f32; LEN];
+        let shape = [LEN as i64];
+        let view = TensorView::from_slice(&values, &shape);
+        for threads in [1, 3] {
+            let mut snapshot = Snapshot::default();
+            taken(&view, &mut snapshot, threads, false);
+            taken(&view, &mut snapshot, threads, true);
+            assert!(!snapshot.fits(&view));
+            taken(&view, &mut snapshot, threads, false);
+            assert!(snapshot.fits(&view));
+        }
+    }
+}

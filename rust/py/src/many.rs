@@ -15,7 +15,7 @@ use crate::buffers::Buffers;
 use crate::errors::to_py;
 use crate::rows::Rows;
 use crate::run;
-use crate::summary::{PySummary, Shape, State};
+use crate::summary::{PySummary, Shape};
 
 /// The summaries of many tensors, in the order they were given.
 #[pyclass(frozen, name = "Summaries", module = "tensorstats._core")]
@@ -161,8 +161,11 @@ fn rows(py: Python<'_>, tensors: &Bound<'_, PyList>, moments: Moments, threads: 
         counted.extend(run::detached(py, threads, |options| Summary::of_each_sketched(&views, moments, options))?);
     }
     drop(views);
-    let states = counted.into_iter().zip(buffers.into_shapes());
-    Ok(states.map(|((summary, sketch), shape)| State { summary, sketch, shape }).collect())
+    let mut rows = Rows::with_capacity(counted.len());
+    for ((summary, sketch), shape) in counted.into_iter().zip(buffers.into_shapes()) {
+        rows.push(summary, &sketch, shape);
+    }
+    Ok(rows)
 }
 
 /// Summarises many tensors.
@@ -182,7 +185,11 @@ pub(crate) fn summaries(
 #[pyfunction]
 #[pyo3(signature = (rows, /))]
 pub(crate) fn summaries_from(rows: Vec<PyRef<'_, PySummary>>) -> PySummaries {
-    PySummaries::of(rows.iter().map(|row| row.snapshot()).collect())
+    let mut table = Rows::with_capacity(rows.len());
+    for row in rows {
+        row.append_to(&mut table);
+    }
+    PySummaries::of(table)
 }
 
 /// The norm of each tensor.

@@ -35,9 +35,9 @@ impl Rows {
     }
 
     /// Appends a row.
-    pub(crate) fn push(&mut self, summary: Summary, sketch: Sketch, shape: Shape) {
+    pub(crate) fn push(&mut self, summary: Summary, sketch: &Sketch, shape: Shape) {
         self.summaries.push(summary);
-        self.sketches.push(sketch);
+        self.sketches.push(*sketch);
         self.shapes.push(shape);
     }
 
@@ -82,14 +82,5 @@ impl Rows {
     /// Lets go of all but the numbers.
     pub(crate) fn keep_numbers(&mut self) {
         (self.sketches, self.shapes) = (Vec::new(), Vec::new());
-    }
-}
-
-impl FromIterator<State> for Rows {
-    fn from_iter<I: IntoIterator<Item = State>>(states: I) -> Self {
-        let states = states.into_iter();
-        let mut rows = Self::with_capacity(states.size_hint().0);
-        states.for_each(|State { summary, sketch, shape }| rows.push(summary, sketch, shape));
-        rows
     }
 }

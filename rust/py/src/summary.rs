@@ -11,6 +11,7 @@ use tensorstats_core::{Dtype, Number, Sketch, Summary};
 use crate::buffer::Buffer;
 use crate::dims::Dims;
 use crate::errors::to_py;
+use crate::rows::Rows;
 use crate::{formats, run, summary_dict, summary_repr};
 
 /// What a `Summary` object holds: the numbers, a sketch for its repr, and the shape while it is of one tensor.
@@ -91,9 +92,10 @@ impl PySummary {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state as it is now.
-    pub(crate) fn snapshot(&self) -> State {
-        self.lock().clone()
+    /// Appends the state as it is now to a table.
+    pub(crate) fn append_to(&self, rows: &mut Rows) {
+        let state = self.lock();
+        rows.push(state.summary.clone(), &state.sketch, state.shape.clone());
     }
 
     fn read<R>(&self, f: impl FnOnce(&Summary) -> R) -> R {

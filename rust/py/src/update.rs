@@ -221,16 +221,16 @@ fn tables(changed: Vec<Change>, shapes: Vec<Shape>) -> (Rows, Rows) {
         changed
             .into_iter()
             .zip(shapes)
-            .for_each(|(change, shape)| values.push(change.value.summary, change.sketch, shape));
+            .for_each(|(change, shape)| values.push(change.value.summary, &change.sketch, shape));
         return (values, updates);
     }
     let mut updates = Rows::with_capacity(changed.len());
     for (change, shape) in changed.into_iter().zip(shapes) {
         match change.update {
-            Some(update) => updates.push(update.summary, Sketch::default(), shape.clone()),
-            None => updates.push(Summary::new(Moments::Two), Sketch::default(), Shape::Nothing),
+            Some(update) => updates.push(update.summary, &Sketch::default(), shape.clone()),
+            None => updates.push(Summary::new(Moments::Two), &Sketch::default(), Shape::Nothing),
         }
-        values.push(change.value.summary, change.sketch, shape);
+        values.push(change.value.summary, &change.sketch, shape);
     }
     (values, updates)
 }
