@@ -119,6 +119,88 @@ def test_the_copy_stays_until_it_is_taken_again() -> None:
     assert updates[0].count == 0
 
 
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_copies_are_whole_whatever_thread_made_them(threads: int) -> None:
+    generator = np.random.default_rng(1)
+    big = generator.standard_normal(1_000_003)
+    views = [
+        big,
+        big[:5],
+        big[1:].astype(np.float32)[1:],
+        big[:999_990].reshape(30, -1).T,
+        big[::-2],
+        np.broadcast_to(big[:7, None], (7, 70_000)),
+        big.astype(np.float16),
+        (100 * big).astype(np.int8)[3:],
+        (100 * big).astype(np.int64),
+        np.zeros((0, 3)),
+    ]
+    places = list(range(len(views)))
+    snapshots = Snapshots(len(views))
+    for _ in range(2):  # into new memory and into that of a copy of another tensor
+        snapshots.take(views, places, threads=threads)
+        _, updates = snapshots.count(views, places)
+        for view, place in zip(views, places, strict=True):
+            assert (updates[place].count, updates[place].zero_count) == (view.size, view.size)
+        snapshots.take([view + view.dtype.type(1) for view in views], places, threads=threads)
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_a_take_that_fails_leaves_no_copies_in_its_places(size: int) -> None:
+    old, new = pair("float32", (size,))
+    snapshots = Snapshots(3)
+    snapshots.take([old] * 3, [0, 1, 2])
+    with pytest.raises(TypeError):
+        snapshots.take([new, object()], [0, 1])
+    _, updates = snapshots.count([new] * 3, [0, 1, 2])
+    assert [updates[place].count for place in range(3)] == [0, 0, size]
+    snapshots.take([old], [0])
+    _, updates = snapshots.count([new], [0])
+    assert updates[0] == ts.summary(new - old)
+    with pytest.raises(ValueError, match="threads must be at least 1, got: 0"):
+        snapshots.take([old], [0], threads=0)
+
+
+def test_a_call_leaves_the_places_alone_that_it_does_not_name() -> None:
+    old, new = pair("float32")
+    snapshots = Snapshots(3)
+    snapshots.take([old], [0])
+    seen: list[Any] = []
+
+    class Exporter:
+        """Uses the snapshots while a call is on its way."""
+
+        def __dlpack__(self, **options: Any) -> Any:
+            seen.append(len(snapshots))
+            snapshots.take([old], [1])
+            seen.extend(table[0].count for table in snapshots.count([new], [1]))
+            seen.extend(table[0].count for table in snapshots.count([new], [0]))
+            return new.__dlpack__(**options)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 1, 0
+
+    snapshots.count([Exporter()], [None])
+    # Nothing is named: the copy in place 0 can be used meanwhile.
+    assert seen == [3] + [new.size] * 4
+    seen.clear()
+    _, updates = snapshots.count([Exporter()], [0])
+    assert seen == [3] + [new.size] * 3 + [0]
+    assert updates[0] == ts.summary(new - old)
+    _, updates = snapshots.count([new, new], [0, 1])
+    assert (updates[0], updates[1]) == (ts.summary(new - old), ts.summary(new - old))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_rows_show_the_samples_of_a_single_summary(threads: int) -> None:
+    big, _ = pair("float64", (1_000_001,))
+    arrays = [big[:9], big, big[:70_000].reshape(7, -1).T, big[::3], big[:65_536], big[:200].astype(np.float16)]
+    values, _ = Snapshots(0).count(arrays, [None] * len(arrays), threads=threads)
+    table = summaries(arrays, threads=threads)
+    for row, array in enumerate(arrays):
+        assert repr(values[row]) == repr(table[row]) == repr(ts.summary(array))
+
+
 def test_a_copy_of_another_shape_layout_or_dtype_gives_no_difference() -> None:
     old, new = pair("float32")
     snapshots = Snapshots(1)

@@ -12,6 +12,7 @@ import pytest
 import tensorstats as ts
 from expect import field_bits
 from samples import mixed
+from tensorstats import _core
 
 WORKERS = 8
 
@@ -87,6 +88,18 @@ def test_merges_in_opposite_directions_do_not_deadlock():
     run_all(lambda: merge(a, b), lambda: merge(b, a), lambda: merge(a, a))
     run_all(lambda: merge_in_place(a, b), lambda: merge_in_place(b, a))
     assert a.finite_count == a.zero_count
+
+
+def test_merges_of_tables_in_opposite_directions_do_not_deadlock():
+    a, b = (_core.summaries([np.zeros(10), np.zeros(3)]) for _ in range(2))
+
+    def merge(left: _core.Summaries, right: _core.Summaries) -> None:
+        for _ in range(20):
+            left.merge(right)
+
+    run_all(lambda: merge(a, b), lambda: merge(b, a), lambda: merge(a, a))
+    assert [row.finite_count for row in (a[0], b[1])] == [row.zero_count for row in (a[0], b[1])]
+    assert a[0].count % 10 == b[1].count % 3 == 0
 
 
 def test_reading_while_updating_sees_whole_updates():

@@ -248,8 +248,12 @@ class Snapshots:
 
     def __new__(cls, size: int, /) -> Snapshots: ...
     def __len__(self) -> int: ...
-    def take(self, tensors: list[Any], places: list[int], /) -> None:
-        """Copies tensors into their places."""
+    def take(self, tensors: list[Any], places: list[int], /, *, threads: int | None = None) -> None:
+        """Copies tensors into their places.
+
+        Where that fails or is interrupted, none of the places holds a copy: old values beside new ones would look like
+        a change.
+        """
 
     def forget(self, places: list[int], /) -> None:
         """Lets go of the copies in some places."""

@@ -223,7 +223,8 @@ class ParameterRecorder:
             if step.name not in self._norms:
                 self._norms[step.name] = step.initial_norm = self._statistics.norm(tensor)
         if batch.tensors:
-            self._snapshots.take(batch.tensors, [step.place for step in batch.steps])
+            places = [step.place for step in batch.steps]
+            self._snapshots.take(batch.tensors, places, threads=self._statistics.threads)
 
     def _copy_unlike(self, batch: _Batch) -> _Batch:
         """Copy what is on devices there; returns the rest that can be counted."""

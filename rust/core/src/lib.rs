@@ -39,6 +39,7 @@ pub mod range;
 pub mod scan;
 mod selection;
 pub mod sketch;
+pub mod snapshot;
 pub mod stats;
 pub mod summary;
 mod summary_bytes;

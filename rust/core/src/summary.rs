@@ -2,6 +2,7 @@
 
 use crate::double::scalb;
 use crate::dtype::Dtype;
+use crate::element::Element;
 use crate::environment::with_standard_floats;
 use crate::error::{Error, Result};
 use crate::formats::Fits;
@@ -10,6 +11,7 @@ use crate::kernel::{CHUNK, Count, Moments};
 use crate::level::{Kernel, Level};
 use crate::number::Number;
 use crate::scan::{Options, Shares, ordered};
+use crate::sketch::Sketch;
 use crate::stats::Stats;
 use crate::view::{TensorView, Walk};
 use crate::with_element;
@@ -83,9 +85,15 @@ impl Summary {
 
     /// Of many tensors, one each, in one go.
     pub fn of_each(views: &[TensorView<'_>], moments: Moments, options: &Options<'_>) -> Vec<Self> {
-        let stats = with_standard_floats(|| stats_of(views, moments, options));
+        Self::of_each_sketched(views, moments, options).into_iter().map(|(summary, _)| summary).collect()
+    }
+
+    /// The same with samples of each, taken while the values are in cache.
+    pub fn of_each_sketched(views: &[TensorView<'_>], moments: Moments, options: &Options<'_>) -> Vec<(Self, Sketch)> {
+        let parts = with_standard_floats(|| parts_of(views, moments, options));
         let seen = views.iter().map(|view| Seen::One(view.dtype()));
-        stats.into_iter().zip(seen).map(|(stats, seen)| Self { stats, seen, moments, fits: None }).collect()
+        let whole = |((stats, sketch), seen)| (Self { stats, seen, moments, fits: None }, sketch);
+        parts.into_iter().zip(seen).map(whole).collect()
     }
 
     /// Takes in another summary, as if its values had been counted after these.
@@ -259,6 +267,25 @@ impl Job {
         })
     }
 
+    /// Statistics and samples of one chunk.
+    fn sketched_chunk(&self, index: usize, moments: Moments, level: Level) -> (Stats, Sketch) {
+        with_element!(self.dtype, E => {
+            let mut stage = Vec::new();
+            let (p, len) = self.dense_chunk::<E>(index, &mut stage);
+            // SAFETY: what `dense_chunk` gives is readable.
+            unsafe { (stats_of_chunk(p, len, moments, level), self.samples(index, p, len)) }
+        })
+    }
+
+    /// Samples of one chunk.
+    ///
+    /// # Safety
+    /// `p` and `len` must be what [`Job::dense_chunk`] gave for it, while that is readable.
+    pub(crate) unsafe fn samples<E: Element>(&self, index: usize, p: *const E, len: usize) -> Sketch {
+        // SAFETY: as the caller vouches.
+        unsafe { Sketch::of_part(self.walk.count(), index as u64 * CHUNK as u64, p, len) }
+    }
+
     /// One chunk as dense memory, readable until `stage` changes. `E` must be the type of the job's dtype.
     pub(crate) fn dense_chunk<E: Count>(&self, index: usize, stage: &mut Vec<E>) -> (*const E, usize) {
         let from = index as u64 * CHUNK as u64;
@@ -306,21 +333,26 @@ fn stats_of_one(view: &TensorView<'_>, moments: Moments, options: &Options<'_>) 
     match view.count() {
         0 => Stats::default(),
         n if n <= CHUNK as u64 => Job::new(view).chunk(0, moments, options.level),
-        _ => stats_of(core::slice::from_ref(view), moments, options).pop().unwrap_or_default(),
+        _ => parts_of(core::slice::from_ref(view), moments, options).pop().unwrap_or_default().0,
     }
 }
 
-/// Counts whole tensors, work spread over tensors and their tasks.
-fn stats_of(views: &[TensorView<'_>], moments: Moments, options: &Options<'_>) -> Vec<Stats> {
+/// Counts and samples whole tensors, work spread over tensors and their tasks.
+fn parts_of(views: &[TensorView<'_>], moments: Moments, options: &Options<'_>) -> Vec<(Stats, Sketch)> {
     let jobs: Vec<Job> = views.iter().map(Job::new).collect();
     let shares = Shares::new(jobs.iter().map(Job::chunks));
-    let mut totals = vec![Stats::default(); jobs.len()];
+    let mut totals = vec![(Stats::default(), Sketch::default()); jobs.len()];
     let level = options.level;
     let options = options.for_bytes(bytes_of_all(views));
     let task = |(): &mut (), index: usize| {
         let (tensor, chunk) = shares.owner(index);
-        (tensor, jobs[tensor].chunk(chunk, moments, level))
+        (tensor, jobs[tensor].sketched_chunk(chunk, moments, level))
     };
-    ordered(shares.total(), &options, || (), task, |(tensor, stats)| totals[tensor].merge(&stats));
+    let take = |(tensor, (stats, sketch)): (usize, (Stats, Sketch))| {
+        let total: &mut (Stats, Sketch) = &mut totals[tensor];
+        total.0.merge(&stats);
+        total.1.append(&sketch);
+    };
+    ordered(shares.total(), &options, || (), task, take);
     totals
 }

@@ -1,75 +1,30 @@
-//! Owns copies of tensors and the count of what has changed since they were taken. Knows nothing of Python, models or optimizers.
+//! Owns the count of tensors and of what has changed in them since they were copied. Knows nothing of Python, models or optimizers.
 //!
-//! One pass reads the new and the old values of a part that fits the second-level cache, and counts the new ones and the differences:
-//! nothing of the size of the tensor is made on the way.
+//! One pass reads the new and the old values, a part at a time, and counts the new ones and the differences, and samples the new ones:
+//! nothing of the size of the tensor is made on the way, and memory is read once.
 //!
 //! A difference is taken in the wide type of the dtype (`f32` up to 32 bits of float, else `f64`), rounded once to nearest. By Sterbenz'
 //! lemma it is exact wherever old and new are within a factor of two of each other, which is what one step of an optimizer does.
-
-use core::ops::Sub;
 
 use crate::axis::Axis;
 use crate::dtype::Dtype;
 use crate::element::Element;
 use crate::environment::with_standard_floats;
 use crate::histogram::Histogram;
-use crate::histogram_count::Counter;
 use crate::histogram_parts::Parts;
+use crate::kernel::change::Change as CountChange;
 use crate::kernel::lanes::Lanes;
 use crate::kernel::wide::AsWide;
-use crate::kernel::{CHUNK, Count, Moments};
+use crate::kernel::{CHUNK, Moments};
 use crate::level::{Kernel, Level};
 use crate::scan::{Options, Shares, ordered};
+use crate::sketch::Sketch;
+use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::summary::{Job, Seen, Summary, bytes_of_all, stats_of_chunk};
 use crate::team::single_thread_bytes;
-use crate::view::{TensorView, Walk};
+use crate::view::TensorView;
 use crate::with_element;
-
-/// A copy of a tensor's values, in the order in which its memory is walked.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    dtype: Option<Dtype>,
-    shape: Vec<i64>,
-    strides: Vec<i64>,
-    bytes: Vec<u8>,
-}
-
-impl Snapshot {
-    /// Whether it is a copy of a tensor of this dtype and layout, so that values have the same places.
-    pub fn fits(&self, view: &TensorView<'_>) -> bool {
-        self.dtype == Some(view.dtype()) && self.shape == view.shape() && self.strides == view.strides()
-    }
-
-    /// Copies the values of a tensor.
-    pub fn take(&mut self, view: &TensorView<'_>) {
-        if !self.fits(view) {
-            self.dtype = Some(view.dtype());
-            self.shape = view.shape().to_vec();
-            self.strides = view.strides();
-            self.bytes.clear();
-            self.bytes.resize(view.count() as usize * view.dtype().size(), 0);
-        }
-        with_element!(view.dtype(), E => copy::<E>(&view.memory_order(), &mut self.bytes));
-    }
-
-    /// Lets go of the copy.
-    pub fn forget(&mut self) {
-        *self = Self::default();
-    }
-}
-
-fn copy<E: AsWide>(walk: &Walk, bytes: &mut [u8]) {
-    let mut stage = Vec::new();
-    for (i, part) in bytes.chunks_mut(CHUNK * size_of::<E>()).enumerate() {
-        let len = part.len() / size_of::<E>();
-        // SAFETY: the walk is that of a borrowed view of elements `E`, and the copy has as many of them.
-        unsafe {
-            let p = walk.dense::<E>((i * CHUNK) as u64, len, &mut stage);
-            core::ptr::copy_nonoverlapping(p.cast::<u8>(), part.as_mut_ptr(), part.len());
-        }
-    }
-}
 
 /// What is known about some values.
 #[derive(Clone, Debug)]
@@ -87,6 +42,25 @@ pub struct Change {
     pub value: Counted,
     /// The values now minus those of the snapshot; `None` without a snapshot that fits.
     pub update: Option<Counted>,
+    /// Samples of the values now.
+    pub sketch: Sketch,
+}
+
+/// What was counted of a part of a tensor.
+#[derive(Default)]
+struct Part {
+    value: Stats,
+    update: Stats,
+    sketch: Sketch,
+}
+
+impl Part {
+    /// Takes in the next part.
+    fn append(&mut self, part: &Self) {
+        self.value.merge(&part.value);
+        self.update.merge(&part.update);
+        self.sketch.append(&part.sketch);
+    }
 }
 
 /// Counts tensors one after another on one thread; what is allocated for counting serves all of them.
@@ -107,20 +81,14 @@ impl<'a> Changes<'a> {
         let difference = Difference::new(view, snapshot);
         let (room, seen) = (&mut self.room, self.seen);
         self.seen += 1;
-        let mut stats = [Stats::default(); 2];
+        let mut whole = Part::default();
         with_standard_floats(|| {
             for chunk in 0..difference.job.chunks() {
-                add(&mut stats, &difference.chunk(seen, chunk, room, level));
+                whole.append(&difference.chunk(seen, chunk, room, level));
             }
         });
         let histograms = room.histograms.as_mut().map(|parts| parts.each_mut().map(Parts::take));
-        difference.finish(&stats, histograms.unwrap_or_default(), self.axis)
-    }
-}
-
-fn add(totals: &mut [Stats; 2], parts: &[Stats; 2]) {
-    for (total, part) in totals.iter_mut().zip(parts) {
-        total.merge(part);
+        difference.finish(&whole, histograms.unwrap_or_default(), self.axis)
     }
 }
 
@@ -144,9 +112,9 @@ pub fn changes(
         let (tensor, chunk) = shares.owner(index);
         (tensor, jobs[tensor].chunk(tensor, chunk, room, level))
     };
-    let mut stats = vec![[Stats::default(); 2]; views.len()];
+    let mut wholes: Vec<_> = views.iter().map(|_| Part::default()).collect();
     let rooms = with_standard_floats(|| {
-        let take = |(tensor, parts): (usize, [Stats; 2])| add(&mut stats[tensor], &parts);
+        let take = |(tensor, part): (usize, Part)| wholes[tensor].append(&part);
         ordered(shares.total(), &options, || Room::new(axis), work, take)
     });
     let mut histograms = [vec![None; views.len()], vec![None; views.len()]];
@@ -155,10 +123,10 @@ pub fn changes(
             part.add_to(all);
         }
     }
-    let mut finish = |(tensor, stats): (usize, &[Stats; 2])| {
-        jobs[tensor].finish(stats, histograms.each_mut().map(|all| all[tensor].take()), axis)
+    let mut finish = |(tensor, whole): (usize, &Part)| {
+        jobs[tensor].finish(whole, histograms.each_mut().map(|all| all[tensor].take()), axis)
     };
-    stats.iter().enumerate().map(&mut finish).collect()
+    wholes.iter().enumerate().map(&mut finish).collect()
 }
 
 /// A tensor to count, and its values at an earlier time where they are known.
@@ -183,12 +151,12 @@ impl<'a> Room<'a> {
 
 impl<'a> Difference<'a> {
     fn new(view: &'a TensorView<'_>, snapshot: Option<&'a Snapshot>) -> Self {
-        let old = snapshot.filter(|old| old.fits(view)).map(|snapshot| snapshot.bytes.as_slice());
+        let old = snapshot.filter(|old| old.fits(view)).map(Snapshot::bytes);
         Self { job: Job::new(view), old }
     }
 
     /// The values and differences of one chunk.
-    fn chunk(&self, tensor: usize, chunk: usize, room: &mut Room<'_>, level: Level) -> [Stats; 2] {
+    fn chunk(&self, tensor: usize, chunk: usize, room: &mut Room<'_>, level: Level) -> Part {
         with_element!(self.job.dtype(), E => {
             // SAFETY: the view is borrowed, and a snapshot that fits has as many elements of the same type.
             unsafe { self.chunk_of::<E>(tensor, chunk, room, level) }
@@ -197,82 +165,63 @@ impl<'a> Difference<'a> {
 
     /// # Safety
     /// The view of the job must be alive and have element type `E`, as must the old values where there are any.
-    unsafe fn chunk_of<E>(&self, tensor: usize, chunk: usize, room: &mut Room<'_>, level: Level) -> [Stats; 2]
-    where
-        E: AsWide + Count,
-        E::Wide: Count + AsWide<Wide = E::Wide> + Sub<Output = E::Wide>,
-    {
+    unsafe fn chunk_of<E: CountChange>(&self, tensor: usize, chunk: usize, room: &mut Room<'_>, level: Level) -> Part {
         let mut stage = Vec::new();
         let (new, len) = self.job.dense_chunk::<E>(chunk, &mut stage);
-        let (mut values, mut updates) = (None, None);
-        if let Some([of_values, of_updates]) = &mut room.histograms {
-            (values, updates) = (Some(of_values.counter_of(tensor)), Some(of_updates));
+        let mut part = Part::default();
+        if let Some(old) = self.old {
+            if room.differences.len() < len {
+                room.differences.resize(len, 0.0);
+            }
+            let old = old.as_ptr().wrapping_add(chunk * CHUNK * size_of::<E>()).cast::<E>();
+            let differences = room.differences.as_mut_ptr().cast::<E::Wide>();
+            [part.value, part.update] = level.run(ChangeKernel { new, old, differences, len });
+        } else {
+            // SAFETY: what `dense_chunk` gives is readable.
+            part.value = unsafe { stats_of_chunk(new, len, Moments::Two, level) };
         }
-        // SAFETY: what `dense_chunk` gives is readable.
-        let value = unsafe { count(values, level, new, len) };
-        let Some(old) = self.old else { return [value, Stats::default()] };
-        if room.differences.len() < len {
-            room.differences.resize(len, 0.0);
+        if let Some([values, updates]) = &mut room.histograms {
+            // SAFETY: as above, and the kernel has written `len` differences.
+            unsafe {
+                values.counter_of(tensor).chunk(level, new, len);
+                if self.old.is_some() {
+                    let differences = room.differences.as_ptr().cast::<E::Wide>();
+                    updates.counter_of(tensor).chunk(level, differences, len);
+                }
+            }
         }
-        let old = old.as_ptr().wrapping_add(chunk * CHUNK * size_of::<E>()).cast::<E>();
-        let differences = room.differences.as_mut_ptr().cast::<E::Wide>();
-        level.run(DifferenceKernel { new, old, differences, len });
-        let updates = updates.map(|parts| parts.counter_of(tensor));
-        // SAFETY: the kernel has just written `len` of them.
-        [value, unsafe { count(updates, level, differences.cast_const(), len) }]
+        // SAFETY: as above. The values are in cache now.
+        part.sketch = unsafe { self.job.samples(chunk, new, len) };
+        part
     }
 
     /// What was counted of values and of updates, put together.
-    fn finish(&self, stats: &[Stats; 2], histograms: [Option<Histogram>; 2], axis: Option<&Axis>) -> Change {
-        let [value, update] = stats;
+    fn finish(&self, whole: &Part, histograms: [Option<Histogram>; 2], axis: Option<&Axis>) -> Change {
         let [values, updates] = histograms;
         let wide = with_element!(self.job.dtype(), E => <<E as AsWide>::Wide as Element>::DTYPE);
         Change {
-            value: counted(value, self.job.dtype(), axis, values),
-            update: self.old.map(|_| counted(update, wide, axis, updates)),
+            value: counted(&whole.value, self.job.dtype(), axis, values),
+            update: self.old.map(|_| counted(&whole.update, wide, axis, updates)),
+            sketch: whole.sketch,
         }
     }
 }
 
-/// Differences of a chunk.
-struct DifferenceKernel<E: AsWide> {
+/// A chunk and its differences, as a kernel that any level can run.
+struct ChangeKernel<E: AsWide> {
     new: *const E,
     old: *const E,
     differences: *mut E::Wide,
     len: usize,
 }
 
-impl<E: AsWide> Kernel for DifferenceKernel<E>
-where
-    E::Wide: Sub<Output = E::Wide>,
-{
-    type Output = ();
+impl<E: CountChange> Kernel for ChangeKernel<E> {
+    type Output = [Stats; 2];
 
     #[inline(always)]
-    fn run<L: Lanes>(self, _lanes: L) {
-        for i in 0..self.len {
-            // SAFETY: `Job::task` vouches for `len` elements of each.
-            unsafe {
-                let new = self.new.add(i).read_unaligned();
-                let old = self.old.add(i).read_unaligned();
-                self.differences.add(i).write(new.wide() - old.wide());
-            }
-        }
-    }
-}
-
-/// Counts a chunk.
-///
-/// # Safety
-/// `p` must be readable for `len` elements, at most [`CHUNK`].
-unsafe fn count<E: AsWide + Count>(counter: Option<&mut Counter<'_>>, level: Level, p: *const E, len: usize) -> Stats {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let stats = stats_of_chunk(p, len, Moments::Two, level);
-        if let Some(counter) = counter {
-            counter.chunk(level, p, len);
-        }
-        stats
+    fn run<L: Lanes>(self, lanes: L) -> [Stats; 2] {
+        // SAFETY: `Difference::chunk_of` vouches for `len` elements of each.
+        unsafe { E::change(lanes, self.new, self.old, self.differences, self.len) }
     }
 }
 

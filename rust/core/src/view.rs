@@ -88,6 +88,19 @@ impl<'a> TensorView<'a> {
         }
     }
 
+    /// Whether shape and strides are these.
+    pub(crate) fn has_layout(&self, shape: &[i64], strides: &[i64]) -> bool {
+        let dense = || {
+            let mut expected = 1;
+            shape.iter().zip(strides).rev().all(|(&len, &stride)| {
+                let fits = stride == expected;
+                expected *= len.max(1);
+                fits
+            })
+        };
+        self.shape == shape && self.strides.map_or_else(dense, |mine| mine == strides)
+    }
+
     /// The walk in memory order, for statistics that do not depend on order: fewest and longest runs.
     pub fn memory_order(&self) -> Walk {
         if let Some(selection) = &self.selection {

@@ -32,6 +32,7 @@ pub(crate) struct Buffer {
     heap: Vec<i64>,
     dense: bool,
     /// Keeps the memory alive; `None` for a borrow that ends before Python code runs again.
+    #[expect(dead_code, reason = "held for its drop")]
     owner: Option<Managed>,
 }
 
@@ -44,7 +45,7 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     /// Reads any array-like object. Small torch tensors are borrowed: see [`Buffer::is_small`].
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        match Self::of_torch(object, SMALL_BYTES)? {
+        match Self::of_torch(object, Some(SMALL_BYTES))? {
             Some(buffer) => Ok(buffer),
             None => Self::of_numpy_or_other(object),
         }
@@ -52,8 +53,7 @@ impl Buffer {
 
     /// The same, never borrowed: other Python code may run while it is in use.
     pub(crate) fn owned(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        match Self::of_torch(object, 0)? {
-            Some(buffer) if buffer.owner.is_none() => Self::of_other(object),
+        match Self::of_torch(object, None)? {
             Some(buffer) => Ok(buffer),
             None => Self::of_numpy_or_other(object),
         }
@@ -66,7 +66,7 @@ impl Buffer {
 
     /// A plain torch tensor or parameter in host memory; `None` for anything else. Small ones are borrowed: see [`Buffer::is_small`].
     pub(crate) fn of_ordinary_tensor(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
-        Self::of_torch(object, SMALL_BYTES)
+        Self::of_torch(object, Some(SMALL_BYTES))
     }
 
     fn of_numpy_or_other(object: &Bound<'_, PyAny>) -> PyResult<Self> {
@@ -94,10 +94,10 @@ impl Buffer {
 
     /// A plain torch tensor or parameter through its class's C functions; `None` when it is neither, or needs the longer way.
     /// One of at most `borrow` bytes is borrowed.
-    fn of_torch(object: &Bound<'_, PyAny>, borrow: u64) -> PyResult<Option<Self>> {
+    fn of_torch(object: &Bound<'_, PyAny>, borrow: Option<u64>) -> PyResult<Option<Self>> {
         let Some((exchange, tensor)) = Self::borrowed(object)? else { return Ok(None) };
         let borrowed = Self::new(tensor, None, None)?;
-        if borrowed.view().count() * borrowed.dtype.size() as u64 <= borrow {
+        if borrow.is_some_and(|most| borrowed.bytes() <= most) {
             return Ok(Some(borrowed));
         }
         let managed = exchange.manage(object)?;

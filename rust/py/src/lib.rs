@@ -3,6 +3,7 @@
 mod arrays;
 mod axis;
 mod buffer;
+mod buffers;
 mod dicts;
 mod dims;
 mod dlpack;
@@ -13,6 +14,7 @@ mod histogram;
 mod many;
 mod quantile;
 mod range;
+mod rows;
 mod run;
 mod settings;
 mod slot;

@@ -1,60 +1,25 @@
 //! Owns counts over many tensors in one call: tables of summaries, and norms. Arithmetic is the core's.
 
+use std::cmp::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyIndexError, PyKeyError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyKeyError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use tensorstats_core::kernel::Moments;
 use tensorstats_core::norm::Order;
-use tensorstats_core::{Sketch, Summary};
+use tensorstats_core::scan::Options;
+use tensorstats_core::{Sketch, Summary, TensorView};
 
-use crate::buffer::Buffer;
+use crate::buffers::Buffers;
 use crate::errors::to_py;
+use crate::rows::Rows;
 use crate::run;
-use crate::summary::{PySummary, Shape, State};
+use crate::summary::{PySummary, Shape};
 
 /// The summaries of many tensors, in the order they were given.
 #[pyclass(frozen, name = "Summaries", module = "tensorstats._core")]
 pub(crate) struct PySummaries(Mutex<Rows>);
-
-/// What a table holds: all of each state, or its numbers alone.
-#[derive(Clone)]
-enum Rows {
-    Full(Vec<State>),
-    Numbers(Vec<Summary>),
-}
-
-impl Rows {
-    fn len(&self) -> usize {
-        match self {
-            Self::Full(states) => states.len(),
-            Self::Numbers(summaries) => summaries.len(),
-        }
-    }
-
-    fn summary(&self, row: usize) -> Option<&Summary> {
-        match self {
-            Self::Full(states) => states.get(row).map(|state| &state.summary),
-            Self::Numbers(summaries) => summaries.get(row),
-        }
-    }
-
-    fn summaries(&self) -> impl Iterator<Item = &Summary> {
-        (0..self.len()).filter_map(|row| self.summary(row))
-    }
-
-    fn state(&self, row: usize) -> Option<State> {
-        match self {
-            Self::Full(states) => states.get(row).cloned(),
-            Self::Numbers(summaries) => summaries.get(row).map(|summary| State {
-                summary: summary.clone(),
-                sketch: Sketch::default(),
-                shape: Shape::Nothing,
-            }),
-        }
-    }
-}
 
 /// A field of every row as a column: its name, and how to read it.
 enum Column {
@@ -96,8 +61,8 @@ fn column(name: &str) -> PyResult<Column> {
 }
 
 impl PySummaries {
-    pub(crate) fn of(states: Vec<State>) -> Self {
-        Self(Mutex::new(Rows::Full(states)))
+    pub(crate) fn of(rows: Rows) -> Self {
+        Self(Mutex::new(rows))
     }
 
     /// Held only for short copies and merges, never while Python code runs.
@@ -111,22 +76,20 @@ impl PySummaries {
     /// Takes in a table of as many rows, row by row; returns the table itself.
     #[pyo3(signature = (other, /))]
     fn merge<'py>(slf: Bound<'py, Self>, other: &Self) -> PyResult<Bound<'py, Self>> {
-        let rows = other.lock().clone();
-        {
-            let mut mine = slf.get().lock();
-            if mine.len() != rows.len() {
-                return Err(PyValueError::new_err(format!(
-                    "a table of {} rows cannot take in one of {}",
-                    mine.len(),
-                    rows.len()
-                )));
+        let this = slf.get();
+        match (&raw const *this).cmp(&(&raw const *other)) {
+            Ordering::Equal => {
+                let rows = this.lock().clone();
+                this.lock().merge(&rows)?;
             }
-            for row in 0..rows.len() {
-                match (&mut *mine, rows.state(row), rows.summary(row)) {
-                    (Rows::Full(mine), Some(theirs), _) => mine[row].merge(&theirs)?,
-                    (Rows::Numbers(mine), _, Some(theirs)) => mine[row].merge(theirs).map_err(to_py)?,
-                    _ => {}
-                }
+            // Whichever way two tables are merged, the one at the lower address is locked first, so that nobody waits for anybody.
+            Ordering::Less => {
+                let mut mine = this.lock();
+                mine.merge(&other.lock())?;
+            }
+            Ordering::Greater => {
+                let theirs = other.lock();
+                this.lock().merge(&theirs)?;
             }
         }
         Ok(slf)
@@ -134,18 +97,12 @@ impl PySummaries {
 
     /// An independent copy.
     fn copy(&self) -> Self {
-        Self(Mutex::new(self.lock().clone()))
+        Self::of(self.lock().clone())
     }
 
     /// Lets go of what only a repr shows, the shapes and the samples for a sparkline: half of the memory.
     fn keep_numbers(&self) {
-        let mut rows = self.lock();
-        if let Rows::Full(states) = &mut *rows {
-            // Into new memory: collected in place, the old memory would be kept, or cut where nothing else fits.
-            let mut numbers = Vec::with_capacity(states.len());
-            numbers.extend(states.drain(..).map(|state| state.summary));
-            *rows = Rows::Numbers(numbers);
-        }
+        self.lock().keep_numbers();
     }
 
     fn __len__(&self) -> usize {
@@ -161,62 +118,54 @@ impl PySummaries {
 
     /// The dtype of every row.
     fn dtypes(&self) -> Vec<Option<&'static str>> {
-        self.lock().summaries().map(|summary| summary.dtype().map(tensorstats_core::Dtype::name)).collect()
+        self.lock().summaries().iter().map(|summary| summary.dtype().map(tensorstats_core::Dtype::name)).collect()
     }
 
     /// The shape of every row, where it is of one tensor.
     fn shapes(&self) -> Vec<Option<Vec<i64>>> {
-        let shape = |state: &State| match &state.shape {
-            Shape::One(shape) => Some(shape.to_vec()),
+        let rows = self.lock();
+        let shape = |row| match rows.shapes().get(row) {
+            Some(Shape::One(shape)) => Some(shape.to_vec()),
             _ => None,
         };
-        match &*self.lock() {
-            Rows::Full(states) => states.iter().map(shape).collect(),
-            Rows::Numbers(summaries) => vec![None; summaries.len()],
-        }
+        (0..rows.len()).map(shape).collect()
     }
 
     /// One field of every row as native-endian bytes: of `uint64` when the flag is true, else of `float64`.
     fn column<'py>(&self, py: Python<'py>, name: &str) -> PyResult<(bool, Bound<'py, PyBytes>)> {
         let (counts, bytes): (bool, Vec<u8>) = match column(name)? {
             Column::Count(get) => {
-                (true, self.lock().summaries().flat_map(|summary| get(summary).to_ne_bytes()).collect())
+                (true, self.lock().summaries().iter().flat_map(|summary| get(summary).to_ne_bytes()).collect())
             }
             Column::Float(get) => {
-                (false, self.lock().summaries().flat_map(|summary| get(summary).to_ne_bytes()).collect())
+                (false, self.lock().summaries().iter().flat_map(|summary| get(summary).to_ne_bytes()).collect())
             }
         };
         Ok((counts, PyBytes::new(py, &bytes)))
     }
 }
 
-/// The states of many tensors: small ones are counted at once, the rest in one go without the GIL.
-fn states(py: Python<'_>, tensors: &Bound<'_, PyList>, moments: Moments, threads: usize) -> PyResult<Vec<State>> {
-    let mut states = Vec::with_capacity(tensors.len());
-    let mut later: Vec<(usize, Buffer)> = Vec::new();
-    for (row, tensor) in tensors.iter().enumerate() {
-        let buffer = Buffer::of(&tensor)?;
-        let shape = Shape::One(buffer.shape().into());
-        let (summary, sketch) = if buffer.is_small() {
-            run::count(py, &buffer, 1, |view, options| (Summary::of(view, moments, options), Sketch::of(view)))?
-        } else {
-            later.push((row, buffer));
-            (Summary::new(moments), Sketch::default())
-        };
-        states.push(State { summary, sketch, shape });
-    }
-    if !later.is_empty() {
-        let counted = run::detached(py, threads, |options| {
-            let views: Vec<_> = later.iter().map(|(_, buffer)| buffer.view()).collect();
-            let sketches: Vec<_> = views.iter().map(Sketch::of).collect();
-            Summary::of_each(&views, moments, options).into_iter().zip(sketches).collect::<Vec<_>>()
-        })?;
-        for ((row, _), (summary, sketch)) in later.iter().zip(counted) {
-            states[*row].summary = summary;
-            states[*row].sketch = sketch;
+/// The rows of many tensors: small ones are counted at once, the rest in one go without the GIL.
+fn rows(py: Python<'_>, tensors: &Bound<'_, PyList>, moments: Moments, threads: usize) -> PyResult<Rows> {
+    let mut counted = Vec::with_capacity(tensors.len());
+    let mut buffers = Buffers::with_capacity(tensors.len());
+    for tensor in tensors.iter() {
+        if let Some(buffer) = buffers.next(&tensor)? {
+            let count =
+                |view: &TensorView<'_>, options: &Options<'_>| (Summary::of(view, moments, options), Sketch::of(view));
+            counted.push(run::count(py, &buffer, 1, count)?);
         }
     }
-    Ok(states)
+    let views = buffers.views();
+    if !views.is_empty() {
+        counted.extend(run::detached(py, threads, |options| Summary::of_each_sketched(&views, moments, options))?);
+    }
+    drop(views);
+    let mut rows = Rows::with_capacity(counted.len());
+    for ((summary, sketch), shape) in counted.into_iter().zip(buffers.into_shapes()) {
+        rows.push(summary, &sketch, shape);
+    }
+    Ok(rows)
 }
 
 /// Summarises many tensors.
@@ -229,14 +178,18 @@ pub(crate) fn summaries(
     threads: Option<usize>,
 ) -> PyResult<PySummaries> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
-    states(py, tensors, moments, run::threads(threads)?).map(PySummaries::of)
+    rows(py, tensors, moments, run::threads(threads)?).map(PySummaries::of)
 }
 
 /// A table of summaries that exist already.
 #[pyfunction]
 #[pyo3(signature = (rows, /))]
 pub(crate) fn summaries_from(rows: Vec<PyRef<'_, PySummary>>) -> PySummaries {
-    PySummaries::of(rows.iter().map(|row| row.snapshot()).collect())
+    let mut table = Rows::with_capacity(rows.len());
+    for row in rows {
+        row.append_to(&mut table);
+    }
+    PySummaries::of(table)
 }
 
 /// The norm of each tensor.
@@ -249,8 +202,8 @@ pub(crate) fn norms(
     threads: Option<usize>,
 ) -> PyResult<Vec<f64>> {
     let order = Order::from_number(ord).map_err(to_py)?;
-    let states = states(py, tensors, Moments::Two, run::threads(threads)?)?;
-    Ok(states.iter().map(|state| order.of(&state.summary)).collect())
+    let rows = rows(py, tensors, Moments::Two, run::threads(threads)?)?;
+    Ok(rows.summaries().iter().map(|summary| order.of(summary)).collect())
 }
 
 /// The norm of all tensors taken as one vector.
@@ -258,8 +211,8 @@ pub(crate) fn norms(
 #[pyo3(signature = (tensors, /, ord = 2.0, threads = None))]
 pub(crate) fn norm(py: Python<'_>, tensors: &Bound<'_, PyList>, ord: f64, threads: Option<usize>) -> PyResult<f64> {
     let order = Order::from_number(ord).map_err(to_py)?;
-    let states = states(py, tensors, Moments::Two, run::threads(threads)?)?;
-    order.of_all(states.iter().map(|state| &state.summary)).map_err(to_py)
+    let rows = rows(py, tensors, Moments::Two, run::threads(threads)?)?;
+    order.of_all(rows.summaries().iter()).map_err(to_py)
 }
 
 /// The norm of everything in a table, taken as one vector.
@@ -267,5 +220,5 @@ pub(crate) fn norm(py: Python<'_>, tensors: &Bound<'_, PyList>, ord: f64, thread
 #[pyo3(signature = (rows, /, ord = 2.0))]
 pub(crate) fn norm_from(rows: &PySummaries, ord: f64) -> PyResult<f64> {
     let order = Order::from_number(ord).map_err(to_py)?;
-    order.of_all(rows.lock().summaries()).map_err(to_py)
+    order.of_all(rows.lock().summaries().iter()).map_err(to_py)
 }

@@ -17,6 +17,7 @@ use tensorstats_core::{Histogram, Sketch, Summary};
 use crate::buffer::Buffer;
 use crate::histogram::PyHistogram;
 use crate::many::PySummaries;
+use crate::rows::Rows;
 use crate::run;
 use crate::summary::{PySummary, Shape, State};
 
@@ -240,7 +241,11 @@ impl PyTensorSlot {
 #[pyfunction]
 #[pyo3(signature = (slots, /))]
 pub(crate) fn summaries_of_slots(slots: Vec<PyRef<'_, PyTensorSlot>>) -> PySummaries {
-    PySummaries::of(slots.iter().filter_map(|slot| slot.state()).map(|state| State::clone(&state)).collect())
+    let mut table = Rows::with_capacity(slots.len());
+    for state in slots.iter().filter_map(|slot| slot.state()) {
+        table.push(state.summary.clone(), &state.sketch, state.shape.clone());
+    }
+    PySummaries::of(table)
 }
 
 /// Whether all are ordinary tensors of torch in host memory, which every count takes as they are.

@@ -11,6 +11,7 @@ use tensorstats_core::{Dtype, Number, Sketch, Summary};
 use crate::buffer::Buffer;
 use crate::dims::Dims;
 use crate::errors::to_py;
+use crate::rows::Rows;
 use crate::{formats, run, summary_dict, summary_repr};
 
 /// What a `Summary` object holds: the numbers, a sketch for its repr, and the shape while it is of one tensor.
@@ -33,11 +34,6 @@ impl State {
     fn new(moments: Moments, fits: Option<&Fits>) -> Self {
         let summary = Summary::with_formats(moments, fits);
         Self { summary, sketch: Sketch::default(), shape: Shape::Nothing }
-    }
-
-    /// Of nothing.
-    pub(crate) fn empty() -> Self {
-        Self::new(Moments::Two, None)
     }
 
     pub(crate) fn of(py: Python<'_>, x: &Bound<'_, PyAny>, moments: Moments, threads: usize) -> PyResult<Self> {
@@ -68,11 +64,18 @@ impl State {
     pub(crate) fn merge(&mut self, other: &Self) -> PyResult<()> {
         self.summary.merge(&other.summary).map_err(to_py)?;
         self.sketch.merge(&other.sketch);
-        self.shape = match (&self.shape, &other.shape) {
-            (Shape::Nothing, shape) | (shape, Shape::Nothing) => shape.clone(),
-            _ => Shape::Several,
-        };
+        self.shape.merge(&other.shape);
         Ok(())
+    }
+}
+
+impl Shape {
+    pub(crate) fn merge(&mut self, other: &Self) {
+        match (&*self, other) {
+            (_, Self::Nothing) => {}
+            (Self::Nothing, shape) => *self = shape.clone(),
+            _ => *self = Self::Several,
+        }
     }
 }
 
@@ -87,6 +90,12 @@ impl PySummary {
     /// Held only for short copies and merges, never while Python code runs.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends the state as it is now to a table.
+    pub(crate) fn append_to(&self, rows: &mut Rows) {
+        let state = self.lock();
+        rows.push(state.summary.clone(), &state.sketch, state.shape.clone());
     }
 
     /// The state as it is now.

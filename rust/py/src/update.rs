@@ -1,17 +1,20 @@
 //! Owns the Python class `Snapshots`: many tensors and what has changed in them, in one call. Arithmetic is the core's.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use tensorstats_core::update::{Change, Changes, Counted, Snapshot, changes};
-use tensorstats_core::{Axis, Sketch, TensorView};
+use tensorstats_core::kernel::Moments;
+use tensorstats_core::snapshot::{Snapshot, take_all};
+use tensorstats_core::update::{Change, Changes, Counted, changes};
+use tensorstats_core::{Axis, Level, Sketch, Summary};
 
-use crate::buffer::Buffer;
+use crate::buffers::Buffers;
 use crate::histogram::PyHistogram;
 use crate::many::PySummaries;
+use crate::rows::Rows;
 use crate::run;
-use crate::summary::{Shape, State};
+use crate::summary::Shape;
 
 /// Copies of many tensors, to say later what has changed in them.
 ///
@@ -39,35 +42,65 @@ use crate::summary::{Shape, State};
 #[pyclass(frozen, name = "Snapshots", module = "tensorstats._core")]
 pub(crate) struct PySnapshots(Mutex<Vec<Snapshot>>);
 
-/// The snapshots while a call works on them; they are put back whatever happens.
+/// The snapshots that a call works on, one for each tensor; they are put back whatever happens.
 struct Borrowed<'a> {
     home: &'a PySnapshots,
+    places: &'a [Option<usize>],
     snapshots: Vec<Snapshot>,
 }
 
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        *self.home.0.lock().unwrap_or_else(PoisonError::into_inner) = core::mem::take(&mut self.snapshots);
+        let mut home = self.home.lock();
+        for (place, snapshot) in self.places.iter().zip(&mut self.snapshots) {
+            if let Some(slot) = place.and_then(|place| home.get_mut(place)) {
+                core::mem::swap(slot, snapshot);
+            }
+        }
     }
 }
 
 impl PySnapshots {
-    /// Takes the snapshots out, so that no lock is held while Python code runs.
-    fn borrow(&self, places: &[Option<usize>]) -> PyResult<Borrowed<'_>> {
-        let snapshots = core::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let borrowed = Borrowed { home: self, snapshots };
-        let mut seen = vec![false; borrowed.snapshots.len()];
+    fn lock(&self) -> MutexGuard<'_, Vec<Snapshot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the snapshots of some places out, so that no lock is held while Python code runs. To other calls these places hold no copy.
+    fn borrow<'a>(&'a self, places: &'a [Option<usize>]) -> PyResult<Borrowed<'a>> {
+        let mut home = self.lock();
+        let mut seen = vec![false; home.len()];
         for &place in places.iter().flatten() {
             match seen.get_mut(place) {
                 Some(seen) if !*seen => *seen = true,
                 Some(_) => return Err(PyValueError::new_err(format!("a place may be named once, got twice: {place}"))),
                 None => {
-                    let len = borrowed.snapshots.len();
+                    let len = home.len();
                     return Err(PyValueError::new_err(format!("a place must be below {len}, got: {place}")));
                 }
             }
         }
-        Ok(borrowed)
+        let take =
+            |place: &Option<usize>| place.map_or_else(Snapshot::default, |place| core::mem::take(&mut home[place]));
+        let snapshots = places.iter().map(take).collect();
+        Ok(Borrowed { home: self, places, snapshots })
+    }
+}
+
+impl Borrowed<'_> {
+    /// Copies tensors into the snapshots.
+    fn take(&mut self, py: Python<'_>, tensors: &[Bound<'_, PyAny>], threads: usize) -> PyResult<()> {
+        let mut buffers = Buffers::with_capacity(tensors.len());
+        let mut later: Vec<&mut Snapshot> = Vec::new();
+        for (tensor, snapshot) in tensors.iter().zip(&mut self.snapshots) {
+            match buffers.next(tensor)? {
+                Some(small) => snapshot.take(&small.view()),
+                None => later.push(snapshot),
+            }
+        }
+        if later.is_empty() {
+            return Ok(());
+        }
+        run::detached(py, threads, |options| take_all(&buffers.views(), &mut later, options))
     }
 }
 
@@ -80,30 +113,36 @@ impl PySnapshots {
     }
 
     fn __len__(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lock().len()
     }
 
     /// Copies tensors into their places.
-    #[pyo3(signature = (tensors, places, /))]
-    fn take(&self, tensors: Vec<Bound<'_, PyAny>>, places: Vec<usize>) -> PyResult<()> {
+    ///
+    /// Where that fails or is interrupted, none of the places holds a copy: old values beside new ones would look like a change.
+    #[pyo3(signature = (tensors, places, /, *, threads = None))]
+    fn take(
+        &self,
+        py: Python<'_>,
+        tensors: Vec<Bound<'_, PyAny>>,
+        places: Vec<usize>,
+        threads: Option<usize>,
+    ) -> PyResult<()> {
         check_lengths(tensors.len(), places.len(), "places")?;
-        let named: Vec<_> = places.iter().copied().map(Some).collect();
+        let threads = run::threads(threads)?;
+        let named: Vec<_> = places.into_iter().map(Some).collect();
         let mut borrowed = self.borrow(&named)?;
-        for (tensor, place) in tensors.iter().zip(places) {
-            let buffer = Buffer::of(tensor)?;
-            borrowed.snapshots[place].take(&buffer.view());
+        let taken = borrowed.take(py, &tensors, threads);
+        if taken.is_err() {
+            borrowed.snapshots.iter_mut().for_each(Snapshot::forget);
         }
-        Ok(())
+        taken
     }
 
     /// Lets go of the copies in some places.
     #[pyo3(signature = (places, /))]
     fn forget(&self, places: Vec<usize>) -> PyResult<()> {
-        let named: Vec<_> = places.iter().copied().map(Some).collect();
-        let mut borrowed = self.borrow(&named)?;
-        for place in places {
-            borrowed.snapshots[place].forget();
-        }
+        let named: Vec<_> = places.into_iter().map(Some).collect();
+        self.borrow(&named)?.snapshots.iter_mut().for_each(Snapshot::forget);
         Ok(())
     }
 
@@ -141,59 +180,59 @@ impl PySnapshots {
         let threads = run::threads(threads)?;
         let borrowed = self.borrow(&places)?;
 
-        let mut rows: Vec<Option<(Change, Sketch)>> = Vec::with_capacity(tensors.len());
-        let mut shapes = Vec::with_capacity(tensors.len());
+        let mut changed: Vec<Change> = Vec::with_capacity(tensors.len());
         let mut small = Changes::new(axis.as_ref());
-        let mut later: Vec<(usize, Buffer)> = Vec::new();
-        let mut old: Vec<Option<&Snapshot>> = Vec::new();
-        for (row, (tensor, &place)) in tensors.iter().zip(&places).enumerate() {
-            let buffer = Buffer::of(tensor)?;
-            shapes.push(Shape::One(buffer.shape().into()));
-            let snapshot = place.and_then(|place| borrowed.snapshots.get(place));
-            if buffer.is_small() {
-                rows.push(Some(run::count(py, &buffer, 1, |view, options| {
-                    (small.of(view, snapshot, options.level), Sketch::of(view))
-                })?));
-            } else {
-                rows.push(None);
-                later.push((row, buffer));
-                old.push(snapshot);
+        let mut buffers = Buffers::with_capacity(tensors.len());
+        let level = Level::current();
+        for (tensor, snapshot) in tensors.iter().zip(&borrowed.snapshots) {
+            if let Some(buffer) = buffers.next(tensor)? {
+                changed.push(small.of(&buffer.view(), Some(snapshot), level));
             }
         }
-        if !later.is_empty() {
-            let counted = run::detached(py, threads, |options| {
-                let views: Vec<TensorView<'_>> = later.iter().map(|(_, buffer)| buffer.view()).collect();
-                let sketches: Vec<_> = views.iter().map(Sketch::of).collect();
-                changes(&views, &old, axis.as_ref(), options).into_iter().zip(sketches).collect::<Vec<_>>()
-            })?;
-            for ((row, _), counted) in later.iter().zip(counted) {
-                rows[*row] = Some(counted);
-            }
+        let views = buffers.views();
+        if !views.is_empty() {
+            let old: Vec<_> = borrowed.snapshots.iter().skip(changed.len()).map(Some).collect();
+            changed.extend(run::detached(py, threads, |options| changes(&views, &old, axis.as_ref(), options))?);
         }
+        drop(views);
+
         let [value_histograms, update_histograms] = histograms;
-        let (mut values, mut updates) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
-        for (i, (row, shape)) in rows.into_iter().zip(shapes).enumerate() {
-            let Some((change, sketch)) = row else { continue };
-            values.push(state(change.value, &sketch, shape.clone(), value_histograms.get(i))?);
-            updates.push(match change.update {
-                Some(update) => state(update, &Sketch::default(), shape, update_histograms.get(i))?,
-                None => State::empty(),
-            });
+        for (i, change) in changed.iter().enumerate() {
+            add_histogram(value_histograms.get(i), Some(&change.value))?;
+            add_histogram(update_histograms.get(i), change.update.as_ref())?;
         }
+        let (values, updates) = tables(changed, buffers.into_shapes());
         Ok((PySummaries::of(values), PySummaries::of(updates)))
     }
 }
 
-fn state(
-    counted: Counted,
-    sketch: &Sketch,
-    shape: Shape,
-    histogram: Option<&PyRef<'_, PyHistogram>>,
-) -> PyResult<State> {
-    if let (Some(total), Some(part)) = (histogram, &counted.histogram) {
-        total.add(part)?;
+fn add_histogram(total: Option<&PyRef<'_, PyHistogram>>, counted: Option<&Counted>) -> PyResult<()> {
+    match (total, counted.and_then(|counted| counted.histogram.as_ref())) {
+        (Some(total), Some(part)) => total.add(part),
+        _ => Ok(()),
     }
-    Ok(State { summary: counted.summary, sketch: *sketch, shape })
+}
+
+/// The tables of values and of updates.
+fn tables(changed: Vec<Change>, shapes: Vec<Shape>) -> (Rows, Rows) {
+    let mut values = Rows::with_capacity(changed.len());
+    if changed.iter().all(|change| change.update.is_none()) {
+        let updates = Rows::empty(changed.len());
+        changed
+            .into_iter()
+            .zip(shapes)
+            .for_each(|(change, shape)| values.push(change.value.summary, &change.sketch, shape));
+        return (values, updates);
+    }
+    let mut updates = Rows::with_capacity(changed.len());
+    for (change, shape) in changed.into_iter().zip(shapes) {
+        match change.update {
+            Some(update) => updates.push(update.summary, &Sketch::default(), shape.clone()),
+            None => updates.push(Summary::new(Moments::Two), &Sketch::default(), Shape::Nothing),
+        }
+        values.push(change.value.summary, &change.sketch, shape);
+    }
+    (values, updates)
 }
 
 fn check_lengths(tensors: usize, other: usize, what: &str) -> PyResult<()> {

@@ -4,10 +4,14 @@
 //! the sum of magnitudes non-finite), the smallest magnitude tells about subnormals, and only such a block is looked at again.
 
 use core::mem::MaybeUninit;
+use core::ops::Sub;
 
 use super::central::recentre;
+use super::change::subtract;
 use super::lanes::{LANES, Lanes, Scan, ScanReport, WideFloat};
+use super::prefetch::{LINE, prefetch};
 use super::sums::{PairLanes, all_finite, fold_all, widen_tail};
+use super::wide::AsWide;
 use super::{BLOCK, Moments};
 use crate::Dtype;
 use crate::double::{Double, exponent, scalb};
@@ -37,32 +41,77 @@ struct Chunk<L: Lanes> {
 /// `p` must be readable for `len` elements; it need not be aligned.
 #[inline(always)]
 pub(super) unsafe fn chunk<L: Lanes, E: WideFloat>(lanes: L, p: *const E, len: usize, moments: Moments) -> Stats {
-    let zero = PairLanes::zero(lanes);
-    let mut chunk = Chunk {
-        sum: zero,
-        l1: zero,
-        squares: zero,
-        counts: Counts::default(),
-        min: f64::INFINITY,
-        max: f64::NEG_INFINITY,
-        absmin: f64::INFINITY,
-    };
+    let mut chunk = Chunk::new(lanes);
     let mut start = 0;
     while start < len {
         let n = BLOCK.min(len - start);
         // SAFETY: the block lies inside the chunk.
-        unsafe { chunk.block(lanes, p.add(start), n) };
+        unsafe { chunk.block(lanes, p.add(start), n, |_| ()) };
         start += n;
     }
     // SAFETY: as the caller vouches.
     unsafe { chunk.finish(lanes, p, len, moments) }
 }
 
+/// A chunk and its differences from `old`, in turn block by block: a block of differences is counted while it is in the first-level cache,
+/// and memory is read all the while.
+///
+/// # Safety
+/// `new` and `old` must be readable and `differences` writable for `len` elements; the first two need not be aligned.
+#[inline(always)]
+pub(super) unsafe fn change<L: Lanes, E>(
+    lanes: L,
+    new: *const E,
+    old: *const E,
+    differences: *mut E::Wide,
+    len: usize,
+) -> [Stats; 2]
+where
+    E: WideFloat + AsWide<Wide: WideFloat + Sub<Output = E::Wide>>,
+{
+    let (mut values, mut updates) = (Chunk::new(lanes), Chunk::new(lanes));
+    let mut start = 0;
+    while start < len {
+        let n = BLOCK.min(len - start);
+        // SAFETY: the block lies inside the chunk.
+        unsafe {
+            values.block(lanes, new.add(start), n, |i| prefetch_round(old.wrapping_add(start + i)));
+            subtract(new.add(start), old.add(start), differences.add(start), n);
+            let next = new.wrapping_add(start + BLOCK);
+            updates.block(lanes, differences.add(start).cast_const(), n, |i| prefetch_round(next.wrapping_add(i)));
+        }
+        start += n;
+    }
+    // SAFETY: as the caller vouches.
+    unsafe {
+        [
+            values.finish(lanes, new, len, Moments::Two),
+            updates.finish(lanes, differences.cast_const(), len, Moments::Two),
+        ]
+    }
+}
+
 impl<L: Lanes> Chunk<L> {
+    #[inline(always)]
+    fn new(lanes: L) -> Self {
+        let zero = PairLanes::zero(lanes);
+        Self {
+            sum: zero,
+            l1: zero,
+            squares: zero,
+            counts: Counts::default(),
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+            absmin: f64::INFINITY,
+        }
+    }
+
+    /// Calls `ahead` with the number of the first element of every round: for hints.
+    ///
     /// # Safety
     /// `p` must be readable for `n` elements.
     #[inline(always)]
-    unsafe fn block<E: WideFloat>(&mut self, lanes: L, p: *const E, n: usize) {
+    unsafe fn block<E: WideFloat>(&mut self, lanes: L, p: *const E, n: usize, ahead: impl Fn(usize)) {
         let mut scan = E::Scan::<L>::new();
         let mut fast = FastSums::new(lanes);
         let whole = n - n % ROUND;
@@ -71,6 +120,7 @@ impl<L: Lanes> Chunk<L> {
             if L::FUSED {
                 let mut i = 0;
                 while i < whole {
+                    ahead(i);
                     scan_round::<E, L>(&mut scan, p.add(i));
                     fast.round(lanes, p.add(i));
                     i += ROUND;
@@ -78,6 +128,7 @@ impl<L: Lanes> Chunk<L> {
             } else {
                 let mut i = 0;
                 while i < whole {
+                    ahead(i);
                     scan_round::<E, L>(&mut scan, p.add(i));
                     i += ROUND;
                 }
@@ -300,6 +351,14 @@ impl<L: Lanes> FastSums<L> {
         let [a, b] = unsafe { E::widen_round(lanes, p) };
         self.add::<E>(lanes, a);
         self.add::<E>(lanes, b);
+    }
+}
+
+/// Asks for as much memory as a round reads.
+#[inline(always)]
+fn prefetch_round<E>(p: *const E) {
+    for line in 0..ROUND * size_of::<E>() / LINE {
+        prefetch(p.wrapping_byte_add(line * LINE));
     }
 }
 
