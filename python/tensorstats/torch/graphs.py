@@ -131,6 +131,8 @@ class GraphReports:
             monitor._guard.note("outputs", _TOO_LATE.format(what))
             return
         seen = {output.module for output in view.outputs}
+        if len(seen) == len(monitor._modules):
+            return
         for region in compiled_regions(monitor._targets.root):
             inside = region + "." if region else ""
             watched = [name for name in monitor._modules if name == region or name.startswith(inside)]

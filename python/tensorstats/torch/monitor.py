@@ -41,6 +41,10 @@ from tensorstats.torch.targets import Targets
 
 __all__ = ["Monitor"]
 
+# Asked at every output: what `torch.jit.is_tracing()` asks in turn, and what there is no public name for.
+_is_jit_tracing = torch._C._is_tracing
+_current_graph_task_id = torch._C._current_graph_task_id
+
 _OF_MODULES = ("inputs", "outputs", "output_gradients")
 _OF_PARAMETERS = ("parameters", "gradients", "updates")
 
@@ -165,10 +169,8 @@ class Monitor(Reading):
 
     def _listens(self, model: nn.Module) -> bool:
         """Whether a forward pass counts now: training mode, no trace, no recomputation by activation checkpointing."""
-        if not self._recording or not model.training or torch.jit.is_tracing():
-            return False
         # Inside a backward pass every autograd task has an id; a module called there is being recomputed.
-        return torch._C._current_graph_task_id() == -1
+        return self._recording and model.training and _current_graph_task_id() == -1 and not _is_jit_tracing()
 
     def _chooses(self, signal: str, name: str, _module: nn.Module | None = None) -> bool:
         """Whether a tensor is in one of the chosen collections."""

@@ -211,7 +211,10 @@ class OutputRecorder:
 
     def _record_input(self, stem: str, place: Place, module: nn.Module, call: int, value: object) -> None:
         collector = self._collectors["inputs"]
-        for path, tensor in (("", value),) if type(value) is torch.Tensor else tensors_in(value):
+        if type(value) is torch.Tensor:  # what nearly every module is given
+            collector.count(stem, place, module, call, value, self._layout, self._masks.of(stem, value))
+            return
+        for path, tensor in tensors_in(value):
             name = stem + path
             collector.count(name, place, module, call, tensor, self._layout, self._masks.of(name, tensor))
 

@@ -31,14 +31,19 @@ class ResetWatch:
 
     def arm(self, parameters: Iterable[torch.Tensor]) -> None:
         """Begin with the first parameter that holds a gradient now; without one there is nothing to tell."""
-        self.disarm()
         for parameter in parameters:
             gradient = parameter.grad
             if parameter.requires_grad and gradient is not None and gradient.layout is torch.strided:
-                self._parameter = parameter
-                self._address, self._version = gradient.data_ptr(), gradient._version
-                self._handle = parameter.register_hook(self._guard.hook("gradient reset", self._before_accumulation))
-                return
+                break
+        else:
+            self.disarm()
+            return
+        if parameter is not self._parameter:  # it mostly is that of the last step
+            self.disarm()
+            self._parameter = parameter
+            self._handle = parameter.register_hook(self._guard.hook("gradient reset", self._before_accumulation))
+        self._address, self._version = gradient.data_ptr(), gradient._version
+        self._passes, self._was_reset = 0, False
 
     def _before_accumulation(self, _incoming: torch.Tensor) -> None:
         gradient = None if self._parameter is None else self._parameter.grad
