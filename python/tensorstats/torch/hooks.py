@@ -49,8 +49,7 @@ class StepHooks:
         if "raw_gradients" in monitor._signals:
             for name, parameter in _that_accumulate(monitor):
                 if monitor._chooses("raw_gradients", name):
-                    accumulated = hook(f"the raw gradient of {name}", self._raw_hook(name))
-                    handles.append(parameter.register_post_accumulate_grad_hook(accumulated))
+                    handles.append(parameter.register_post_accumulate_grad_hook(RawGradientHook(monitor, name)))
         if monitor._signals & _OF_MODULES:
             for name, module in monitor._modules.items():
                 handles.append(module.register_forward_hook(OutputHook(monitor, name), with_kwargs=True))
@@ -71,14 +70,22 @@ class StepHooks:
 
         return accumulated
 
-    def _raw_hook(self, name: str) -> Callable[..., None]:
-        monitor = self._monitor
 
-        def accumulated(parameter: torch.Tensor) -> None:
-            if monitor._recording and parameter.grad is not None:
-                monitor._raw.read(name, parameter.grad)
+class RawGradientHook(GuardedHook):
+    """Hands the gradient of a parameter to the recorder whenever a backward pass has added to it."""
 
-        return accumulated
+    __slots__ = ("_monitor", "_name")
+
+    def __init__(self, monitor: Monitor, name: str) -> None:
+        super().__init__(monitor._guard, f"the raw gradient of {name}")
+        self._monitor = monitor
+        self._name = name
+
+    def run(self, parameter: torch.Tensor) -> None:
+        """The gradient is there."""
+        gradient = parameter.grad
+        if self._monitor._recording and gradient is not None:
+            self._monitor._raw.read(self._name, gradient)
 
 
 class OutputHook(GuardedHook):
