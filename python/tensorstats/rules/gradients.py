@@ -59,9 +59,9 @@ class VanishingGradient(Rule):
             mean_abs = _mean_abs(parameter)
             largest = max(mean_abs, self._largest.get(parameter.name, 0.0))
             self._largest[parameter.name] = largest
-            if largest >= limits.VANISHING_MEAN_ABS:
-                self._large_enough.add(parameter.name)
             if view.learning is not True:
+                if largest >= limits.VANISHING_MEAN_ABS:
+                    self._large_enough.add(parameter.name)
                 note = partial(self._never_large, parameter.name, mean_abs, largest)
                 yield Measurement(
                     place_of(parameter), largest, note=note, limit=limits.VANISHING_MEAN_ABS, key=parameter.name

@@ -41,10 +41,11 @@ class _Window:
     def add(self, output: OutputView, units: UnitActivity, number: int) -> None:
         """Take in the values of one recorded step.
 
-        Units have equally many values, and equally many finite ones where all are finite: arrays are read otherwise.
+        Units have equally many values without a mask, and equally many finite ones where all are finite: arrays are
+        read otherwise.
         """
         follows = output.updates_before == self.updates  # nothing was counted since we last looked but this step
-        if follows and output.summary.nonfinite_count == 0:
+        if follows and not output.masked and output.summary.nonfinite_count == 0:
             self.values += output.summary.count // number
         else:
             self.values = int((np.asarray(units.count) - np.asarray(units.nonfinite_count)).min())

@@ -32,6 +32,7 @@ class OutputView:
     updates_before: int
     saturated_fraction: float
     is_last: bool  # no module with parameters ran after it
+    masked: bool = False  # some values do not count, perhaps more of one unit than of another
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ done by then and nobody waits.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -101,13 +100,6 @@ class Closing:
             self._monitor._guard.report(step.ended_by, error)
 
     def _keep(self, step: RecordedStep) -> None:
-        with contextlib.ExitStack() as opened:
-            series = [opened.enter_context(histograms) for histograms in step.histograms]
-            self._keep_opened(step)
-            for histograms in series:
-                histograms.keep(step.number)
-
-    def _keep_opened(self, step: RecordedStep) -> None:
         monitor = self._monitor
         step.pending.settle()
         monitor._reduction.drop_shards(step)
@@ -121,6 +113,8 @@ class Closing:
         step.parameters.keep(step.number, view.parameters)
         step.raw.keep(step.number)
         step.optimizer_state.keep(step.number)
+        for histograms in step.histograms.values():
+            histograms.keep(step.number)
         self._previous = step.number
         self._untold += monitor._judge.judge(view)
 

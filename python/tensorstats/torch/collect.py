@@ -16,6 +16,7 @@ from tensorstats._core import SeenTensors, Summary, TensorSlot, UnitActivity, su
 from tensorstats.torch.device import PendingSummary, PendingUnits
 from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.guard import Guard
+from tensorstats.torch.histogram_series import StepHistograms
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.modules import activation_kind, is_activation, module_layout, saturation_bounds, unit_dimension
 from tensorstats.torch.offender import argument_names
@@ -100,12 +101,13 @@ class TensorStep(TensorSlot):
     An object serves many steps, one after the other: `begin` starts the next.
     """
 
-    __slots__ = ("call", "name", "place", "units")
+    __slots__ = ("call", "masked", "name", "place", "units")
 
     def __init__(self, name: str, place: Place, call: int) -> None:
         self.name = name
         self.place = place
         self.call = call
+        self.masked = False  # whether any of its values were left out in this step
         self.units: UnitTrack | None = None  # of this step, as long as its values have units
 
     def dead_fraction(self) -> float:
@@ -218,14 +220,19 @@ class Collector:
     locate: Callable[[str, torch.Tensor], torch.Tensor] | None = None
     in_parts: bool = False
     steps: dict[str, TensorStep] = field(default_factory=dict)
+    open: StepHistograms = field(init=False)  # of this step
     _slots: dict[str, TensorStep] = field(default_factory=dict)  # of all steps so far
     _tracks: dict[str, UnitTrack | None] = field(default_factory=dict)
     _tables: list[tuple[str, LogTable]] = field(default_factory=list)
     _apart: bool = False  # whether units of this step are not in their totals yet
 
+    def __post_init__(self) -> None:
+        self.open = self.log.histograms.step
+
     def begin(self) -> None:
         """Forget the last step."""
         self.steps = {}
+        self.open = self.log.histograms.step
         self._tables = []
         self.recent.clear()
         self._apart = False
@@ -262,6 +269,8 @@ class Collector:
         step = self.steps.get(path)
         if step is None:
             step = self._begin(path, place, module, call, tensor, layout)
+        if where is not None:
+            step.masked = True
         statistics = self.statistics
         finite = None
         if statistics.prefers_core:
@@ -281,7 +290,8 @@ class Collector:
         step = self._slots.get(path)
         if step is None:
             self._slots[path] = step = TensorStep(path, place, call)
-        step.begin(self.log.histograms.target(path, self.statistics.empty_histogram) if self.histograms else None)
+        step.begin(self.open.target(path, self.statistics.empty_histogram) if self.histograms else None)
+        step.masked = False
         if self.units == "all" or (self.units == "activations" and place.is_activation):
             step.units = self._unit_track(path, module, tensor, layout)
         self.steps[path] = step
@@ -308,7 +318,7 @@ class Collector:
         if isinstance(histogram, LogTable):
             self._tables.append((step.name, histogram))  # reading it would wait for the device
         elif histogram is not None:
-            self.log.histograms.target(step.name, self.statistics.empty_histogram).merge(histogram)
+            self.open.target(step.name, self.statistics.empty_histogram).merge(histogram)
         if isinstance(summary, PendingSummary):
             self.pending.add(summary, self._merger(step, found))
             return True
@@ -394,7 +404,7 @@ class Collector:
         """Take in the histograms that were counted on devices."""
         tables, self._tables = self._tables, []
         for path, table in tables:
-            self.log.histograms.target(path, self.statistics.empty_histogram).merge(table.histogram())
+            self.open.target(path, self.statistics.empty_histogram).merge(table.histogram())
 
     def keep(self, step_number: int) -> None:
         """Append the step to the log; everything is on the host now."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from tensorstats.torch.collect import Collector, PendingList, Recent, Units
-from tensorstats.torch.histogram_series import OpenHistograms
+from tensorstats.torch.histogram_series import StepHistograms
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.record_outputs import OutputRecorder
 from tensorstats.torch.schedule import Schedule
@@ -36,7 +35,7 @@ class EvaluationRecorder:
         self._handles: list[Any] = []
         self._temporary: list[Any] = []
         # A call whose numbers are on their way.
-        self._held: tuple[int, OutputRecorder, PendingList, list[OpenHistograms]] | None = None
+        self._held: tuple[int, OutputRecorder, PendingList, list[StepHistograms]] | None = None
         self._histograms = [log.histograms for log in logs.values()] if histograms else []
         statistics, guard = monitor._statistics, monitor._guard
         self._pending = PendingList(statistics)
@@ -77,9 +76,9 @@ class EvaluationRecorder:
             return
         if self.schedule is None or not self.schedule.selects(self.calls):
             return
-        self._recorder.begin()
         for series in self._histograms:
             series.begin(apart=False)
+        self._recorder.begin()
         hook = self._monitor._guard.hook
         for name, module in self._monitor._modules.items():
             if self._monitor._targets.model_of(name) is model:
@@ -103,11 +102,9 @@ class EvaluationRecorder:
         if recorded:
             self._pending.launch()
             self.settle()
-            histograms = [OpenHistograms(series) for series in self._histograms]
+            histograms = [series.step for series in self._histograms]
             if self._pending:
                 pending = self._pending.take()
-                for series in histograms:
-                    series.set_aside()
                 self._held = (self.calls, self._recorder.take(), pending, histograms)
             else:
                 self._keep(self.calls, self._recorder, self._pending, histograms)
@@ -124,12 +121,10 @@ class EvaluationRecorder:
                 self._monitor._guard.report("a call in eval mode", error)
 
     @staticmethod
-    def _keep(call: int, recorder: OutputRecorder, pending: PendingList, histograms: Sequence[OpenHistograms]) -> None:
-        with contextlib.ExitStack() as opened:
-            series = [opened.enter_context(of_signal) for of_signal in histograms]
-            pending.settle()
-            recorder.settle_tables()
-            recorder.settle_units()
-            recorder.keep(call)
-            for of_signal in series:
-                of_signal.keep(call)
+    def _keep(call: int, recorder: OutputRecorder, pending: PendingList, histograms: Sequence[StepHistograms]) -> None:
+        pending.settle()
+        recorder.settle_tables()
+        recorder.settle_units()
+        recorder.keep(call)
+        for of_signal in histograms:
+            of_signal.keep(call)

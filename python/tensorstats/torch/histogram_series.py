@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tensorstats._core import Histogram
 
-__all__ = ["SERIES_PRECISION", "HistogramSeries", "OpenHistograms"]
+__all__ = ["SERIES_PRECISION", "HistogramSeries", "StepHistograms"]
 
 # Of the bins of single steps: 16 to an octave, so that a quantile is right within 3 %. Totals keep every bin.
 SERIES_PRECISION = 4
@@ -22,31 +22,28 @@ MAX_BYTES = 4 << 20
 MIN_STEPS = 8
 
 
-@dataclass(slots=True)
-class HistogramSeries:
-    """Histograms by name: the totals of all recorded steps, and those of single steps, evenly thinned.
+class StepHistograms:
+    """The histograms of one signal in one step. Whoever counts or closes the step holds this object.
 
-    Within a step `target` says what a tensor is counted into. Most steps go straight into the totals. A step that is
-    `due`, or that other ranks have a share in, is counted apart and added by `keep`.
+    Most steps go straight into the totals. A step that is due in the series, or that other ranks have a share in, is
+    counted apart and added by `keep`.
+
+    Attributes
+    ----------
+    apart : dict or None
+        Histograms by name; None: straight into the totals.
     """
 
-    totals: dict[str, Histogram] = field(default_factory=dict)
-    apart: dict[str, Histogram] | None = None  # of the step that is being recorded; None: straight into the totals
-    _steps: list[tuple[int, dict[str, bytes]]] = field(default_factory=list)
-    _bytes: int = 0
-    _stride: int = 1  # of the recorded steps that are kept
-    _recorded: int = 0
-    _due: bool = False
+    __slots__ = ("_due", "_series", "apart")
 
-    def begin(self, *, apart: bool) -> None:
-        """A step begins; `apart` says that it must not go straight into the totals."""
-        self._due = self._recorded % self._stride == 0
-        self._recorded += 1
-        self.apart = {} if apart or self._due else None
+    def __init__(self, series: HistogramSeries, *, apart: bool, due: bool) -> None:
+        self._series = series
+        self._due = due
+        self.apart: dict[str, Histogram] | None = {} if apart or due else None
 
     def target(self, name: str, empty: Histogram) -> Histogram:
         """The histogram that a tensor of this step goes into, begun as a copy of `empty` when it is new."""
-        return _get(self.totals if self.apart is None else self.apart, name, empty)
+        return _get(self._series.totals if self.apart is None else self.apart, name, empty)
 
     def keep(self, step: int) -> None:
         """The step has ended: add what was counted apart to the totals, and to the series where it is due."""
@@ -54,15 +51,39 @@ class HistogramSeries:
         if not apart:
             return
         for name, histogram in apart.items():
-            _get(self.totals, name, histogram).merge(histogram)
+            _get(self._series.totals, name, histogram).merge(histogram)
         if self._due:
-            page = {name: histogram.lower_precision(SERIES_PRECISION).to_bytes() for name, histogram in apart.items()}
-            self._steps.append((step, page))
-            self._bytes += _size(page)
-            while len(self._steps) >= MAX_STEPS or (self._bytes > MAX_BYTES and len(self._steps) > MIN_STEPS):
-                self._stride *= 2
-                self._steps = self._steps[::2]
-                self._bytes = sum(_size(page) for _, page in self._steps)
+            self._series.append(step, apart)
+
+
+@dataclass(slots=True)
+class HistogramSeries:
+    """Histograms by name: the totals of all recorded steps, and those of single steps, evenly thinned."""
+
+    totals: dict[str, Histogram] = field(default_factory=dict)
+    step: StepHistograms = field(init=False)  # that is being recorded
+    _steps: list[tuple[int, dict[str, bytes]]] = field(default_factory=list)
+    _bytes: int = 0
+    _stride: int = 1  # of the recorded steps that are kept
+    _recorded: int = 0
+
+    def __post_init__(self) -> None:
+        self.step = StepHistograms(self, apart=False, due=False)
+
+    def begin(self, *, apart: bool) -> None:
+        """A step begins; `apart` says that it must not go straight into the totals."""
+        self.step = StepHistograms(self, apart=apart, due=self._recorded % self._stride == 0)
+        self._recorded += 1
+
+    def append(self, step: int, histograms: Mapping[str, Histogram]) -> None:
+        """One more step of the series."""
+        page = {name: histogram.lower_precision(SERIES_PRECISION).to_bytes() for name, histogram in histograms.items()}
+        self._steps.append((step, page))
+        self._bytes += _size(page)
+        while len(self._steps) >= MAX_STEPS or (self._bytes > MAX_BYTES and len(self._steps) > MIN_STEPS):
+            self._stride *= 2
+            self._steps = self._steps[::2]
+            self._bytes = sum(_size(page) for _, page in self._steps)
 
     def series(self, name: str) -> tuple[npt.NDArray[np.int64], list[Histogram]]:
         """The steps that were kept, and the histogram of each."""
@@ -70,38 +91,12 @@ class HistogramSeries:
         return np.array([step for step, _ in pages], dtype=np.int64), [Histogram.from_bytes(data) for _, data in pages]
 
 
-class OpenHistograms:
-    """What a step that is closed later has counted of one signal, out of the way of the steps after it."""
-
-    def __init__(self, series: HistogramSeries) -> None:
-        self._series = series
-        self._step: tuple[dict[str, Histogram] | None, bool] | None = None
-
-    def set_aside(self) -> None:
-        """The step has ended, and another one may begin."""
-        self._exchange((None, False))
-
-    def _exchange(self, step: tuple[dict[str, Histogram] | None, bool]) -> None:
-        series = self._series
-        self._step = (series.apart, series._due)
-        series.apart, series._due = step
-
-    def __enter__(self) -> HistogramSeries:
-        """For as long as the step is being closed its histograms are the ones in hand."""
-        if self._step is not None:
-            self._exchange(self._step)
-        return self._series
-
-    def __exit__(self, *_: object) -> None:
-        if self._step is not None:
-            self._exchange(self._step)
-
-
 def _get(histograms: dict[str, Histogram], name: str, like: Histogram) -> Histogram:
     found = histograms.get(name)
     if found is None:
-        histograms[name] = found = like.copy()
-        found.reset()
+        empty = like.copy()
+        empty.reset()
+        found = histograms.setdefault(name, empty)  # another thread may close a step meanwhile
     return found
 
 

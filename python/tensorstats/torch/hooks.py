@@ -22,17 +22,20 @@ _OF_MODULES = frozenset(("inputs", "outputs", "output_gradients"))
 class StepHooks:
     """The hooks of one monitor on modules and parameters, from the beginning of a recorded step to its end.
 
-    Between recorded steps there are none, so that those steps run at their bare speed.
+    Between recorded steps there are none, so that those steps run at their bare speed, unless compiled code needs them
+    to stay.
     """
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self._handles: list[Any] = []
+        self._on_parameters: list[Any] = []
+        self._hooked: list[tuple[str, int]] = []  # names and identities of those parameters
 
     @property
     def attached(self) -> bool:
         """Whether the hooks are there."""
-        return bool(self._handles)
+        return bool(self._handles or self._on_parameters)
 
     def attach(self) -> None:
         """Put the hooks on."""
@@ -42,23 +45,44 @@ class StepHooks:
             if has_optimizer or model is not monitor._clock:
                 called = hook("the call of the model", monitor._called)
                 handles.append(model.register_forward_pre_hook(called, with_kwargs=True))
-        if not has_optimizer:
-            for name, parameter in _that_accumulate(monitor):
-                accumulated = hook(f"the gradient of {name}", self._gradient_hook(name))
-                handles.append(parameter.register_post_accumulate_grad_hook(accumulated))
-        if "raw_gradients" in monitor._signals:
-            for name, parameter in _that_accumulate(monitor):
-                if monitor._chooses("raw_gradients", name):
-                    handles.append(parameter.register_post_accumulate_grad_hook(RawGradientHook(monitor, name)))
         if monitor._signals & _OF_MODULES:
             for name, module in monitor._modules.items():
                 handles.append(module.register_forward_hook(OutputHook(monitor, name), with_kwargs=True))
+        self.renew()
+
+    def renew(self) -> None:
+        """Follow the parameters: some may have been replaced, frozen or thawed since the hooks were put on."""
+        monitor, hook = self._monitor, self._monitor._guard.hook
+        reads_raw = "raw_gradients" in monitor._signals
+        has_optimizer = bool(monitor._targets.optimizers)
+        if has_optimizer and not reads_raw:
+            return
+        now = _that_accumulate(monitor)
+        identities = [(name, id(parameter)) for name, parameter in now]
+        if identities == self._hooked:
+            return
+        self._detach_parameters()
+        self._hooked = identities
+        for name, parameter in now:
+            if not has_optimizer:
+                accumulated = hook(f"the gradient of {name}", self._gradient_hook(name))
+                self._on_parameters.append(parameter.register_post_accumulate_grad_hook(accumulated))
+            if reads_raw and monitor._chooses("raw_gradients", name):
+                raw = RawGradientHook(monitor, name)
+                self._on_parameters.append(parameter.register_post_accumulate_grad_hook(raw))
 
     def detach(self) -> None:
         """Take them off."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._detach_parameters()
+
+    def _detach_parameters(self) -> None:
+        for handle in self._on_parameters:
+            handle.remove()
+        self._on_parameters.clear()
+        self._hooked = []
 
     def _gradient_hook(self, name: str) -> Callable[..., None]:
         """Without an optimizer a gradient is read whenever a backward pass has added to it; the last reading counts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -34,7 +35,7 @@ class MaskViews:
 
     def __init__(self, given: Callable[[], Mask]) -> None:
         self._given = given
-        self._views: dict[tuple[int, int, torch.device], tuple[torch.Tensor, int, torch.Tensor]] = {}
+        self._views: dict[tuple[int, int, torch.device], tuple[weakref.ref[torch.Tensor], int, torch.Tensor]] = {}
 
     def of(self, name: str, x: torch.Tensor) -> torch.Tensor | None:
         """A mask of dtype bool that broadcasts to `x`; None where all of `x` counts."""
@@ -55,10 +56,10 @@ class MaskViews:
             return _view(mask, x)  # without a version no change would show
         key = (id(mask), x.dim(), x.device)
         known = self._views.get(key)
-        if known is None or known[0] is not mask or known[1] != mask._version:
+        if known is None or known[0]() is not mask or known[1] != mask._version:
             if len(self._views) >= _MOST:
                 del self._views[next(iter(self._views))]
-            self._views[key] = known = (mask, mask._version, _view(mask, x))
+            self._views[key] = known = (weakref.ref(mask), mask._version, _view(mask, x))
         return known[2]
 
     def clear(self) -> None:

@@ -20,7 +20,6 @@ from tensorstats.torch.compiled import is_tracing
 from tensorstats.torch.evaluation import EvaluationRecorder
 from tensorstats.torch.graphs import GraphReports
 from tensorstats.torch.guard import Guard
-from tensorstats.torch.histogram_series import OpenHistograms
 from tensorstats.torch.hooks import StepHooks
 from tensorstats.torch.log import ScalarLog
 from tensorstats.torch.losses import LossQueue
@@ -133,7 +132,7 @@ class Monitor(Reading):
         self._optimizer_state = OptimizerRecorder(
             statistics, guard, logs["optimizer_state"], self._pending, self._chooses, histograms=histograms
         )
-        self._histograms = [log.histograms for log in logs.values()] if histograms else []
+        self._histograms = {signal: log.histograms for signal, log in logs.items()} if histograms else {}
         self._evaluation = EvaluationRecorder(self, self._logs["eval"], histograms=histograms, units=units)
         self.eval_schedule = eval_schedule
         self._reset = ResetWatch(guard)
@@ -190,18 +189,23 @@ class Monitor(Reading):
         self._stepped.clear()
         self._recording = self.schedule.selects(self.step) and not self._closed
         self._graphs.expect()
+        self._found_in = None
         if not self._recording:
-            self._found_in = None
+            if self._outputs.ran:
+                # It holds on to nothing of the last step, and a gradient that comes late counts nowhere.
+                self._outputs.begin()
             self._reset.disarm()
             if not self._graphs.stays:
                 self._step_hooks.detach()
             return
-        for series in self._histograms:
+        for series in self._histograms.values():
             series.begin(apart=self._reduction.active)
         self._outputs.begin()
         self._raw.begin()
         self._parameters.begin(self._watched_parameters())
-        if not self._step_hooks.attached:
+        if self._step_hooks.attached:
+            self._step_hooks.renew()
+        else:
             self._step_hooks.attach()
         if not self._targets.optimizers:
             self._parameters.before_update()
@@ -216,7 +220,17 @@ class Monitor(Reading):
         self._graphs.end_step()
         self._reduction.model_called()
         if self._listens(model):
+            if not self._outputs.ran:
+                self._follow_parameters()
             self._outputs.forward_begins(model, arguments, keywords)
+
+    def _follow_parameters(self) -> None:
+        """Parameters may have been replaced, frozen or thawed since the last step ended."""
+        found = self._finder.now()
+        if found is not self._found:
+            self._found = found
+            self._parameters.begin(found)
+        self._step_hooks.renew()
 
     def _called_without_optimizer(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         if is_tracing():
@@ -335,7 +349,7 @@ class Monitor(Reading):
             learning_rates(optimizers) if optimizers else None,
             self._reset.kept(),
             self._reduction.take_shards(),
-            [OpenHistograms(series) for series in self._histograms],
+            {signal: series.step for signal, series in self._histograms.items()},
         )
 
     def _settle(self) -> None:
@@ -440,6 +454,7 @@ class Monitor(Reading):
             self._parameters.forget()
             self._outputs.begin()
             self._found, self._found_in = {}, None
+            self._finder.forget()
             self._evaluation.settle()
             findings = self._closing.finish()
         self._action.tell(findings)

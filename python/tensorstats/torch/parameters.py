@@ -41,6 +41,10 @@ class WatchedParameters:
             self._walk()
         return self._found
 
+    def forget(self) -> None:
+        """Let go of all parameters."""
+        self._found, self._structure = {}, []
+
     def _walk(self) -> None:
         chosen = None
         if self._modules is not None:

@@ -22,7 +22,7 @@ from tensorstats.torch.offender import (
     output_offender,
 )
 from tensorstats.torch.outputs import tensors_in
-from tensorstats.torch.states import Statistics
+from tensorstats.torch.states import Statistics, is_countable
 
 __all__ = ["OutputRecorder"]
 
@@ -97,9 +97,9 @@ class OutputRecorder:
         """A model is called: calls are counted anew, its inputs remembered weakly in case something goes wrong."""
         self._reset_calls()
         for name, tensor in self._inputs.begin(model, arguments, keywords):
-            if tensor.is_floating_point() and not self._statistics.uses_core(tensor):
+            if tensor.is_floating_point() and is_countable(tensor) and not self._statistics.uses_core(tensor):
                 # It will be gone when the step is settled, so its numbers are taken now.
-                summary = self._statistics.summary(tensor)
+                summary, _ = self._statistics.parts(tensor, histogram=False, where=self._masks.of_unnamed(tensor))
                 if isinstance(summary, PendingSummary):
                     self._pending.add(summary, self.offenders.input_checker(name, tuple(tensor.shape)))
 
@@ -261,6 +261,7 @@ class OutputRecorder:
                 updates_before=0 if step.units is None else step.units.updates_before,
                 saturated_fraction=step.saturated_fraction(),
                 is_last=i > last_with_parameters,
+                masked=step.masked,
             )
             for i, step in enumerate(steps)
             if (summary := step.summary) is not None

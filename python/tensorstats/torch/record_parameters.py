@@ -21,6 +21,7 @@ from tensorstats.rules import ParameterView
 from tensorstats.torch.collect import PendingList
 from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.guard import Guard
+from tensorstats.torch.histogram_series import StepHistograms
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.modules import ROOT_NAME
 from tensorstats.torch.states import Statistics, is_countable
@@ -119,6 +120,7 @@ class ParameterRecorder:
         self._choices: dict[tuple[str, str], bool] = {}
         self._tables: list[tuple[str, str, Any]] = []
         self._given: Mapping[str, nn.Parameter] = {}
+        self._open: dict[str, StepHistograms] = {}  # of this step, by signal
         # By signal: the only table of the step, and the parameters that its rows are of; None if there were several.
         self._whole: dict[str, tuple[list[ParameterStep], Summaries] | None] = {}
         self.steps: dict[str, ParameterStep] = {}
@@ -129,6 +131,7 @@ class ParameterRecorder:
         """Start a step with these parameters."""
         self._tables = []
         self._whole = {}
+        self._open = {signal: log.histograms.step for signal, log in self._logs.items()}
         if parameters is self._given and self.steps:
             for step in self.steps.values():
                 step.begin()
@@ -218,13 +221,15 @@ class ParameterRecorder:
                 batch.tensors.append(step.parameter)
         if self.locate is not None or not self._all_ordinary(batch):
             batch = self._copy_unlike(batch)
+        if not batch.tensors:
+            return
         for step, tensor in zip(batch.steps, batch.tensors, strict=True):
-            step.copied = True
             if step.name not in self._norms:
                 self._norms[step.name] = step.initial_norm = self._statistics.norm(tensor)
-        if batch.tensors:
-            places = [step.place for step in batch.steps]
-            self._snapshots.take(batch.tensors, places, threads=self._statistics.threads)
+        places = [step.place for step in batch.steps]
+        self._snapshots.take(batch.tensors, places, threads=self._statistics.threads)
+        for step in batch.steps:
+            step.copied = True
 
     def _copy_unlike(self, batch: _Batch) -> _Batch:
         """Copy what is on devices there; returns the rest that can be counted."""
@@ -343,11 +348,11 @@ class ParameterRecorder:
             self._tables.append((signal, step.name, self._statistics.histogram(tensor)))
 
     def _histograms_of(self, signal: str, steps: Sequence[ParameterStep]) -> list[Histogram] | None:
-        log = self._logs.get(signal)
-        if not self._histograms or log is None:
+        histograms = self._open.get(signal)
+        if not self._histograms or histograms is None:
             return None
         empty = self._statistics.empty_histogram
-        return [log.histograms.target(step.name, empty) for step in steps]
+        return [histograms.target(step.name, empty) for step in steps]
 
     def _records(self, signal: str, name: str) -> bool:
         if signal not in self._logs:
@@ -364,7 +369,7 @@ class ParameterRecorder:
         tables, self._tables = self._tables, []
         for signal, name, table in tables:
             if isinstance(table, LogTable) and signal in self._logs:
-                self._logs[signal].histograms.target(name, self._statistics.empty_histogram).merge(table.histogram())
+                self._open[signal].target(name, self._statistics.empty_histogram).merge(table.histogram())
 
     def keep(self, number: int, views: Sequence[ParameterView]) -> None:
         """Append the step to the logs; everything is on the host now."""

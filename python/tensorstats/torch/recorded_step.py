@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tensorstats.torch.collect import PendingList
-from tensorstats.torch.histogram_series import OpenHistograms
+from tensorstats.torch.histogram_series import StepHistograms
 from tensorstats.torch.losses import StepLosses
 from tensorstats.torch.record_optimizer import OptimizerRecorder
 from tensorstats.torch.record_outputs import OutputRecorder
@@ -31,7 +31,7 @@ class RecordedStep:
     rates: dict[int, float | None] | None  # learning rates by the identity of the parameter; None without an optimizer
     gradients_kept: bool | None
     shards: Shards
-    histograms: list[OpenHistograms]
+    histograms: dict[str, StepHistograms]  # by signal
     waits: bool = field(init=False)  # something was on a device when the step ended
     held: bool = False  # the next step has begun: parameters and their gradients are not this step's any more
 
@@ -45,8 +45,6 @@ class RecordedStep:
         self.parameters = self.parameters.take()
         self.raw = self.raw.take()
         self.optimizer_state = self.optimizer_state.take()
-        for histograms in self.histograms:
-            histograms.set_aside()
         self.held = True
 
     def settle_tables(self) -> None:

@@ -137,6 +137,8 @@ class Reduction:
         for signal, collector in step.outputs._collectors.items():
             for path, tensor in collector.steps.items():
                 about = (tensor.place.name, str(tensor.call))
+                if not tensor.counted:
+                    continue  # nobody can count it
                 add(signal, path, tensor.summary, about=about)
                 if tensor.units is not None and tensor.units.part is not None:
                     add(signal, path, tensor.units.part, "units", about)
@@ -155,8 +157,8 @@ class Reduction:
             add("raw_gradients", name, row.summary)
         for name, summary in step.optimizer_state.rows.items():
             add("optimizer_state", name, summary)
-        for signal, log in self._monitor._logs["train"].items():
-            for name, histogram in (log.histograms.apart or {}).items():
+        for signal, histograms in step.histograms.items():
+            for name, histogram in (histograms.apart or {}).items():
                 add(signal, name, histogram, "histogram")
         offenders = (step.outputs.offenders.first, step.outputs.offenders.gradient)
         for which, offender in zip(("offender", "gradient offender"), offenders, strict=True):
@@ -167,29 +169,30 @@ class Reduction:
         return entries
 
     def _apply(self, step: RecordedStep, merged: Mapping[tuple[str, str, str], Merged]) -> None:
-        monitor = self._monitor
         self.latest.clear()
         self.spreads = []
         self.waits = self.waits or any(signal == "waits" for signal, _, _ in merged)
         collectors = step.outputs._collectors
         tensors: dict[str, dict[str, TensorStep]] = {signal: {} for signal in collectors}
-        histograms: dict[str, dict[str, Histogram]] = {signal: {} for signal in monitor._logs["train"]}
+        histograms: dict[str, dict[str, Histogram]] = {signal: {} for signal in step.histograms}
         for (signal, name, kind), result in merged.items():
             if kind == "summary" and signal not in _NEWS:
                 self.latest[(signal, name)] = result.ranks
                 replicated = result.entry.replicated
                 held = [state if isinstance(state, Summary) else None for state in result.ranks]
-                self.spreads.append(RankSpread(name, signal, held, replicated, result.differs))
+                # Raw gradients are read before data parallelism has made them equal.
+                differs = result.differs and signal != "raw_gradients"
+                self.spreads.append(RankSpread(name, signal, held, replicated, differs))
             if isinstance(result.state, Histogram):
-                histograms[signal][name] = result.state
+                histograms.setdefault(signal, {})[name] = result.state
             elif signal in tensors:
                 self._apply_output(collectors[signal], tensors[signal], result)
             elif isinstance(result.state, Summary):
                 self._apply_parameter(step, signal, name, result.state)
         for signal, found in tensors.items():
             collectors[signal].steps = found
-        for signal, of_all_ranks in histograms.items():
-            monitor._logs["train"][signal].histograms.apart = of_all_ranks
+        for signal, of_step in step.histograms.items():
+            of_step.apart = histograms[signal]
         offenders = step.outputs.offenders
         offenders.first = self._first_offender("offender", merged)
         offenders.gradient = self._first_offender("gradient offender", merged)
@@ -239,8 +242,8 @@ class Reduction:
         for signal, collector in step.outputs._collectors.items():
             collector.steps = {path: t for path, t in collector.steps.items() if (signal, path) not in step.shards}
             collector._tables = [(path, t) for path, t in collector._tables if (signal, path) not in step.shards]
-        for signal, log in self._monitor._logs["train"].items():
-            apart = log.histograms.apart or {}
+        for signal, histograms in step.histograms.items():
+            apart = histograms.apart or {}
             for name in [name for name in apart if (signal, name) in step.shards]:
                 del apart[name]
         parameters = step.parameters

@@ -112,7 +112,9 @@ impl Buffer {
             return Ok(None);
         }
         let Ok(tensor) = exchange.borrow(object) else { return Ok(None) };
-        let readable = HOST_DEVICES.contains(&tensor.device.kind) && Format::of(tensor.dtype).is_some();
+        // torch has tensors of zeros without memory.
+        let readable =
+            HOST_DEVICES.contains(&tensor.device.kind) && Format::of(tensor.dtype).is_some() && !tensor.data.is_null();
         Ok(readable.then_some((exchange, tensor)))
     }
 

@@ -189,6 +189,9 @@ impl PyTensorSlot {
         let counted = if let Some(known) = known {
             known
         } else {
+            if mask.is_some() && !Buffer::is_ordinary_tensor(tensor)? {
+                return Ok(None); // then its mask is elsewhere as well
+            }
             // The mask first: a borrowed tensor must be used before other Python code runs.
             let chosen = mask.map(Buffer::owned).transpose()?;
             let Some(buffer) = Buffer::of_ordinary_tensor(tensor)? else { return Ok(None) };
