@@ -35,6 +35,7 @@ from tensorstats.torch.recorded_step import RecordedStep
 from tensorstats.torch.reduction import Ranks, Reduction
 from tensorstats.torch.reset import ResetWatch
 from tensorstats.torch.schedule import Schedule
+from tensorstats.torch.sharded import is_distributed
 from tensorstats.torch.states import Backend, Statistics
 from tensorstats.torch.targets import Targets
 
@@ -227,7 +228,8 @@ class Monitor(Reading):
     def _follow_parameters(self) -> None:
         """Parameters may have been replaced, frozen or thawed since the last step ended."""
         found = self._finder.now()
-        if found is not self._found:
+        # FSDP puts whole parameters in the place of its shards for as long as the model runs.
+        if found is not self._found and not any(map(is_distributed, self._found.values())):
             self._found = found
             self._parameters.begin(found)
         self._step_hooks.renew()
