@@ -273,6 +273,27 @@ def watched_on_one_rank() -> dict[str, Any]:
     return {}
 
 
+class Complex(torch.nn.Module):
+    """Pairs as complex numbers, which nobody counts."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
+
+
+def uncountable_output() -> dict[str, Any]:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(7, 4), Complex())
+    parallel = DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(parallel.parameters(), lr=0.1)
+    with ts.watch(parallel, optimizer, signals=["outputs", "raw_gradients"]) as monitor:
+        for _ in range(3):
+            optimizer.zero_grad()
+            torch.manual_seed(dist.get_rank())
+            parallel(torch.randn(5, 7)).abs().mean().backward()
+            optimizer.step()
+    return {**facts(monitor), "names": monitor.names("outputs")}
+
+
 SCENARIOS: tuple[Callable[[], dict[str, Any]], ...] = (
     data_parallel,
     out_of_sync,
@@ -287,6 +308,7 @@ SCENARIOS: tuple[Callable[[], dict[str, Any]], ...] = (
     sharded_on_devices,
     read_on_one_rank_of_devices,
     error_on_one_rank_of_devices,
+    uncountable_output,
     shards_after_the_other_rank_has_left,
     # Last: from here on the ranks have made different numbers of watchers.
     watched_on_one_rank,

@@ -110,6 +110,14 @@ def test_a_module_that_runs_on_one_rank_only_is_seen_on_both(ranks: tuple[Facts,
     assert facts["totals"]["gradients extra.weight"][0] == 2 * 9
 
 
+def test_what_nobody_counts_has_no_name_and_raw_gradients_are_each_ranks_own(ranks: tuple[Facts, Facts]) -> None:
+    for facts in ranks:
+        of_rank = facts["uncountable_output"]
+        assert of_rank["names"] == ["module.0"]
+        assert ["complex64" in error for error in of_rank["errors"]] == [True]
+        assert of_rank["findings"] == []  # raw gradients differ, rightly
+
+
 @pytest.mark.parametrize("scenario", ["sharded", "sharded_on_devices"])
 def test_sharded_parameters_and_gradients_are_whole(ranks: tuple[Facts, Facts], scenario: str) -> None:
     facts = both(ranks, scenario)
