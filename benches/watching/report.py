@@ -18,7 +18,8 @@ def markdown(results: list[dict[str, Any]]) -> str:
     lines: list[str] = []
     if trainings:
         lines += [
-            "What a way of watching adds to a step: median of the pairs (95 % confidence interval of the median).",
+            "What a way of watching adds to a step: median of the pairs (95 % confidence interval of the median); for "
+            "ts.watch also the time inside its hooks over that of a bare step.",
             "",
         ]
         lines += _table(
@@ -43,7 +44,9 @@ def _cost(result: dict[str, Any] | None) -> str:
     if "missing" in result:
         return "not there"
     mark = " †" if result["problem"] or not result["same_losses"] else ""
-    return f"{_percent(result['cost'])} ({_percent(result['low'])} … {_percent(result['high'])}){mark}"
+    within = result.get("inside")
+    inside = "" if within is None else f", hooks {within * 100:.2g} %"
+    return f"{_percent(result['cost'])} ({_percent(result['low'])} … {_percent(result['high'])}){inside}{mark}"
 
 
 def _percent(share: float) -> str:

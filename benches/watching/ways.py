@@ -34,6 +34,7 @@ class Way(ABC):
     package: ClassVar[str] = "torch"
     block: ClassVar[int] = 1
     reads: ClassVar[str] = ""  # for the table
+    hook: type[Any] | None = None  # the class all of whose calls are the watching, once attached
 
     @classmethod
     def version(cls) -> str:
@@ -81,10 +82,12 @@ class Watch(Way):
         import tensorstats as ts
         from tensorstats import _core
         from tensorstats.torch.choosing import SIGNALS
+        from tensorstats.torch.guard import GuardedHook
 
         if _core.build_profile != "release":
             raise MissingError(f"refusing to time a {_core.build_profile} build; hint: make develop")
         self.signals = self.signals or SIGNALS
+        self.hook = GuardedHook
         self.monitor = ts.watch(
             run.model,
             run.optimizer,
