@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tensorstats._core import SeenTensors, Summary, TensorSlot, UnitActivity, summaries_of_slots
+from tensorstats._core import Summary, TensorSlot, UnitActivity, summaries_of_slots
 from tensorstats.torch.device import PendingSummary, PendingUnits
 from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.guard import Guard
@@ -20,9 +19,10 @@ from tensorstats.torch.histogram_series import StepHistograms
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.modules import activation_kind, is_activation, module_layout, saturation_bounds, unit_dimension
 from tensorstats.torch.offender import argument_names
+from tensorstats.torch.recent import Recent
 from tensorstats.torch.states import Statistics, is_countable
 
-__all__ = ["Collector", "PendingList", "Place", "Recent", "TensorStep", "UnitTrack", "Units"]
+__all__ = ["Collector", "PendingList", "Place", "TensorStep", "UnitTrack", "Units"]
 
 _NAN = float("nan")
 
@@ -157,51 +157,6 @@ class PendingList:
     def clear(self) -> None:
         """Forget everything."""
         self._entries = []
-
-
-class Seen:
-    """The tensors begun last on devices, held weakly, with what was begun; for host memory see `SeenTensors`."""
-
-    # A step may count tensors without end; what is given on is given on soon.
-    _MOST = 32
-
-    def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[torch.Tensor], int, torch.Tensor | None, tuple[Any, Any]]] = {}
-
-    def find(self, tensor: torch.Tensor, where: torch.Tensor | None) -> tuple[Any, Any] | None:
-        """The states of a tensor that was counted with the same mask and has not changed since."""
-        entry = self._entries.get(id(tensor))
-        if entry is None or entry[0]() is not tensor or tensor._version != entry[1] or entry[2] is not where:
-            return None
-        return entry[3]
-
-    def keep(self, tensor: torch.Tensor, where: torch.Tensor | None, parts: tuple[Any, Any]) -> None:
-        """Remember the states of a tensor; one of inference mode has no version by which a change would show."""
-        if tensor.is_inference():
-            return
-        entries = self._entries
-        if len(entries) >= self._MOST:
-            del entries[next(iter(entries))]
-        entries[id(tensor)] = (weakref.ref(tensor), tensor._version, where, parts)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._entries.clear()
-
-
-class Recent:
-    """The tensors counted last: what one module returns the next one is given, and it needs no second look."""
-
-    __slots__ = ("on_devices", "on_host")
-
-    def __init__(self) -> None:
-        self.on_host = SeenTensors()
-        self.on_devices = Seen()
-
-    def clear(self) -> None:
-        """Forget all."""
-        self.on_host.clear()
-        self.on_devices.clear()
 
 
 @dataclass(slots=True)

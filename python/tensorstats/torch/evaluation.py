@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from tensorstats.torch.collect import Collector, PendingList, Recent, Units
+from tensorstats.torch.collect import Collector, PendingList, Units
 from tensorstats.torch.histogram_series import StepHistograms
 from tensorstats.torch.log import SignalLog
+from tensorstats.torch.recent import Recent
 from tensorstats.torch.record_outputs import OutputRecorder
 from tensorstats.torch.schedule import Schedule
 

@@ -15,7 +15,7 @@ from tensorstats.rules import Finding, Judge, NonFinite, Rule
 from tensorstats.torch.actions import Action, FindingError, OnFinding
 from tensorstats.torch.choosing import Collection as TensorCollection
 from tensorstats.torch.closing import Closing
-from tensorstats.torch.collect import Collector, PendingList, Recent, Units
+from tensorstats.torch.collect import Collector, PendingList, Units
 from tensorstats.torch.compiled import is_tracing
 from tensorstats.torch.evaluation import EvaluationRecorder
 from tensorstats.torch.graphs import GraphReports
@@ -27,6 +27,7 @@ from tensorstats.torch.masks import Mask
 from tensorstats.torch.modules import ModuleChoice, choose_modules
 from tensorstats.torch.parameters import WatchedParameters
 from tensorstats.torch.reading import Reading
+from tensorstats.torch.recent import Recent
 from tensorstats.torch.record_optimizer import OptimizerRecorder, learning_rates, log_learning_rates
 from tensorstats.torch.record_outputs import OutputRecorder
 from tensorstats.torch.record_parameters import ParameterRecorder
