@@ -147,7 +147,7 @@ class Reading:
 
         Those of single steps have 16 bins to an octave (``LogLinear(4)``), and a long run keeps evenly spaced steps
         alone: at most 255 of a signal, and fewer, down to eight, where they take more than 4 MiB.
-        ``ts.plot.ridgeline`` draws them.
+        ``ts.plot.ridgeline(dict(zip(steps, histograms)))`` draws them.
         """
         series = self._find(signal, name, mode).histograms
         if name not in series.totals:
