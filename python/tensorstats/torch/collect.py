@@ -22,11 +22,19 @@ from tensorstats.torch.offender import argument_names
 from tensorstats.torch.recent import Recent
 from tensorstats.torch.states import Statistics, is_countable
 
-__all__ = ["Collector", "PendingList", "Place", "TensorStep", "UnitTrack", "Units"]
+__all__ = ["Collector", "PendingList", "Place", "TensorStep", "UnitTrack", "Units", "units_kept"]
 
 _NAN = float("nan")
 
 Units: TypeAlias = Literal["activations", "all", "none"]
+
+
+def units_kept(signal: str, units: Units) -> Units:
+    """Of which tensors of a signal the activity of units is kept, where `units` was asked for.
+
+    An activation is judged by what it returns; what goes into it is asked for by "all", gradients have no units.
+    """
+    return units if signal == "outputs" or (signal == "inputs" and units == "all") else "none"
 
 
 class Place:
@@ -175,19 +183,19 @@ class Collector:
     locate: Callable[[str, torch.Tensor], torch.Tensor] | None = None
     in_parts: bool = False
     steps: dict[str, TensorStep] = field(default_factory=dict)
-    open: StepHistograms = field(init=False)  # of this step
+    step_histograms: StepHistograms = field(init=False)  # of this step
     _slots: dict[str, TensorStep] = field(default_factory=dict)  # of all steps so far
     _tracks: dict[str, UnitTrack | None] = field(default_factory=dict)
     _tables: list[tuple[str, LogTable]] = field(default_factory=list)
     _apart: bool = False  # whether units of this step are not in their totals yet
 
     def __post_init__(self) -> None:
-        self.open = self.log.histograms.step
+        self.step_histograms = self.log.histograms.step
 
     def begin(self) -> None:
         """Forget the last step."""
         self.steps = {}
-        self.open = self.log.histograms.step
+        self.step_histograms = self.log.histograms.step
         self._tables = []
         self.recent.clear()
         self._apart = False
@@ -245,7 +253,7 @@ class Collector:
         step = self._slots.get(path)
         if step is None:
             self._slots[path] = step = TensorStep(path, place, call)
-        step.begin(self.open.target(path, self.statistics.empty_histogram) if self.histograms else None)
+        step.begin(self.step_histograms.target(path, self.statistics.empty_histogram) if self.histograms else None)
         step.masked = False
         if self.units == "all" or (self.units == "activations" and place.is_activation):
             step.units = self._unit_track(path, module, tensor, layout)
@@ -273,7 +281,7 @@ class Collector:
         if isinstance(histogram, LogTable):
             self._tables.append((step.name, histogram))  # reading it would wait for the device
         elif histogram is not None:
-            self.open.target(step.name, self.statistics.empty_histogram).merge(histogram)
+            self.step_histograms.target(step.name, self.statistics.empty_histogram).merge(histogram)
         if isinstance(summary, PendingSummary):
             self.pending.add(summary, self._merger(step, found))
             return True
@@ -359,7 +367,7 @@ class Collector:
         """Take in the histograms that were counted on devices."""
         tables, self._tables = self._tables, []
         for path, table in tables:
-            self.open.target(path, self.statistics.empty_histogram).merge(table.histogram())
+            self.step_histograms.target(path, self.statistics.empty_histogram).merge(table.histogram())
 
     def keep(self, step_number: int) -> None:
         """Append the step to the log; everything is on the host now."""

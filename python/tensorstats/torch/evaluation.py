@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from tensorstats.torch.collect import Collector, PendingList, Units
+from tensorstats.torch.collect import Collector, PendingList, Units, units_kept
 from tensorstats.torch.histogram_series import StepHistograms
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.recent import Recent
@@ -49,7 +49,7 @@ class EvaluationRecorder:
                 logs[signal],
                 self._pending,
                 histograms,
-                units if signal == "outputs" or units == "all" else "none",
+                units_kept(signal, units),
                 recent=recent,
             )
             for signal in chosen

@@ -15,7 +15,7 @@ from tensorstats.rules import Finding, Judge, NonFinite, Rule
 from tensorstats.torch.actions import Action, FindingError, OnFinding
 from tensorstats.torch.choosing import Collection as TensorCollection
 from tensorstats.torch.closing import Closing
-from tensorstats.torch.collect import Collector, PendingList, Units
+from tensorstats.torch.collect import Collector, PendingList, Units, units_kept
 from tensorstats.torch.compiled import is_tracing
 from tensorstats.torch.evaluation import EvaluationRecorder
 from tensorstats.torch.graphs import GraphReports
@@ -116,7 +116,7 @@ class Monitor(Reading):
                 logs[signal],
                 self._pending,
                 histograms,
-                units=units if signal == "outputs" or (signal == "inputs" and units == "all") else "none",
+                units=units_kept(signal, units),
                 what=signal.removesuffix("s").replace("_", " "),
                 recent=recent,
             )

@@ -70,7 +70,7 @@ class OptimizerRecorder:
         self._known: dict[tuple[str, str], _Known] = {}
         self._table: Summaries | None = None  # of exactly the rows of this step, in their order
         self._tables: list[tuple[str, Any]] = []
-        self._open = log.histograms.step  # of this step
+        self._step_histograms = log.histograms.step  # of this step
         self.rows: dict[str, Summary] = {}  # of this step
         self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
 
@@ -79,7 +79,7 @@ class OptimizerRecorder:
     ) -> None:
         """Summarise the state of these parameters; counts that are not of the parameter's shape are left out."""
         self.rows, self._table, self._tables = {}, None, []
-        self._open = self._log.histograms.step
+        self._step_histograms = self._log.histograms.step
         tensors: dict[str, torch.Tensor] = {}
         for name, parameter in parameters.items():
             for optimizer in optimizers.values():
@@ -128,7 +128,7 @@ class OptimizerRecorder:
         tables, self._tables = self._tables, []
         for name, table in tables:
             if isinstance(table, LogTable):
-                self._open.target(name, self._statistics.empty_histogram).merge(table.histogram())
+                self._step_histograms.target(name, self._statistics.empty_histogram).merge(table.histogram())
 
     def _count(self, tensors: Mapping[str, torch.Tensor]) -> Summaries | None:
         """All tensors in host memory, in one native call."""
@@ -136,7 +136,7 @@ class OptimizerRecorder:
             return None
         histograms = None
         if self._histograms:
-            histograms = [self._open.target(name, self._statistics.empty_histogram) for name in tensors]
+            histograms = [self._step_histograms.target(name, self._statistics.empty_histogram) for name in tensors]
         table, _ = self._snapshots.count(
             list(tensors.values()), [None] * len(tensors), histograms, None, threads=self._statistics.threads
         )

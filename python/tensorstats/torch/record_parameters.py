@@ -26,12 +26,13 @@ from tensorstats.torch.log import SignalLog
 from tensorstats.torch.modules import ROOT_NAME
 from tensorstats.torch.states import Statistics, is_countable
 
-__all__ = ["ParameterRecorder", "ParameterStep"]
+__all__ = ["FIELDS", "ParameterRecorder", "ParameterStep"]
 
 _NAN = float("nan")
 
 # Which field of a step holds what of which signal.
-_WHATS = {"parameters": "value", "gradients": "gradient", "updates": "update"}
+FIELDS = {"parameters": "value", "gradients": "gradient", "updates": "update"}
+_SIGNALS = {name: signal for signal, name in FIELDS.items()}
 
 
 class ParameterStep:
@@ -73,9 +74,8 @@ class ParameterStep:
         self.initial_norm = _NAN  # before the step, at the first recorded one
         # Of what was counted on a device: the row-major position of the first non-finite value.
         self.first: dict[str, int | None] | None = None
-        self.required_grad: bool | None = (
-            None  # in a step that is closed later, when the parameter may be frozen or not
-        )
+        # At the end of a step that is closed later: by then the parameter may be frozen, or thawed.
+        self.required_grad: bool | None = None
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ class ParameterRecorder:
         self._choices: dict[tuple[str, str], bool] = {}
         self._tables: list[tuple[str, str, Any]] = []
         self._given: Mapping[str, nn.Parameter] = {}
-        self._open: dict[str, StepHistograms] = {}  # of this step, by signal
+        self._step_histograms: dict[str, StepHistograms] = {}  # of this step, by signal
         # By signal: the only table of the step, and the parameters that its rows are of; None if there were several.
         self._whole: dict[str, tuple[list[ParameterStep], Summaries] | None] = {}
         self.steps: dict[str, ParameterStep] = {}
@@ -131,7 +131,7 @@ class ParameterRecorder:
         """Start a step with these parameters."""
         self._tables = []
         self._whole = {}
-        self._open = {signal: log.histograms.step for signal, log in self._logs.items()}
+        self._step_histograms = {signal: log.histograms.step for signal, log in self._logs.items()}
         if parameters is self._given and self.steps:
             for step in self.steps.values():
                 step.begin()
@@ -163,13 +163,13 @@ class ParameterRecorder:
         if step is None:
             return
         self._whole[signal] = None
-        setattr(step, _WHATS[signal], state)
+        setattr(step, FIELDS[signal], state)
         step.has_gradient = step.has_gradient or signal == "gradients"
 
     def drop(self, signal: str, name: str) -> None:
         """Forget what was counted of a parameter."""
         self._whole[signal] = None
-        setattr(self.steps[name], _WHATS[signal], None)
+        setattr(self.steps[name], FIELDS[signal], None)
 
     # --- before the optimizer's step ----------------------------------------------------------------------------------
 
@@ -308,7 +308,7 @@ class ParameterRecorder:
         """What the core counts; what lies elsewhere is begun on its device, what nobody counts is noted."""
         if self.locate is None and self._all_ordinary(batch):
             return batch
-        what = _WHATS[signal]
+        what = FIELDS[signal]
         here = _Batch()
         for step, tensor in zip(batch.steps, batch.tensors, strict=True):
             part = self._here(signal, step, tensor)
@@ -344,11 +344,11 @@ class ParameterRecorder:
 
         self._pending.add(self._statistics.start(tensor), counted)
         if self._histograms:
-            signal = {"value": "parameters", "gradient": "gradients", "update": "updates"}[what]
+            signal = _SIGNALS[what]
             self._tables.append((signal, step.name, self._statistics.histogram(tensor)))
 
     def _histograms_of(self, signal: str, steps: Sequence[ParameterStep]) -> list[Histogram] | None:
-        histograms = self._open.get(signal)
+        histograms = self._step_histograms.get(signal)
         if not self._histograms or histograms is None:
             return None
         empty = self._statistics.empty_histogram
@@ -369,12 +369,12 @@ class ParameterRecorder:
         tables, self._tables = self._tables, []
         for signal, name, table in tables:
             if isinstance(table, LogTable) and signal in self._logs:
-                self._open[signal].target(name, self._statistics.empty_histogram).merge(table.histogram())
+                self._step_histograms[signal].target(name, self._statistics.empty_histogram).merge(table.histogram())
 
     def keep(self, number: int, views: Sequence[ParameterView]) -> None:
         """Append the step to the logs; everything is on the host now."""
         ratios = {view.name: view.update_ratio for view in views if view.update is not None}
-        for signal, what in _WHATS.items():
+        for signal, what in FIELDS.items():
             log = self._logs.get(signal)
             if log is None:
                 continue

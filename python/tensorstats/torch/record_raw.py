@@ -37,7 +37,7 @@ class RawGradientRecorder:
         self._histograms = histograms
         self._slots: dict[str, TensorSlot] = {}  # of all steps so far
         self._tables: dict[str, LogTable | Histogram] = {}
-        self._open = log.histograms.step  # of this step
+        self._step_histograms = log.histograms.step  # of this step
         self.rows: dict[str, TensorSlot] = {}  # of this step
         self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
 
@@ -45,7 +45,7 @@ class RawGradientRecorder:
         """Forget the last step."""
         self.rows = {}
         self._tables = {}
-        self._open = self._log.histograms.step
+        self._step_histograms = self._log.histograms.step
 
     def take(self) -> RawGradientRecorder:
         """The step, to be kept later; the recorder forgets it."""
@@ -101,7 +101,7 @@ class RawGradientRecorder:
         tables, self._tables = self._tables, {}
         for name, table in tables.items():
             counted = table.histogram() if isinstance(table, LogTable) else table
-            self._open.target(name, self._statistics.empty_histogram).merge(counted)
+            self._step_histograms.target(name, self._statistics.empty_histogram).merge(counted)
 
     def keep(self, step: int) -> None:
         """Append the step to the log; everything is on the host now."""

@@ -24,6 +24,7 @@ from tensorstats._core import Histogram, Summary, TensorSlot, UnitActivity
 from tensorstats.rules import Offender, RankSpread
 from tensorstats.torch.collect import Collector, Place, TensorStep
 from tensorstats.torch.ranks import Entry, Merged, RankError, RankGroup, merge_ranks, pack
+from tensorstats.torch.record_parameters import FIELDS
 from tensorstats.torch.sharded import is_distributed, local_part
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ Ranks: TypeAlias = Literal["merge", "local"] | None
 Shards: TypeAlias = dict[tuple[str, str], tuple[int, bool]]
 
 _NUMBERS = itertools.count()
-_WHATS = {"parameters": "value", "gradients": "gradient", "updates": "update"}
 _REPLICATED = ("parameters", "gradients", "updates", "raw_gradients", "optimizer_state", "initial")
 _NEWS = ("initial", "offender", "gradient offender", "waits")  # entries that are no recorded tensor
 
@@ -143,7 +143,7 @@ class Reduction:
                 if tensor.units is not None and tensor.units.part is not None:
                     add(signal, path, tensor.units.part, "units", about)
         for name, parameter in step.parameters.steps.items():
-            for signal, what in _WHATS.items():
+            for signal, what in FIELDS.items():
                 state = getattr(parameter, what)
                 if state is not None:
                     add(signal, name, state)
@@ -222,7 +222,7 @@ class Reduction:
             parameter = step.parameters.steps.get(name)
             if parameter is not None and signal == "initial":
                 parameter.initial_norm = state.l2
-            elif signal in _WHATS:
+            elif signal in FIELDS:
                 step.parameters.put(signal, name, state)
 
     @staticmethod
@@ -248,7 +248,7 @@ class Reduction:
                 del apart[name]
         parameters = step.parameters
         parameters._tables = [entry for entry in parameters._tables if entry[:2] not in step.shards]
-        for signal in _WHATS:
+        for signal in FIELDS:
             for name in parameters.steps:
                 if (signal, name) in step.shards:
                     parameters.drop(signal, name)

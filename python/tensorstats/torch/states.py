@@ -87,15 +87,10 @@ class Statistics:
         """Whether `x`, or any tensor before it, is not counted at once but read from a device after its step."""
         return bool(self._arenas) or not self.uses_core(x)
 
-    def summary(self, x: torch.Tensor) -> Summary | PendingSummary:
-        """The summary of `x`, or the beginning of one that `settle` completes."""
-        if self.uses_core(x):
-            return _core.summary(x, 2, self.threads)
-        return self.start(x)
-
-    def start(self, x: torch.Tensor) -> PendingSummary:
-        """The beginning of a summary on a device."""
-        return start_summary(x, arena=self._arena(x.device))
+    def start(self, x: torch.Tensor, where: torch.Tensor | None = None) -> PendingSummary:
+        """The beginning of a summary on a device, of what a mask that broadcasts to `x` chooses."""
+        mask = None if where is None else repeated_mask(where, x)
+        return start_summary(x, where=mask, arena=self._arena(x.device))
 
     def _arena(self, device: torch.device) -> Arena:
         if device not in self._arenas:
@@ -110,11 +105,12 @@ class Statistics:
         self, x: torch.Tensor, *, histogram: bool, where: torch.Tensor | None = None
     ) -> tuple[Summary | PendingSummary, Histogram | LogTable | None]:
         """Summary and, where asked for, LogLinear histogram of `x`, or their beginnings on its device."""
+        if self.uses_core(x) and histogram and where is None:
+            return _core.summary_and_histogram(x, self._axis, 2, self.threads)  # the memory is read once
         counts = self.histogram(x, where) if histogram else None
         if self.uses_core(x):
             return _core.summary_where(x, 2, self.threads, where), counts
-        mask = None if where is None else repeated_mask(where, x)
-        return start_summary(x, where=mask, arena=self._arena(x.device)), counts
+        return self.start(x, where), counts
 
     def add_units(self, total: UnitActivity, x: torch.Tensor, where: torch.Tensor | None = None) -> PendingUnits | None:
         """Count the units of `x` into `total`, now or (when something is returned) in `settle`."""
