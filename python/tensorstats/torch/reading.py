@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorstats._core import Histogram, Summary, UnitActivity
-from tensorstats.report import Row, format_report, format_table
+from tensorstats.report import LINES, Row, format_report, format_table
 from tensorstats.rules import Finding, Judge
 from tensorstats.torch.choosing import COLLECTIONS, SCALARS, SIGNALS, Collection
 from tensorstats.torch.guard import Guard
@@ -154,13 +154,29 @@ class Reading:
             raise KeyError(f"no histogram of {signal} {name!r}: watch with histograms=True")
         return series.series(name)
 
-    def table(self) -> str:
-        """The last recorded step as a text table: outputs, weights and gradients of every layer."""
-        return format_table(self._rows())
+    def table(self, *, sort: str | None = None, match: str | None = None, all: bool = False) -> str:
+        """The last recorded step as a text table: outputs, weights and gradients of every layer.
 
-    def report(self) -> str:
-        """The table and the findings in words."""
-        return format_report(self._rows(), self.findings, self.errors, steps=self.step)
+        Parameters
+        ----------
+        sort : {"min", "max", "mean", "std", "zeros", "nan", "inf", "norm", "dead"}, optional
+            The column by which rows are ordered instead, the most conspicuous first.
+        match : str, optional
+            Only rows in which this regular expression matches the layer, its type or the tensor.
+        all : bool
+            A line for every tensor. Otherwise the table is one screen long: layers whose names differ in numbers alone
+            are counted together where there are more, and a last line says what was left out.
+
+        Raises
+        ------
+        ValueError
+            For another column, or a regular expression that is none.
+        """
+        return format_table(self._rows(), sort=sort, match=match, limit=None if all else LINES - 4)
+
+    def report(self, *, all: bool = False) -> str:
+        """The findings in words, then the table: one screen, the worst first, or everything there is (`all`)."""
+        return format_report(self._rows(), self.findings, self.errors, judged=f"{self.step} steps", all=all)
 
     def _rows(self) -> list[Row]:
         self._settle()
