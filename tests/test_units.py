@@ -253,7 +253,7 @@ def test_nothing_to_count():
             ValueError,
             r"threshold must be in \[0, 1\], got: 1.5",
         ),
-        (lambda: ts.unit_activity(np.ones((2, 2)), threads=0), ValueError, "threads must be at least 1, got: 0"),
+        (lambda: ts.unit_activity(np.ones((2, 2)), threads=0), ValueError, "threads must be in \\[1, 1024\\], got: 0"),
         (
             lambda: ts.unit_activity(np.ones((2, 2))) + ts.unit_activity(np.ones((2, 2)), saturation=(0, 1)),
             ValueError,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from tensorstats import _core, axis
 from tensorstats._arrays import DeviceError
@@ -23,7 +24,7 @@ def histogram(
     axis: Axis | None = None,
     /,
     *,
-    bins: int = 64,
+    bins: int | npt.ArrayLike = 64,
     range: tuple[float, float] | None = None,
     threads: int | None = None,
     where: Any = None,
@@ -38,7 +39,7 @@ def histogram(
     axis
         `axis.Regular`, `axis.Variable`, `axis.LogLinear` or `axis.Linear`; None for `axis.Regular(bins, *range)`.
     bins
-        Number of equal bins.
+        Number of equal bins; or their increasing edges, for `axis.Variable(edges)`.
     range
         First and last edge. None for the smallest and largest finite value, which takes a pass of its own; around a
         constant the range is one wide, as numpy has it, and around nothing it is (0, 1).
@@ -69,8 +70,10 @@ def histogram(
     >>> h.to_numpy(), h.nan_count
     ((array([2, 2]), array([0. , 0.5, 1. ])), 1)
     """
-    if axis is None:
-        axis = _regular(x, bins, range, threads, where)
+    if axis is None and np.ndim(bins) > 0:
+        axis = _of_edges(bins, range)
+    elif axis is None:
+        axis = _regular(x, cast("int", bins), range, threads, where)
     elif range is not None:
         raise ValueError(f"range is part of the axis, got both: {axis!r} and range={range!r}")
     try:
@@ -79,6 +82,13 @@ def histogram(
         from tensorstats.torch.device import histogram as device_histogram
 
         return device_histogram(x, axis, where=where)
+
+
+def _of_edges(edges: Any, range: tuple[float, float] | None) -> axis.Variable:
+    """Bins between given edges, which have their range with them."""
+    if range is not None:
+        raise ValueError(f"range is part of the edges, got both: bins={edges!r} and range={range!r}")
+    return axis.Variable(edges)
 
 
 def _regular(x: Any, bins: int, range: tuple[float, float] | None, threads: int | None, where: Any) -> axis.Regular:

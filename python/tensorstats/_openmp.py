@@ -33,6 +33,31 @@ def parallel_address() -> int | None:
     return None
 
 
+def _is_forked() -> bool:
+    """Whether this process is a copy of another one, so that threads its libraries believe to have were left behind."""
+    if sys.platform != "linux":
+        return _forked
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        # Field 9 of proc(5)'s stat; the name before it may hold spaces and brackets. PF_FORKNOEXEC of the kernel's
+        # sched.h: forked, and no other program started since.
+        flags = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[6]
+        return bool(int(flags) & 0x40)
+    return _forked
+
+
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
 def share_torch_threads() -> None:
     """Let the core work on the threads of torch where that is possible: at the first count after torch was imported."""
-    _core.use_openmp(parallel_address())
+    # A pool of threads belongs to the process that made it: in a forked child its work would wait for ever.
+    _core.use_openmp(None if _is_forked() else parallel_address())

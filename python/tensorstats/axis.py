@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from tensorstats import _core
 
+# Most bins of an axis, as the core has it; asked for here before edges are computed.
+MAX_BINS = 2**24
+
 __all__ = ["Axis", "Bins", "Linear", "LogLinear", "Regular", "Traits", "Variable"]
 
 
@@ -131,8 +134,8 @@ class Regular(_Edged):
 
     def __init__(self, bins: int, start: float, stop: float) -> None:
         bins, start, stop = _whole(bins, "bins"), float(start), float(stop)
-        if bins < 1:
-            raise ValueError(f"bins must be at least 1, got: {bins}")
+        if not 1 <= bins <= MAX_BINS:
+            raise ValueError(f"bins must be in [1, {MAX_BINS}], got: {bins}")
         self._native = _core.Axis.regular(start, stop, _linspace(bins, start, stop))
 
     @property

@@ -22,6 +22,9 @@ use crate::{Axis, with_element};
 /// Most values that are kept: half a megabyte of keys.
 const MAX_KEPT: u64 = 1 << 16;
 
+/// One value in so many inside a single bin is a crowd; values that are spread out have fewer in each bin of eight bits.
+const CROWDED: u64 = 64;
+
 /// Most counters of one interval: as many as a bin of `f32` has values, with eight bits of precision.
 const MAX_COUNTERS: u64 = 1 << 15;
 
@@ -96,6 +99,8 @@ struct Wanted {
     width: u64,
     /// How many values there are.
     count: u64,
+    /// Whether both ends of the interval are values that there are.
+    tight: bool,
     /// For each rank wanted, from 0 on among these values: where its value goes.
     ranks: Vec<(u64, usize)>,
 }
@@ -103,6 +108,8 @@ struct Wanted {
 /// The search for the values of some ranks.
 struct Search<E> {
     values: Vec<f64>,
+    /// How many values there are.
+    total: u64,
     wanted: Vec<Wanted>,
     element: core::marker::PhantomData<E>,
 }
@@ -110,8 +117,12 @@ struct Search<E> {
 impl<E: AsWide> Search<E> {
     /// What a histogram tells about increasing ranks, from 0 on.
     fn new(histogram: &Histogram, ranks: &[u64]) -> Self {
-        let mut search =
-            Self { values: vec![f64::INFINITY; ranks.len()], wanted: Vec::new(), element: core::marker::PhantomData };
+        let mut search = Self {
+            values: vec![f64::INFINITY; ranks.len()],
+            total: histogram.count_numbers(),
+            wanted: Vec::new(),
+            element: core::marker::PhantomData,
+        };
         let Bins::Log(counts) = &histogram.bins else { return search };
         let exact = histogram.value_bits <= counts.precision();
         let mut rest = ranks.iter().copied().enumerate().peekable();
@@ -131,7 +142,7 @@ impl<E: AsWide> Search<E> {
             match key {
                 Some(key) if !exact => {
                     let (low, width) = keys_of::<E>(counts, key);
-                    search.want(Wanted { low, width, count, ranks });
+                    search.want(Wanted { low, width, count, tight: false, ranks });
                 }
                 _ => {
                     let value = key.map_or(0.0, |key| counts.lower_edge(key.magnitude));
@@ -157,14 +168,35 @@ impl<E: AsWide> Search<E> {
     }
 
     fn run(mut self, view: &TensorView<'_>, options: &Options<'_>) -> Vec<f64> {
-        while !self.wanted.is_empty() {
-            if self.wanted.iter().map(|w| w.count).sum::<u64>() <= MAX_KEPT {
+        // After an interruption nobody wants the values, and what a pass gives is no ground for another.
+        while !self.wanted.is_empty() && !(options.interrupted)() {
+            if self.wanted.iter().any(|w| !w.tight && w.count > self.total / CROWDED) {
+                self.tighten(view, options);
+            } else if self.wanted.iter().map(|w| w.count).sum::<u64>() <= MAX_KEPT {
                 self.keep(view, options);
             } else {
                 self.refine(view, options);
             }
         }
         self.values
+    }
+
+    /// One pass that finds the ends of what is inside the intervals. A crowd of values in one bin most often is one value, as often as there
+    /// are: zeros, whole numbers, constants. To count it would take longer than to look.
+    fn tighten(&mut self, view: &TensorView<'_>, options: &Options<'_>) {
+        let wanted = core::mem::take(&mut self.wanted);
+        let intervals = wanted.iter().map(|w| Interval { low: w.low, width: w.width, shift: 0, counter: 0 }).collect();
+        let mut ends = vec![(u64::MAX, 0); wanted.len()];
+        for sieve in sifted::<E>(view, options, intervals, || Found::Bounds(vec![(u64::MAX, 0); wanted.len()])) {
+            if let Found::Bounds(found) = sieve.found {
+                ends.iter_mut().zip(found).for_each(|(end, (low, high))| *end = (end.0.min(low), end.1.max(high)));
+            }
+        }
+        for (w, (low, high)) in wanted.into_iter().zip(ends) {
+            // None at all only where memory changed between two passes.
+            let (low, high) = if low <= high { (low, high) } else { (w.low, w.low) };
+            self.want(Wanted { low, width: high - low + 1, tight: true, ..w });
+        }
     }
 
     /// One pass that keeps what is inside all intervals.
@@ -229,7 +261,7 @@ impl<E: AsWide> Search<E> {
             if !ranks.is_empty() {
                 let offset = (i as u64) << interval.shift;
                 let width = (1 << interval.shift).min(interval.width - offset);
-                self.want(Wanted { low: interval.low + offset, width, count, ranks });
+                self.want(Wanted { low: interval.low + offset, width, count, tight: true, ranks });
             }
         }
         // Only where memory changed between two passes.

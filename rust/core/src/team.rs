@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::environment::with_standard_floats;
+use crate::scan::available_threads;
 
 /// Measured, see benches/README.md: threads of our own take some 40 us to begin and to end, those of a runtime 2.
 const SINGLE_BESIDE_SCOPED: u64 = 2 << 20;
@@ -64,8 +65,9 @@ pub(crate) fn together(threads: usize, work: &(dyn Fn(bool) + Sync)) {
         return work(true);
     }
     match openmp() {
-        Some(parallel) => on_openmp(parallel, threads, work),
-        None => on_scoped(threads, work),
+        // More than there are cores are of no use, and where memory does not suffice for them a runtime ends the process.
+        Some(parallel) if threads <= available_threads() => on_openmp(parallel, threads, work),
+        _ => on_scoped(threads, work),
     }
 }
 

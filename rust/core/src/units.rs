@@ -92,6 +92,19 @@ pub(crate) fn merge_all(mine: &mut [Unit], others: &[Unit], updates_before: u64)
     });
 }
 
+/// Most units: at 112 bytes each, 2^24 of them take 1.9 GB.
+pub const MAX_UNITS: i64 = 1 << 24;
+
+/// Refuses more units than can be kept, before memory is taken for them.
+fn check_units(units: i64) -> Result<()> {
+    if units <= MAX_UNITS {
+        return Ok(());
+    }
+    Err(Error::Argument(format!(
+        "there may be at most {MAX_UNITS} units, got: {units}; is dim the dimension of channels or features?"
+    )))
+}
+
 /// A mergeable record of how active each unit along `dim` is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnitActivity {
@@ -124,6 +137,7 @@ impl UnitActivity {
         let ndim = view.shape().len();
         let place = if dim < 0 { dim + ndim as i64 } else { dim };
         let place = usize::try_from(place).ok().filter(|&d| d < ndim).ok_or(Error::Dim { dim, ndim })?;
+        check_units(view.shape()[place])?;
         activity.units = scan(view, place, saturation, options);
         activity.updates = 1;
         for unit in &mut activity.units {

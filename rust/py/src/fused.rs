@@ -63,7 +63,7 @@ pub(crate) fn summary_and_histogram(
     x: &Bound<'_, PyAny>,
     axis: &Bound<'_, PyAny>,
     moments: u32,
-    threads: Option<usize>,
+    threads: Option<i64>,
 ) -> PyResult<Pair> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
     let axis = axis::of(axis)?;
@@ -83,7 +83,7 @@ pub(crate) fn summaries_and_histograms(
     tensors: Vec<Bound<'_, PyAny>>,
     axis: &Bound<'_, PyAny>,
     moments: u32,
-    threads: Option<usize>,
+    threads: Option<i64>,
 ) -> PyResult<Vec<Pair>> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
     pairs(py, &tensors, &axis::of(axis)?, moments, run::threads(threads)?)

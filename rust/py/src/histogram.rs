@@ -92,7 +92,7 @@ impl PyHistogram {
         slf: Bound<'py, Self>,
         x: &Bound<'py, PyAny>,
         r#where: Option<&Bound<'py, PyAny>>,
-        threads: Option<usize>,
+        threads: Option<i64>,
     ) -> PyResult<Bound<'py, Self>> {
         let axis = slf.get().lock().axis.clone();
         let part = Self::of(slf.py(), x, r#where, &axis, run::threads(threads)?)?;
@@ -467,7 +467,7 @@ pub(crate) fn histogram(
     py: Python<'_>,
     x: &Bound<'_, PyAny>,
     axis: &Bound<'_, PyAny>,
-    threads: Option<usize>,
+    threads: Option<i64>,
     r#where: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyHistogram> {
     PyHistogram::of(py, x, r#where, &axis::of(axis)?, run::threads(threads)?).map(PyHistogram::wrap)

@@ -175,7 +175,7 @@ pub(crate) fn summaries(
     py: Python<'_>,
     tensors: &Bound<'_, PyList>,
     moments: u32,
-    threads: Option<usize>,
+    threads: Option<i64>,
 ) -> PyResult<PySummaries> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
     rows(py, tensors, moments, run::threads(threads)?).map(PySummaries::of)
@@ -195,12 +195,7 @@ pub(crate) fn summaries_from(rows: Vec<PyRef<'_, PySummary>>) -> PySummaries {
 /// The norm of each tensor.
 #[pyfunction]
 #[pyo3(signature = (tensors, /, ord = 2.0, threads = None))]
-pub(crate) fn norms(
-    py: Python<'_>,
-    tensors: &Bound<'_, PyList>,
-    ord: f64,
-    threads: Option<usize>,
-) -> PyResult<Vec<f64>> {
+pub(crate) fn norms(py: Python<'_>, tensors: &Bound<'_, PyList>, ord: f64, threads: Option<i64>) -> PyResult<Vec<f64>> {
     let order = Order::from_number(ord).map_err(to_py)?;
     let rows = rows(py, tensors, Moments::Two, run::threads(threads)?)?;
     Ok(rows.summaries().iter().map(|summary| order.of(summary)).collect())
@@ -209,7 +204,7 @@ pub(crate) fn norms(
 /// The norm of all tensors taken as one vector.
 #[pyfunction]
 #[pyo3(signature = (tensors, /, ord = 2.0, threads = None))]
-pub(crate) fn norm(py: Python<'_>, tensors: &Bound<'_, PyList>, ord: f64, threads: Option<usize>) -> PyResult<f64> {
+pub(crate) fn norm(py: Python<'_>, tensors: &Bound<'_, PyList>, ord: f64, threads: Option<i64>) -> PyResult<f64> {
     let order = Order::from_number(ord).map_err(to_py)?;
     let rows = rows(py, tensors, Moments::Two, run::threads(threads)?)?;
     order.of_all(rows.summaries().iter()).map_err(to_py)

@@ -14,7 +14,7 @@ pub(crate) fn quantile<'py>(
     py: Python<'py>,
     x: &Bound<'py, PyAny>,
     q: &Bound<'py, PyAny>,
-    threads: Option<usize>,
+    threads: Option<i64>,
 ) -> PyResult<Bound<'py, PyAny>> {
     arrays::map(q, |qs| {
         let buffer = Buffer::of(x)?;

@@ -29,7 +29,7 @@ fn shown(py: Python<'_>, place: Place) -> PyResult<Found<'_>> {
 pub(crate) fn first_nonfinite<'py>(
     py: Python<'py>,
     x: &Bound<'py, PyAny>,
-    threads: Option<usize>,
+    threads: Option<i64>,
 ) -> PyResult<Option<Found<'py>>> {
     let buffer = Buffer::of(x)?;
     let place = run::count(py, &buffer, run::threads(threads)?, range::first_nonfinite)?;
@@ -57,7 +57,7 @@ pub(crate) fn outside<'py>(
     low: Option<&Bound<'py, PyAny>>,
     high: Option<&Bound<'py, PyAny>>,
     allowed: bool,
-    threads: Option<usize>,
+    threads: Option<i64>,
 ) -> PyResult<Vec<Report<'py>>> {
     let bounds = Bounds::new(bound(low)?, bound(high)?, allowed).map_err(to_py)?;
     let threads = run::threads(threads)?;
@@ -101,7 +101,7 @@ pub(crate) fn all_hold(
     py: Python<'_>,
     tensors: &Bound<'_, PyList>,
     bounds: Option<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
-    threads: Option<usize>,
+    threads: Option<i64>,
 ) -> PyResult<bool> {
     let question = match &bounds {
         None => Question::Finite,

@@ -13,12 +13,15 @@ use crate::errors::to_py;
 /// How long a count may run before Ctrl-C is looked for again.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// More threads than any machine has cores; what a slip of the pen asks for beyond it would take gigabytes of stacks.
+pub(crate) const MAX_THREADS: i64 = 1024;
+
 /// The number of threads a call may use.
-pub(crate) fn threads(requested: Option<usize>) -> PyResult<usize> {
+pub(crate) fn threads(requested: Option<i64>) -> PyResult<usize> {
     match requested {
         None => Ok(thread_count()),
-        Some(0) => Err(to_py(Error::Argument("threads must be at least 1, got: 0".to_owned()))),
-        Some(n) => Ok(n),
+        Some(n) if (1..=MAX_THREADS).contains(&n) => Ok(n as usize),
+        Some(n) => Err(to_py(Error::Argument(format!("threads must be in [1, {MAX_THREADS}], got: {n}")))),
     }
 }
 
@@ -61,7 +64,11 @@ pub(crate) fn detached<R: Send>(
     let (result, signal) = py.detach(|| {
         let last = Cell::new(Instant::now());
         let signal = Cell::new(None);
+        let heard = Cell::new(false);
         let interrupted = || {
+            if heard.get() {
+                return true; // a count in several passes asks in each of them, and the handler ran already
+            }
             if last.get().elapsed() < SIGNAL_INTERVAL {
                 return false;
             }
@@ -73,6 +80,7 @@ pub(crate) fn detached<R: Send>(
             match Python::attach(|py| py.check_signals()) {
                 Ok(()) => false,
                 Err(error) => {
+                    heard.set(true);
                     signal.set(Some(error));
                     true
                 }

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use tensorstats_core::{Error, Level, scan, team};
 
 use crate::errors::to_py;
+use crate::run::MAX_THREADS;
 
 const LEVEL_VARIABLE: &str = "TENSORSTATS_SIMD";
 const THREADS_VARIABLE: &str = "TENSORSTATS_NUM_THREADS";
@@ -30,9 +31,12 @@ pub(crate) fn from_environment() -> PyResult<()> {
         reasons().level = Some(format!("{LEVEL_VARIABLE}={name}"));
     }
     if let Some(text) = variable(THREADS_VARIABLE) {
-        let count = text.parse::<usize>().ok().filter(|&n| n > 0).ok_or_else(|| {
-            to_py(Error::Argument(format!("{THREADS_VARIABLE} must be a whole number of at least 1, got: {text}")))
-        })?;
+        let count =
+            text.parse::<usize>().ok().filter(|&n| (1..=MAX_THREADS as usize).contains(&n)).ok_or_else(|| {
+                to_py(Error::Argument(format!(
+                    "{THREADS_VARIABLE} must be a whole number in [1, {MAX_THREADS}], got: {text}"
+                )))
+            })?;
         scan::set_thread_count(Some(count));
         reasons().threads = Some(format!("{THREADS_VARIABLE}={count}"));
     }
@@ -77,8 +81,10 @@ pub(crate) fn thread_count() -> (usize, String) {
 pub(crate) fn set_thread_count(count: Option<i64>) -> PyResult<()> {
     let count = match count {
         None => None,
-        Some(n) if n >= 1 => Some(n as usize),
-        Some(n) => return Err(to_py(Error::Argument(format!("thread count must be at least 1, got: {n}")))),
+        Some(n) if (1..=MAX_THREADS).contains(&n) => Some(n as usize),
+        Some(n) => {
+            return Err(to_py(Error::Argument(format!("thread count must be in [1, {MAX_THREADS}], got: {n}"))));
+        }
     };
     scan::set_thread_count(count);
     reasons().threads = count.map(|_| "set by set_thread_count".to_owned());

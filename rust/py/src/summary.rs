@@ -138,7 +138,7 @@ impl PySummary {
         slf: Bound<'py, Self>,
         x: &Bound<'py, PyAny>,
         r#where: Option<&Bound<'py, PyAny>>,
-        threads: Option<usize>,
+        threads: Option<i64>,
     ) -> PyResult<Bound<'py, Self>> {
         let (moments, fits) = slf.get().read(|summary| (summary.moments, summary.fits.clone()));
         let part = State::of_chosen(slf.py(), x, r#where, moments, fits.as_deref(), run::threads(threads)?)?;
@@ -366,12 +366,7 @@ impl PySummary {
 /// Summarises one tensor.
 #[pyfunction]
 #[pyo3(signature = (x, /, moments = 2, threads = None))]
-pub(crate) fn summary(
-    py: Python<'_>,
-    x: &Bound<'_, PyAny>,
-    moments: u32,
-    threads: Option<usize>,
-) -> PyResult<PySummary> {
+pub(crate) fn summary(py: Python<'_>, x: &Bound<'_, PyAny>, moments: u32, threads: Option<i64>) -> PyResult<PySummary> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
     State::of(py, x, moments, run::threads(threads)?).map(PySummary::wrap)
 }
@@ -384,7 +379,7 @@ pub(crate) fn summary_where(
     py: Python<'_>,
     x: &Bound<'_, PyAny>,
     moments: u32,
-    threads: Option<usize>,
+    threads: Option<i64>,
     r#where: Option<&Bound<'_, PyAny>>,
     formats: Option<&Bound<'_, PyAny>>,
     scale: f64,

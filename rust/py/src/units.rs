@@ -95,7 +95,7 @@ impl PyUnitActivity {
         slf: Bound<'py, Self>,
         x: &Bound<'py, PyAny>,
         r#where: Option<&Bound<'py, PyAny>>,
-        threads: Option<usize>,
+        threads: Option<i64>,
     ) -> PyResult<Bound<'py, Self>> {
         let (dim, saturation) = {
             let state = slf.get().lock();
@@ -409,7 +409,7 @@ pub(crate) fn unit_activity(
     x: &Bound<'_, PyAny>,
     dim: i64,
     saturation: Option<(f64, f64)>,
-    threads: Option<usize>,
+    threads: Option<i64>,
     r#where: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyUnitActivity> {
     PyUnitActivity::of(py, x, r#where, dim, saturation, run::threads(threads)?).map(PyUnitActivity::wrap)

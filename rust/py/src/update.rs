@@ -125,7 +125,7 @@ impl PySnapshots {
         py: Python<'_>,
         tensors: Vec<Bound<'_, PyAny>>,
         places: Vec<usize>,
-        threads: Option<usize>,
+        threads: Option<i64>,
     ) -> PyResult<()> {
         check_lengths(tensors.len(), places.len(), "places")?;
         let threads = run::threads(threads)?;
@@ -158,7 +158,7 @@ impl PySnapshots {
         places: Vec<Option<usize>>,
         value_histograms: Option<Vec<PyRef<'_, PyHistogram>>>,
         update_histograms: Option<Vec<PyRef<'_, PyHistogram>>>,
-        threads: Option<usize>,
+        threads: Option<i64>,
     ) -> PyResult<(PySummaries, PySummaries)> {
         check_lengths(tensors.len(), places.len(), "places")?;
         let histograms = [value_histograms.unwrap_or_default(), update_histograms.unwrap_or_default()];

@@ -1,13 +1,15 @@
 //! Owns the counting of wide floats by the top bits of their magnitude. Knows nothing of tensors, dtypes or threads.
 //!
 //! The table covers the octaves seen so far, so that a small tensor costs little and a big one stays in cache. Zeros, NaN, infinities
-//! and subnormals of the format are counted apart: for them the table has a few slots that nobody reads.
+//! and subnormals of the format are counted apart: for them the table has a few slots that nobody reads. Blocks with many subnormal `f32`
+//! are counted as `f64`, where those are normal numbers.
 
 use super::BLOCK;
 use super::bins::Specials;
 use super::bins_fast::{GROUP, Room, prefetch_group};
 use super::lanes::{LANES, Lanes};
 use super::wide::Wide;
+use crate::Dtype;
 use crate::histogram_log::LogCounts;
 use crate::level::{Kernel, Level};
 
@@ -31,6 +33,9 @@ const SPARE_ABOVE: u32 = 1;
 /// Values after which 32-bit counters are emptied into 64-bit ones.
 const FLUSH: u64 = 1 << 31;
 
+/// One subnormal value in so many makes counting the next block as `f64` pay.
+const MANY_SUBNORMALS: u32 = 32;
+
 /// The counters of one thread.
 pub struct LogCounter {
     precision: u32,
@@ -49,6 +54,16 @@ pub struct LogCounter {
     counts: LogCounts,
     /// NaN and infinities.
     pub specials: Specials,
+    /// Whether the last block had many subnormal values: the next likely has too.
+    subnormals: bool,
+    /// For such blocks, what is counted of them as `f64`.
+    wider: Option<Box<Wider>>,
+}
+
+/// The counters of blocks that are counted as `f64`.
+struct Wider {
+    counter: LogCounter,
+    room: Vec<f64>,
 }
 
 impl LogCounter {
@@ -65,6 +80,8 @@ impl LogCounter {
             ahead,
             counts: LogCounts::new(precision),
             specials: Specials::default(),
+            subnormals: false,
+            wider: None,
         }
     }
 
@@ -73,7 +90,18 @@ impl LogCounter {
     /// # Safety
     /// `p` must be readable for `len` elements; it need not be aligned.
     pub unsafe fn block<W: Wide>(&mut self, level: Level, p: *const W, len: usize) {
+        if self.subnormals {
+            // SAFETY: as the caller vouches.
+            unsafe { self.wider_block(level, p, len) };
+            return;
+        }
         if self.octaves == 0 {
+            let unusual = level.run(UnusualKernel { p, len });
+            if unusual.zero + unusual.nonfinite() == len as u32 {
+                self.counts.zeros += u64::from(unusual.zero);
+                self.specials.add(&unusual.specials());
+                return;
+            }
             self.cover::<W>(level.run(RangeKernel { p, len, window: Window::EMPTY }), len == BLOCK);
         }
         if self.copies == 1 && self.seen >= MANY_VALUES && self.bins() <= MANY_COPIES_BINS {
@@ -89,26 +117,35 @@ impl LogCounter {
         self.seen += len as u64;
         self.counts.zeros += u64::from(apart.zeros);
         if apart.all > apart.zeros {
-            let window = self.window::<W>();
-            level.run(RestKernel { p, len, window, counter: self });
-            self.cover::<W>(level.run(RangeKernel { p, len, window }), true);
+            let unusual = level.run(UnusualKernel { p, len });
+            self.specials.add(&unusual.specials());
+            if apart.all > apart.zeros + unusual.nonfinite() {
+                let window = self.window::<W>();
+                level.run(RestKernel { p, len, window, counter: self });
+                self.cover::<W>(level.run(RangeKernel { p, len, window }), true);
+                self.subnormals = W::DTYPE == Dtype::F32 && unusual.subnormal > len as u32 / MANY_SUBNORMALS;
+            }
         }
         if self.pending > FLUSH {
             self.flush();
         }
     }
 
-    /// Counts `times` times one value.
-    pub fn add(&mut self, x: f64, times: u64) {
-        if x.is_nan() {
-            self.specials.nan += times;
-        } else if x == f64::INFINITY {
-            self.specials.posinf += times;
-        } else if x == f64::NEG_INFINITY {
-            self.specials.neginf += times;
-        } else {
-            self.counts.add(x, times);
-        }
+    /// Counts a block with subnormal values as `f64`.
+    ///
+    /// # Safety
+    /// As for [`LogCounter::block`].
+    #[cold]
+    unsafe fn wider_block<W: Wide>(&mut self, level: Level, p: *const W, len: usize) {
+        let precision = self.counts.precision();
+        let wider = self
+            .wider
+            .get_or_insert_with(|| Box::new(Wider { counter: LogCounter::new(precision, 0), room: vec![0.0; BLOCK] }));
+        let len = len.min(BLOCK);
+        let subnormal = level.run(WidenKernel { p, room: &mut wider.room[..len], ahead: self.ahead });
+        // SAFETY: the room was just filled.
+        unsafe { wider.counter.block(level, wider.room.as_ptr(), len) };
+        self.subnormals = subnormal > len as u32 / MANY_SUBNORMALS;
     }
 
     /// Makes the table hold a range of magnitudes found in a block, and some more in case others follow.
@@ -174,6 +211,11 @@ impl LogCounter {
         self.flush();
         let mine = LogCounts::new(self.counts.precision());
         counts.take_in(core::mem::replace(&mut self.counts, mine));
+        if let Some(mut wider) = self.wider.take() {
+            wider.counter.move_into(counts);
+            self.specials.add(&wider.counter.specials);
+        }
+        self.subnormals = false;
         (self.first, self.octaves, self.seen) = (0, 0, 0);
         self.clear();
     }
@@ -234,6 +276,77 @@ impl<W: Wide> Kernel for RangeKernel<W> {
         let min = min.into_iter().fold(u64::MAX, u64::min);
         let max = max.into_iter().fold(0, u64::max);
         (max > 0).then_some((min, max))
+    }
+}
+
+/// What a block holds beside normal numbers.
+#[derive(Clone, Copy, Default)]
+struct Unusual {
+    nan: u32,
+    posinf: u32,
+    neginf: u32,
+    zero: u32,
+    subnormal: u32,
+}
+
+impl Unusual {
+    fn nonfinite(self) -> u32 {
+        self.nan + self.posinf + self.neginf
+    }
+
+    fn specials(self) -> Specials {
+        Specials { nan: self.nan.into(), posinf: self.posinf.into(), neginf: self.neginf.into() }
+    }
+}
+
+struct UnusualKernel<W> {
+    p: *const W,
+    len: usize,
+}
+
+impl<W: Wide> Kernel for UnusualKernel<W> {
+    type Output = Unusual;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _lanes: L) -> Unusual {
+        let mut found = Unusual::default();
+        for i in 0..self.len {
+            // SAFETY: `LogCounter::block` vouches for `len` elements.
+            let x = unsafe { self.p.add(i).read_unaligned() };
+            found.nan += u32::from(x.is_nan());
+            found.posinf += u32::from(x == W::INF);
+            found.neginf += u32::from(x == W::NEG_INF);
+            found.zero += u32::from(x == W::ZERO);
+            found.subnormal += u32::from(x.is_subnormal());
+        }
+        found
+    }
+}
+
+/// Widens a block; gives the number of subnormal values in it.
+struct WidenKernel<'a, W> {
+    p: *const W,
+    room: &'a mut [f64],
+    ahead: usize,
+}
+
+impl<W: Wide> Kernel for WidenKernel<'_, W> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _lanes: L) -> u32 {
+        let (mut p, mut subnormal) = (self.p, 0);
+        for group in self.room.chunks_mut(GROUP) {
+            prefetch_group(p, self.ahead);
+            for (i, slot) in group.iter_mut().enumerate() {
+                // SAFETY: `LogCounter::wider_block` vouches for as many elements as there is room for.
+                let x = unsafe { p.add(i).read_unaligned() };
+                subnormal += u32::from(x.is_subnormal());
+                *slot = x.to_f64();
+            }
+            p = p.wrapping_add(group.len());
+        }
+        subnormal
     }
 }
 
@@ -319,7 +432,7 @@ impl<W: Wide, const COPIES: usize> Kernel for CountKernel<'_, W, COPIES> {
     }
 }
 
-/// The values of a block that are neither zero nor in the table, one by one.
+/// The numbers of a block that are neither zero nor in the table, one by one.
 struct RestKernel<'a, W> {
     p: *const W,
     len: usize,
@@ -331,7 +444,7 @@ impl<W: Wide> RestKernel<'_, W> {
     /// 1 for a value to be counted here, else 0.
     #[inline(always)]
     fn is_rest(&self, x: W) -> u32 {
-        u32::from((self.window.place(x) >= self.window.half) & (x != W::ZERO))
+        u32::from((self.window.place(x) >= self.window.half) & (x != W::ZERO) & (x.abs() < W::INF))
     }
 }
 
@@ -356,14 +469,14 @@ impl<W: Wide> Kernel for RestKernel<'_, W> {
                 count += self.is_rest(x) as usize;
             }
             for x in &aside[..count] {
-                self.counter.add(x.to_f64(), 1);
+                self.counter.counts.add(x.to_f64(), 1);
             }
         }
         for i in whole..self.len {
             // SAFETY: as above.
             let x = unsafe { self.p.add(i).read_unaligned() };
             if self.is_rest(x) != 0 {
-                self.counter.add(x.to_f64(), 1);
+                self.counter.counts.add(x.to_f64(), 1);
             }
         }
     }

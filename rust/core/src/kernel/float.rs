@@ -35,6 +35,8 @@ struct Chunk<L: Lanes> {
     min: f64,
     max: f64,
     absmin: f64,
+    /// Whether the last block had values that are not finite: the next likely has too, and is looked at in one pass.
+    unusual: bool,
 }
 
 /// # Safety
@@ -103,6 +105,7 @@ impl<L: Lanes> Chunk<L> {
             min: f64::INFINITY,
             max: f64::NEG_INFINITY,
             absmin: f64::INFINITY,
+            unusual: false,
         }
     }
 
@@ -112,6 +115,11 @@ impl<L: Lanes> Chunk<L> {
     /// `p` must be readable for `n` elements.
     #[inline(always)]
     unsafe fn block<E: WideFloat>(&mut self, lanes: L, p: *const E, n: usize, ahead: impl Fn(usize)) {
+        if self.unusual {
+            // SAFETY: as the caller vouches.
+            self.unusual = unsafe { self.unusual_block(lanes, p, n) };
+            return;
+        }
         let mut scan = E::Scan::<L>::new();
         let mut fast = FastSums::new(lanes);
         let whole = n - n % ROUND;
@@ -160,92 +168,114 @@ impl<L: Lanes> Chunk<L> {
         }
         if !all_finite(lanes, fast.l1) {
             // SAFETY: as the caller vouches.
-            unsafe { self.unusual_block(lanes, p, n) };
+            self.unusual = unsafe { self.unusual_block(lanes, p, n) };
             return;
         }
         self.sums::<E>(lanes, &fast);
         let report = scan.report(E::decode);
         self.scanned(report, n as u64, padding, copied);
         if report.absmin < E::MIN_NORMAL {
-            for i in 0..n {
-                // SAFETY: inside the block.
-                self.counts.subnormal += u64::from(unsafe { p.add(i).read_unaligned() }.is_subnormal());
-            }
+            // SAFETY: as the caller vouches.
+            unsafe { self.count_subnormals(p, n) };
         }
     }
 
     /// A block with NaN or infinities (or f64 values so large that their sum is one). Non-finite values are counted, the scan sees
-    /// another value of the block in their place, and sums see zero.
+    /// another value of the block in their place, and sums see zero. Returns whether there were any; without, the sums are those of an
+    /// ordinary block, bit for bit.
     ///
     /// # Safety
     /// `p` must be readable for `n` elements, at most [`BLOCK`].
     #[inline(always)]
-    unsafe fn unusual_block<E: WideFloat>(&mut self, lanes: L, p: *const E, n: usize) {
+    unsafe fn unusual_block<E: WideFloat>(&mut self, lanes: L, p: *const E, n: usize) -> bool {
         let bits: *const E::Bits = p.cast();
         // SAFETY: inside the block, for each index below `n`.
         let at = |i: usize| unsafe { bits.add(i).read_unaligned() };
-        let Some(first) = (0..n).map(at).find(|&b| b & E::MAGNITUDE < E::INFINITY) else {
-            self.count_nonfinite(E::INFINITY, E::NEG_INFINITY, E::MAGNITUDE, (0..n).map(at));
-            return;
+        // SAFETY: as the caller vouches.
+        let Some(first) = (unsafe { first_finite::<E>(bits, n) }) else {
+            let (mut posinf, mut neginf) = (0_u32, 0_u32);
+            for i in 0..n {
+                posinf += u32::from(at(i) == E::INFINITY);
+                neginf += u32::from(at(i) == E::NEG_INFINITY);
+            }
+            self.nonfinite(n as u32, posinf, neginf);
+            return true;
         };
-        self.count_nonfinite(E::INFINITY, E::NEG_INFINITY, E::MAGNITUDE, (0..n).map(at));
+        // What lies beyond the block stays as it is here: copies of `first`, which are taken off the counts.
         let mut stand_in = [first; BLOCK];
-        let mut replaced = 0_u64;
+        let (mut replaced, mut posinf, mut neginf) = (0_u32, 0_u32, 0_u32);
         for (i, slot) in stand_in.iter_mut().enumerate().take(n) {
             let bits = at(i);
             let finite = bits & E::MAGNITUDE < E::INFINITY;
             *slot = if finite { bits } else { first };
-            replaced += u64::from(!finite);
+            replaced += u32::from(!finite);
+            posinf += u32::from(bits == E::INFINITY);
+            neginf += u32::from(bits == E::NEG_INFINITY);
         }
-        let mut scan = E::Scan::<L>::new();
-        let padded = n.next_multiple_of(ROUND);
-        let mut i = 0;
-        while i < padded {
-            // SAFETY: `padded` is at most BLOCK, a multiple of ROUND.
-            unsafe { scan_round::<E, L>(&mut scan, stand_in.as_ptr().add(i).cast()) };
-            i += ROUND;
-        }
-        let copies = replaced + (padded - n) as u64;
-        self.scanned(scan.report(E::decode), n as u64 - replaced, copies, E::decode(first));
-        for &bits in &stand_in[..n] {
-            let x = E::decode(bits).abs();
-            self.counts.subnormal += u64::from(x > 0.0 && x < E::MIN_NORMAL);
-        }
-        let stand_in = E::decode(first).abs();
-        self.counts.subnormal -= if stand_in > 0.0 && stand_in < E::MIN_NORMAL { replaced } else { 0 };
-
+        self.nonfinite(replaced, posinf, neginf);
         let nothing = lanes.splat(0.0);
+        let mut scan = E::Scan::<L>::new();
         let mut fast = FastSums::new(lanes);
-        let whole = n - n % LANES;
+        let whole = n - n % ROUND;
         let mut i = 0;
         while i < whole {
-            // SAFETY: sixteen elements before `whole` are inside the block.
-            fast.add::<E>(lanes, lanes.finite_or(unsafe { E::widen(lanes, p.add(i)) }, nothing));
-            i += LANES;
+            // SAFETY: a round before `whole` is inside the block and inside the room.
+            unsafe {
+                scan_round::<E, L>(&mut scan, stand_in.as_ptr().add(i).cast());
+                let [a, b] = E::widen_round(lanes, p.add(i));
+                fast.add::<E>(lanes, lanes.finite_or(a, nothing));
+                fast.add::<E>(lanes, lanes.finite_or(b, nothing));
+            }
+            i += ROUND;
         }
-        // SAFETY: the rest of the block.
-        fast.add::<E>(lanes, lanes.finite_or(unsafe { widen_tail(lanes, p.add(whole), n - whole, 0.0) }, nothing));
+        let mut padding = 0;
+        if whole < n {
+            padding = ROUND - (n - whole);
+            // SAFETY: all-zero bits are a valid element, the rest of the block is readable, and BLOCK is a multiple of ROUND.
+            unsafe {
+                let mut padded = MaybeUninit::<[E; ROUND]>::zeroed();
+                let slots: *mut E = padded.as_mut_ptr().cast();
+                core::ptr::copy_nonoverlapping(
+                    p.add(whole).cast::<u8>(),
+                    slots.cast::<u8>(),
+                    (n - whole) * size_of::<E>(),
+                );
+                let [a, b] = E::widen_round(lanes, slots.cast_const());
+                fast.add::<E>(lanes, lanes.finite_or(a, nothing));
+                fast.add::<E>(lanes, lanes.finite_or(b, nothing));
+                scan_round::<E, L>(&mut scan, stand_in.as_ptr().add(whole).cast());
+            }
+        }
+        let report = scan.report(E::decode);
+        let copies = u64::from(replaced) + padding as u64;
+        self.scanned(report, n as u64 - u64::from(replaced), copies, E::decode(first));
+        if report.absmin < E::MIN_NORMAL {
+            // SAFETY: as the caller vouches.
+            unsafe { self.count_subnormals(p, n) };
+        }
         self.sums::<E>(lanes, &fast);
+        replaced > 0
     }
 
-    /// Adds the NaN and infinities among some bits to the counts.
+    /// Adds values that are not finite to the counts.
     #[inline(always)]
-    fn count_nonfinite<B: Copy + Ord + core::ops::BitAnd<Output = B>>(
-        &mut self,
-        infinity: B,
-        neg_infinity: B,
-        magnitude: B,
-        values: impl Iterator<Item = B>,
-    ) {
-        let (mut nan, mut posinf, mut neginf) = (0_u32, 0_u32, 0_u32);
-        for bits in values {
-            nan += u32::from(bits & magnitude > infinity);
-            posinf += u32::from(bits == infinity);
-            neginf += u32::from(bits == neg_infinity);
-        }
-        self.counts.nan += u64::from(nan);
+    fn nonfinite(&mut self, all: u32, posinf: u32, neginf: u32) {
         self.counts.posinf += u64::from(posinf);
         self.counts.neginf += u64::from(neginf);
+        // Fewer than none only where memory changed between two looks.
+        self.counts.nan += u64::from(all.saturating_sub(posinf + neginf));
+    }
+
+    /// Adds the subnormal values of a block to the counts.
+    ///
+    /// # Safety
+    /// `p` must be readable for `n` elements.
+    #[inline(always)]
+    unsafe fn count_subnormals<E: WideFloat>(&mut self, p: *const E, n: usize) {
+        for i in 0..n {
+            // SAFETY: inside the block.
+            self.counts.subnormal += u64::from(unsafe { p.add(i).read_unaligned() }.is_subnormal());
+        }
     }
 
     /// Takes in what a scan found among `n` values and some `copies` of one of them.
@@ -312,6 +342,26 @@ impl<L: Lanes> Chunk<L> {
         }
         stats
     }
+}
+
+/// The first finite value among some bits. Whole groups are asked at once: a search that may end at any value takes them one by one.
+///
+/// # Safety
+/// `bits` must be readable for `n` elements.
+#[inline(always)]
+unsafe fn first_finite<E: WideFloat>(bits: *const E::Bits, n: usize) -> Option<E::Bits> {
+    const GROUP: usize = 64;
+    // SAFETY: inside, for each index below `n`.
+    let at = |i: usize| unsafe { bits.add(i).read_unaligned() };
+    let is_finite = |bits: E::Bits| bits & E::MAGNITUDE < E::INFINITY;
+    let mut start = 0;
+    while start + GROUP <= n {
+        if (start..start + GROUP).fold(false, |any, i| any | is_finite(at(i))) {
+            break;
+        }
+        start += GROUP;
+    }
+    (start..n).map(at).find(|&bits| is_finite(bits))
 }
 
 /// The sums of one block.
@@ -390,7 +440,7 @@ unsafe fn scaled_sums<L: Lanes, E: WideFloat>(lanes: L, p: *const E, len: usize,
     while i < len {
         let n = LANES.min(len - i);
         // SAFETY: `n` elements from `i` on are inside the chunk.
-        let x = unsafe { widen_tail(lanes, p.add(i), n, 0.0) };
+        let x = unsafe { if n == LANES { E::widen(lanes, p.add(i)) } else { widen_tail(lanes, p.add(i), n, 0.0) } };
         let x = lanes.mul(lanes.mul(lanes.finite_or(x, nothing), factors[0]), factors[1]);
         sum.add(lanes, x);
         l1.add(lanes, lanes.abs(x));

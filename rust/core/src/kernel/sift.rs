@@ -4,12 +4,12 @@
 //! A value is known by its key: an unsigned integer that orders as the values do. The search tests all of a group against every interval
 //! without a branch; that few values are inside is what makes it fast.
 
-use super::lanes::Lanes;
+use super::lanes::{LANES, Lanes};
 use super::wide::Wide;
 use crate::level::{Kernel, Level};
 
 /// An unsigned integer that keys are compared as.
-pub trait KeyBits: Copy + Default + PartialEq {
+pub trait KeyBits: Copy + Default + Ord {
     /// From the form that all keys fit.
     fn narrow(key: u64) -> Self;
     /// The form that all keys fit.
@@ -18,6 +18,10 @@ pub trait KeyBits: Copy + Default + PartialEq {
     fn inside(self, low: Self, width: Self) -> Self;
     /// Bits of both.
     fn or(self, other: Self) -> Self;
+    /// The distance from another key on; wraps around below it.
+    fn distance_from(self, low: Self) -> Self;
+    /// The largest of all.
+    const LAST: Self;
 }
 
 macro_rules! key_bits {
@@ -42,6 +46,13 @@ macro_rules! key_bits {
             fn or(self, other: Self) -> Self {
                 self | other
             }
+
+            #[inline(always)]
+            fn distance_from(self, low: Self) -> Self {
+                self.wrapping_sub(low)
+            }
+
+            const LAST: Self = <$type>::MAX;
         }
     )*};
 }
@@ -138,6 +149,8 @@ pub enum Found {
     Kept(Vec<u64>),
     /// They are counted: the counters of all intervals, one interval after the other.
     Counted(Vec<u64>),
+    /// The smallest and the largest key of each interval; the first above the second where none was found.
+    Bounds(Vec<(u64, u64)>),
 }
 
 /// The search of one thread.
@@ -159,6 +172,13 @@ impl Sieve {
     /// # Safety
     /// `p` must be readable for `len` elements; it need not be aligned.
     pub unsafe fn block<T: Keyed>(&mut self, level: Level, p: *const T, len: usize) {
+        if let Found::Bounds(bounds) = &mut self.found {
+            for (interval, found) in self.intervals.iter().zip(bounds) {
+                let (low, high) = level.run(BoundsKernel { p, len, interval });
+                *found = (found.0.min(low), found.1.max(high));
+            }
+            return;
+        }
         level.run(SieveKernel { p, len, sieve: self });
     }
 
@@ -166,7 +186,7 @@ impl Sieve {
         let Some(interval) = self.intervals.iter().find(|i| key.wrapping_sub(i.low) < i.width) else { return };
         match &mut self.found {
             Found::Kept(keys) if keys.len() < keys.capacity() => keys.push(key),
-            Found::Kept(_) => {}
+            Found::Kept(_) | Found::Bounds(_) => {}
             Found::Counted(counts) => {
                 let place = interval.counter + ((key - interval.low) >> interval.shift) as usize;
                 if let Some(count) = counts.get_mut(place) {
@@ -174,6 +194,50 @@ impl Sieve {
                 }
             }
         }
+    }
+}
+
+/// The smallest and the largest key of one interval.
+struct BoundsKernel<'a, T> {
+    p: *const T,
+    len: usize,
+    interval: &'a Interval,
+}
+
+impl<T: Keyed> Kernel for BoundsKernel<'_, T> {
+    type Output = (u64, u64);
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _lanes: L) -> (u64, u64) {
+        let Self { p, len, interval } = self;
+        let low = T::Key::narrow(interval.low);
+        let last = T::Key::narrow(interval.width.saturating_sub(1));
+        // Distances from `low`, in lanes: what is outside is further away than the last one.
+        let (mut nearest, mut furthest) = ([T::Key::LAST; LANES], [T::Key::default(); LANES]);
+        let mut look = |lane: usize, x: T| {
+            let distance = x.key().distance_from(low);
+            let inside = distance <= last;
+            nearest[lane] = nearest[lane].min(distance);
+            furthest[lane] = furthest[lane].max(if inside { distance } else { T::Key::default() });
+        };
+        let whole = len - len % LANES;
+        for start in (0..whole).step_by(LANES) {
+            // SAFETY: `Sieve::block` vouches for `len` elements; an array is as readable as its elements.
+            let values = unsafe { p.add(start).cast::<[T; LANES]>().read_unaligned() };
+            for (lane, &x) in values.iter().enumerate() {
+                look(lane, x);
+            }
+        }
+        for i in whole..len {
+            // SAFETY: as above.
+            look(i - whole, unsafe { p.add(i).read_unaligned() });
+        }
+        let nearest = nearest.into_iter().fold(T::Key::LAST, Ord::min);
+        let furthest = furthest.into_iter().fold(T::Key::default(), Ord::max);
+        if nearest > last {
+            return (u64::MAX, 0);
+        }
+        (interval.low + nearest.wide(), interval.low + furthest.wide())
     }
 }
 

@@ -35,6 +35,12 @@ pub trait Wide: Widen + PartialOrd {
     fn leading(self, shift: u32, base: u32) -> u32;
     /// Whether the sign bit is set.
     fn is_negative(self) -> bool;
+    /// Whether it is not a number.
+    #[expect(clippy::eq_op, reason = "only NaN differs from itself")]
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self != self
+    }
     /// The smallest value of this type that is at least `x`.
     fn at_least(x: f64) -> Self;
     /// The largest value of this type that is at most `x`.
