@@ -58,11 +58,7 @@ def _findings(findings: Sequence[Finding], judged: str, *, all: bool) -> list[st
         return [f"No findings in {judged}."]
     failures = sum(finding.status == "failure" for finding in findings)
     lines = [f"Findings in {judged} (failures: {failures}, warnings: {len(findings) - failures}):"]
-    ordered = (
-        findings
-        if all
-        else sorted(findings, key=lambda finding: (getattr(finding, "over", False), finding.status != "failure"))
-    )
+    ordered = findings if all else sorted(findings, key=lambda finding: (finding.over, finding.status != "failure"))
     heads: list[str] = []
     for group in _alike(ordered):
         text = ["", *format_finding(group[0]).split("\n"), *_also(group, all=all)]

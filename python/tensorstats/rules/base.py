@@ -44,6 +44,8 @@ class Told:
     order: int
     last: int  # step in which it was still so
     interval: int  # steps from one recorded step to the next
+    last_judged: int = 0  # how many steps had been judged when it was last so
+    members: frozenset[str] = frozenset()  # the places measured, where they were gathered into another
 
     def echoes(self, other: Told, recorded_steps: int) -> bool:
         """Whether `other` began while this one lasted, or at most so many recorded steps later."""
@@ -97,6 +99,7 @@ class Rule(ABC):
     advice: ClassVar[str] = ""
     status: ClassVar[Status] = "warning"
     symptom: ClassVar[bool] = True  # becomes a failure when the run does not learn
+    lasting: ClassVar[bool] = False  # one moment of it does damage that outlasts it
     once: ClassVar[bool] = False  # the worst place stands for all
     reads_nonfinite: ClassVar[bool] = False  # also applied to the step whose weights turned NaN
     leads_to: ClassVar[frozenset[str]] = frozenset()  # ids of the rules that a finding of this one breaks in turn

@@ -16,7 +16,7 @@ _LABEL = 10
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One broken rule at one place, with the first step at which it held.
+    """One broken rule at one place, with the steps from which and to which it held.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Finding:
         The id of the rule, for example ``"dead-units"``.
     status : {"warning", "failure"}
         A symptom in a tensor alone is a warning. A symptom in a run that does not learn, or a proof that something
-        cannot learn, is a failure.
+        cannot learn, is a failure. What is over is a warning, unless it did damage that lasts.
     where : str
         The module, parameter or input, as ``named_modules`` and ``named_parameters`` spell it.
     step : int
@@ -37,6 +37,10 @@ class Finding:
         What to try.
     consequences : tuple of str
         What follows from it and is therefore no finding of its own: ``"unchanged at 0, 2"``.
+    last_step : int
+        The last recorded step at which it, or something that follows from it, held; `step` unless given.
+    over : bool
+        Whether it has stopped since.
 
     Examples
     --------
@@ -56,9 +60,23 @@ class Finding:
     why: str
     advice: str
     consequences: tuple[str, ...] = ()
+    last_step: int = -1
+    over: bool = False
+
+    def __post_init__(self) -> None:
+        if self.last_step < self.step:
+            object.__setattr__(self, "last_step", self.step)
+
+    @property
+    def when(self) -> str:
+        """Its steps in words: ``"since step 3"``, or ``"steps 3 to 9, over"`` once it has stopped."""
+        if not self.over:
+            return f"since step {self.step}"
+        steps = f"step {self.step}" if self.last_step == self.step else f"steps {self.step} to {self.last_step}"
+        return f"{steps}, over"
 
     def __str__(self) -> str:
-        head = f"{self.status.upper()}  {self.rule} at {self.where}, since step {self.step}"
+        head = f"{self.status.upper()}  {self.rule} at {self.where}, {self.when}"
         measured = f"{self.value:.4g} (limit {self.limit:.4g})"
         entries = [("measured", measured), ("why", self.why), ("try", self.advice)]
         if self.consequences:

@@ -7,6 +7,7 @@ import statistics
 from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import TypeAlias
 
 from tensorstats.rules import limits
@@ -18,16 +19,37 @@ __all__ = ["ExplodingGradient", "GradientsKept", "VanishingGradient"]
 _Weight: TypeAlias = tuple[ParameterView, float]  # with the norm of its gradient
 
 
-def _mean_abs(parameter: ParameterView) -> float:
-    gradient = parameter.gradient
-    return float(gradient.l1) / gradient.finite_count if gradient is not None and gradient.finite_count else math.nan
+def _follows_depth(weights: Sequence[_Weight]) -> float:
+    """Spearman's rank correlation of gradient norms with the depth, from -1 to 1; 0 for too few weights to tell."""
+    count = len(weights)
+    if count < limits.DEPTH_TREND_WEIGHTS:
+        return 0.0
+    by_norm = sorted(range(count), key=lambda place: weights[place][1])
+    squares = sum((place - rank) ** 2 for rank, place in enumerate(by_norm))
+    return 1.0 - 6.0 * squares / (count * (count**2 - 1))
+
+
+def _steps_in_proportion(parameter: ParameterView, norm: float) -> bool:
+    """Whether the optimizer changes a weight by at least half its rate times the gradient, as far as known."""
+    rate, update = parameter.learning_rate, parameter.update
+    return not rate or update is None or update.l2 >= 0.5 * rate * norm
+
+
+def _outputs_grow(view: StepView) -> bool:
+    """Whether the layers with weights, but the last, pass on more and more: the scale of the loss is not to blame."""
+    weighted = {parameter.module for parameter in view.parameters if parameter.dimensions >= 2}
+    sizes = [float(output.summary.rms) for output in view.outputs if output.module in weighted][:-1]
+    if len(sizes) < limits.DEPTH_TREND_WEIGHTS or not sizes[0] > 0:
+        return False
+    rising = sum(after > before for before, after in pairwise(sizes))
+    return rising >= limits.DEPTH_TREND * (len(sizes) - 1) and sizes[-1] > limits.EXPLODING_OUTPUT_GROWTH * sizes[0]
 
 
 class VanishingGradient(Rule):
-    """Gradients that shrink on the way back to the first layers, or that were never large enough to matter.
+    """Gradients that shrink on the way back to the first layers: first over last below 1e-3, all of them in order.
 
-    Two measurements: the norm of the first layer's gradient over that of the last (limit 1e-3, with the first below
-    1e-4), and the mean of the absolute gradient of each layer that never reached 1e-7.
+    Invariant under the scale of the loss and of the targets, and under the batch size. Layers too slow for their
+    weights are the business of the rule on update ratios.
     """
 
     id = "vanishing-gradient"
@@ -42,62 +64,29 @@ class VanishingGradient(Rule):
         "xavier), add normalisation layers or residual connections, or use fewer layers."
     )
 
-    def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
-        super().__init__(limit=limit, patience=patience)
-        self._largest: dict[str, float] = {}
-        self._large_enough: set[str] = set()  # the weights that once reached the absolute limit
-
     def statistic(self, view: StepView) -> Iterable[Measurement]:
-        """Measure the first layer against the last, and every layer that was never above the absolute limit."""
+        """Measure the first layer against the last."""
         weights = view.weight_gradients
-        if len(weights) >= 2 and (weights[0][1] < limits.VANISHING_FIRST_NORM or self.suspects):
-            yield from self._first_against_last(weights, view)
-        done = self.done_with(self._large_enough)
-        for parameter, _ in weights:
-            if parameter.name in done:
-                continue
-            mean_abs = _mean_abs(parameter)
-            largest = max(mean_abs, self._largest.get(parameter.name, 0.0))
-            self._largest[parameter.name] = largest
-            if view.learning is not True:
-                if largest >= limits.VANISHING_MEAN_ABS:
-                    self._large_enough.add(parameter.name)
-                note = partial(self._never_large, parameter.name, mean_abs, largest)
-                yield Measurement(
-                    place_of(parameter), largest, note=note, limit=limits.VANISHING_MEAN_ABS, key=parameter.name
-                )
-
-    def _never_large(self, name: str, mean_abs: float, largest: float) -> str:
-        return (
-            f"The mean absolute gradient of {name} is {mean_abs:.2e} and was never above {largest:.2e}: too small to "
-            f"move the weights. {self.why}"
-        )
-
-    def _first_against_last(self, weights: Sequence[_Weight], view: StepView) -> Iterable[Measurement]:
+        if len(weights) < 2:
+            return
         (first, first_norm), (_, last_norm) = weights[0], weights[-1]
-        ratio = first_norm / last_norm if first_norm < limits.VANISHING_FIRST_NORM else math.inf
-        place = place_of(first)
+        ratio, place = first_norm / last_norm, place_of(first)
+        if ratio < self.limit and _follows_depth(weights) < limits.DEPTH_TREND:
+            ratio = math.inf  # a gate, a scale or a branch that starts at zero makes it small, not the depth
         if ratio < self.limit or place in self.suspects:
             yield Measurement(place, ratio, note=partial(self._shrinks, weights, view), key="ratio")
 
     def _shrinks(self, weights: Sequence[_Weight], view: StepView) -> str:
         (first, first_norm), (last, last_norm) = weights[0], weights[-1]
         return (
-            f"The gradient of the first layer, {describe(first.module, view)}, has norm {first_norm:.2e}; that of the "
-            f"last, {describe(last.module, view)}, has {last_norm:.2e}: a ratio of {first_norm / last_norm:.1e}. "
-            f"{self.why}"
+            f"The gradient of the first layer, {describe(first.module, view)}, had norm (l2) {first_norm:.2e}; that of "
+            f"the last, {describe(last.module, view)}, had {last_norm:.2e}: a ratio of {first_norm / last_norm:.1e}, "
+            f"and they shrink from layer to layer. {self.why}"
         )
 
     def verdict(self, measurement: Measurement) -> bool:
         """Below the limit."""
         return measurement.value < (self.limit if measurement.limit is None else measurement.limit)
-
-    def gather(self, broken: Sequence[Measurement], _view: StepView, /) -> Sequence[Measurement]:
-        """The ratio tells more than the single layers; otherwise the smallest gradient stands for all."""
-        for measurement in broken:
-            if measurement.key == "ratio":
-                return [measurement]
-        return [min(broken, key=lambda measurement: measurement.value)]
 
     def explains(self, mine: Told, other: Told, /) -> bool:
         """Updates that are too small, not those that are too large."""
@@ -105,12 +94,19 @@ class VanishingGradient(Rule):
 
 
 class ExplodingGradient(Rule):
-    """Gradients that are too large: in themselves, against the last layer, or against the layer's own past."""
+    """Gradients that are too large: against the layer's own past, against the last layer's, or as steps.
+
+    Growth and ratio are invariant under the scale of the loss and of the targets, and under the batch size. The limit
+    on the norm itself is not: it counts only where the optimizer steps in proportion to the gradient (SGD), or where
+    the outputs grow through the depth as the gradients do. Adam and its kin divide the scale of the loss out, and there
+    no size of a gradient is too large by itself.
+    """
 
     id = "exploding-gradient"
     selective = True
     default_limit = limits.EXPLODING_NORM
     default_patience = limits.EXPLODING_PATIENCE
+    lasting = True
     once = True
     leads_to = frozenset({"dead-units", "all-zero", "saturated", "vanishing-gradient", "update-ratio"})
     why = "One step with such a gradient throws the weights far away; the loss jumps, and soon becomes NaN."
@@ -128,19 +124,21 @@ class ExplodingGradient(Rule):
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Measure every weight's gradient, its growth, and the first layer against the last, where they are large."""
         weights, suspects = view.weight_gradients, self.suspects
+        usual = max(self._first.values(), default=0.0)
         for parameter, norm in weights:
             name = parameter.name
             if norm > self.limit or (suspects and place_of(parameter) in suspects):
                 note = partial(self._large, parameter, norm, view)
-                yield Measurement(place_of(parameter), norm, note=note, key=name)
+                size = norm if _steps_in_proportion(parameter, norm) or _outputs_grow(view) else 0.0
+                yield Measurement(place_of(parameter), size, note=note, key=name)
             recent = self._recent.get(name)
             if recent is None:
                 self._first[name] = norm
                 self._recent[name] = recent = deque(maxlen=limits.EXPLODING_USUAL_STEPS)
-            elif norm > limits.EXPLODING_RATIO_NORM:
+            elif norm > usual:
                 yield from self._growth(parameter, norm, recent, view)
             recent.append(norm)
-        if len(weights) >= 2 and weights[0][1] > limits.EXPLODING_RATIO_NORM:
+        if len(weights) >= 2:
             yield from self._first_against_last(weights, view)
 
     def _growth(
@@ -157,11 +155,15 @@ class ExplodingGradient(Rule):
     def _large(self, parameter: ParameterView, norm: float, view: StepView, growth: float | None = None) -> str:
         grown = "" if growth is None else f", {growth:.3g} times what it was before"
         place = describe(parameter.module, view)
-        return f"The gradient of {parameter.name}, in {place}, has norm {norm:.3g}{grown}. {self.why}"
+        return f"The gradient of {parameter.name}, in {place}, had norm (l2) {norm:.3g}{grown}. {self.why}"
 
     def _first_against_last(self, weights: Sequence[_Weight], view: StepView) -> Iterable[Measurement]:
         (first, first_norm), (_, last_norm) = weights[0], weights[-1]
         ratio, place = first_norm / last_norm, place_of(first)
+        if ratio > limits.EXPLODING_RATIO and (
+            _follows_depth(weights) > -limits.DEPTH_TREND or first.update_ratio < limits.UPDATE_RATIO_HIGH
+        ):
+            ratio = 0.0
         if ratio > limits.EXPLODING_RATIO or place in self.suspects:
             yield Measurement(
                 place,
@@ -175,7 +177,7 @@ class ExplodingGradient(Rule):
     def _grows(self, weights: Sequence[_Weight], view: StepView) -> str:
         (first, first_norm), (last, last_norm) = weights[0], weights[-1]
         return (
-            f"The gradient of the first layer, {describe(first.module, view)}, has norm {first_norm:.3g}, "
+            f"The gradient of the first layer, {describe(first.module, view)}, had norm (l2) {first_norm:.3g}, "
             f"{first_norm / last_norm:.3g} times that of the last, {describe(last.module, view)}: it grows on the way "
             f"back. {self.why}"
         )

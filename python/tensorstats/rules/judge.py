@@ -127,6 +127,7 @@ class Judge:
         self._interval = 1
         self._silenced: set[tuple[str, str, str]] = set()
         self._poisoned = False
+        self._judged = 0  # recorded steps
 
     def _may_select(self, rule: Rule) -> bool:
         """Whether what a selective rule leaves out is sure to break no limit.
@@ -145,6 +146,7 @@ class Judge:
         if view.previous_step is not None:
             self._interval = view.step - view.previous_step
         before = len(self._found)
+        self._judged += 1
         for rule in self.rules:
             if not view.parameters_nonfinite or rule.reads_nonfinite:
                 self._apply(rule, view)
@@ -161,24 +163,40 @@ class Judge:
                 self._streaks[rule.id].end(measurement)
                 continue
             streak = self._streaks[rule.id].go_on(measurement, view.step)
-            self._go_on(rule, measurement.where, view.step)
             key = (rule.id, measurement.where, measurement.key)
             patience = rule.patience if measurement.patience is None else measurement.patience
+            self._go_on(rule, measurement.where, view.step, again=streak.length >= patience)
             if streak.length >= patience and key not in self._silenced:
                 begin = streak.begin if measurement.step is None else measurement.step
                 broken.append((measurement, begin))
                 self._silenced.add(key)
+        if view.offender is not None and isinstance(rule, NonFinite):
+            self._go_on(rule, None, view.step, again=True)  # an echo of what was found is no new place
         if broken and not (rule.once and any(found == rule.id for found, _ in self._found)):
             self._tell(rule, broken, view)
 
-    def _go_on(self, rule: Rule, where: str, step: int) -> None:
-        """Note that what was found lasts; where the worst place stands for all, at any place."""
+    def _go_on(self, rule: Rule, where: str | None, step: int, *, again: bool) -> None:
+        """Note that what was found lasts; where the worst place stands for all, or `where` is None, at any place.
+
+        What was over begins `again` only when it has lasted as long as the rule asks for.
+        """
         for place, told in self._found.items():
-            if place[0] == rule.id and (rule.once or place[1] == where):
-                self._found[place] = replace(told, last=step)
+            here = place[0] == rule.id and (rule.once or where is None or self._is_of(told, where))
+            if here and (again or not self._is_over(told, rule)):
+                self._found[place] = replace(told, last=step, last_judged=self._judged)
+
+    @staticmethod
+    def _is_of(told: Told, where: str) -> bool:
+        """Whether a measurement at a place is one of those that were gathered into a finding."""
+        return told.finding.where == where or where in told.members
+
+    def _is_over(self, told: Told, rule: Rule) -> bool:
+        """Whether it has not been so for longer than it took to be told; what went wrong with the weights is not."""
+        return not self._poisoned and self._judged - told.last_judged >= max(rule.patience, limits.OVER_STEPS)
 
     def _tell(self, rule: Rule, broken: Sequence[tuple[Measurement, int]], view: StepView) -> None:
         begin = min(step for _, step in broken)
+        members = frozenset(measurement.where for measurement, _ in broken)
         for measurement in rule.gather([measurement for measurement, _ in broken], view):
             place = (rule.id, measurement.where)
             if place in self._found:
@@ -194,7 +212,10 @@ class Judge:
                 why=sentence(measurement) or rule.why,
                 advice=advise(view) if advise is not None else rule.advice,
             )
-            self._found[place] = Told(finding, measurement.key, measurement.order, view.step, self._interval)
+            mine = members if measurement.where not in members else frozenset((measurement.where,))
+            self._found[place] = Told(
+                finding, measurement.key, measurement.order, view.step, self._interval, self._judged, mine
+            )
 
     @property
     def poisoned(self) -> bool:
@@ -209,23 +230,35 @@ class Judge:
         """
         rules = {rule.id: (place, rule) for place, rule in enumerate(self.rules)}
         does_not_learn = self._does_not_learn()
-        causes: list[tuple[Told, list[Finding]]] = []
+        causes: list[tuple[Told, list[Told]]] = []
         for told in sorted(self._found.values(), key=lambda told: (told.finding.step, rules[told.finding.rule][0])):
             follows = [
                 consequences for cause, consequences in causes if rules[cause.finding.rule][1].explains(cause, told)
             ]
             if follows:
-                follows[0].append(told.finding)
+                follows[0].append(told)
             else:
                 causes.append((told, []))
-        return [
-            replace(
-                cause.finding,
-                status="failure" if does_not_learn and rules[cause.finding.rule][1].symptom else cause.finding.status,
-                consequences=_summed_up(consequences),
+        found = []
+        for cause, consequences in causes:
+            rule = rules[cause.finding.rule][1]
+            # It lasts as long as anything that follows from it.
+            over = all(self._is_over(told, rules[told.finding.rule][1]) for told in (cause, *consequences))
+            status = cause.finding.status
+            if does_not_learn and rule.symptom and (rule.lasting or not over):
+                status = "failure"
+            elif over:
+                status = "warning"
+            found.append(
+                replace(
+                    cause.finding,
+                    status=status,
+                    consequences=_summed_up([told.finding for told in consequences]),
+                    last_step=max(told.last for told in (cause, *consequences)),
+                    over=over,
+                )
             )
-            for cause, consequences in causes
-        ]
+        return found
 
     def _does_not_learn(self) -> bool:
         """What the losses say; without them, whether some parameter provably stands still."""

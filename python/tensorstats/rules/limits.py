@@ -40,23 +40,32 @@ ALL_ZERO_PATIENCE = 5
 
 # --- gradients --------------------------------------------------------------------------------------------------------
 
-# First layer against last layer. AUTOTRAINER's beta1 and beta2: both must hold; no alarm on 34 healthy programs.
+# First layer against last layer. AUTOTRAINER's beta1, no alarm on 34 healthy programs. Its beta2, an absolute 1e-4 for
+# the first layer, scales with the loss; the trend through the depth takes its place.
 VANISHING_RATIO = 1e-3
-VANISHING_FIRST_NORM = 1e-4
-# mean |gradient| of one layer. SageMaker Debugger VanishingGradient.threshold. Gradients of a converged model fall
-# below it too, so it only counts for a layer that never had a larger one since watching began.
-VANISHING_MEAN_ABS = 1e-7
+# Mean |gradient| below which a gradient counts as rounding noise for the rule on unchanged parameters. SageMaker
+# Debugger VanishingGradient.threshold.
+NOISE_MEAN_ABS = 1e-7
 VANISHING_PATIENCE = 5
 
-# Norm of one layer's gradient. torchmortem's limit of 1000 for the norm, no alarm on 34 healthy programs.
+# Norm of one layer's gradient. torchmortem's limit of 1000 for the norm, no alarm on 34 healthy programs. It scales
+# with the loss and the targets, so it counts only where the step does too: not under Adam (ours).
 EXPLODING_NORM = 1000.0
-# First layer against last layer. AUTOTRAINER's beta3 = 70, counted only above a norm of 10 so that small, well-behaved
-# gradients of unequal layers stay silent (ours).
+# The root mean square of the last hidden layer's output over the first's, rising on the way. A network that keeps its
+# scale stays within 10. Ours.
+EXPLODING_OUTPUT_GROWTH = 50.0
+# First layer against last layer. AUTOTRAINER's beta3 = 70, counted only where the gradients grow through the whole
+# depth and a step moves the first layer by more than is usual (ours).
 EXPLODING_RATIO = 70.0
-EXPLODING_RATIO_NORM = 10.0
 EXPLODING_RATIO_PATIENCE = 3
-# Against the layer's own past: 100 times the norm of its first recorded step and of the median of its last ten, again
-# only above a norm of 10 (ours, after TheDeepChecker's rule on doubling gradients, which takes longer to see the same).
+# How strictly gradients must follow the depth for a ratio of first to last to mean anything: rank correlation, and the
+# fewest weights it is asked of. Gates, layer scales and zero-initialised branches make single layers small, not all of
+# them in order. Ours.
+DEPTH_TREND = 0.8
+DEPTH_TREND_WEIGHTS = 4
+# Against the layer's own past: 100 times the norm of its first recorded step and of the median of its last ten, and
+# above what any layer usually has (ours, after TheDeepChecker's rule on doubling gradients, which takes longer to see
+# the same).
 # The median, because gradients that are tiny at the start may rightly rise tenfold: an LSTM that leaves its plateau
 # after 40 steps did so in healthy trainings of ours, and one lively step of it was then 168 times the first.
 EXPLODING_GROWTH = 100.0
@@ -73,6 +82,10 @@ GRADIENTS_KEPT_PATIENCE = 3
 # another place needs as many clean steps between to be a new one. Ours: all of it came within six steps in the broken
 # runs of tests/test_rules_*.py.
 ECHO_STEPS = 10
+
+# A finding that held in none of this many recorded steps (or of the rule's patience, if that is more) is over. Ours, as
+# many as most rules wait for before they tell: one good step is no recovery.
+OVER_STEPS = 5
 
 # Units die of an explosion more slowly: it leaves part of a layer silent, and the steps after it drag the others along.
 # Ours: in 208 small trainings with one batch 1000 times too large, a layer passed the limit up to 59 recorded steps
@@ -101,9 +114,14 @@ UPDATE_RATIO_REPLACED_PATIENCE = 3
 # up too, 3 while the gradient grows with the matrix. With k = 3 it is 0.4 at step 7 and 0.1 at step 37. Ours.
 UPDATE_RATIO_FROM_ZERO_HIGH_PATIENCE = 40
 UPDATE_RATIO_FROM_ZERO_REPLACED_PATIENCE = 8
-# The very first step against the weight before it. SageMaker Debugger WeightUpdateRatio.large_threshold. A rate that is
-# far too large makes the weights so large that later ratios look ordinary.
-UPDATE_RATIO_FIRST = 10.0
+# The very first step: the weight grows to 10 times what it was (SageMaker Debugger WeightUpdateRatio.large_threshold)
+# and nearly all of it is update. A rate that is far too large makes the weights so large that later ratios look
+# ordinary.
+UPDATE_RATIO_FIRST = 0.9
+UPDATE_RATIO_FIRST_GROWTH = 10.0
+# A weight smaller than this share of the size that torch's default initialisation gives its shape was born small on
+# purpose (class tokens of 1e-6, layer scales, heads scaled by 0.001). Ours, checked on such parameters.
+BORN_SMALL = 0.1
 # torchmortem's lower end of the band. Ratios of a converged or annealed run fall below it too, so it only counts for a
 # weight whose ratio never reached it since watching began, and is not still rising (warm-up).
 UPDATE_RATIO_LOW = 1e-5

@@ -50,7 +50,7 @@ class Frozen(_ParameterRule):
     id = "frozen"
     default_patience = limits.FROZEN_PATIENCE
     symptom = False
-    why = "These weights stay as they are, whatever the data says."
+    why = "So far these weights are what they were at the start, whatever the data says."
     advice = (
         "If they should learn, set requires_grad_(True) and hand them to the optimizer (after replacing a layer, build "
         "the optimizer anew). If they should not, set requires_grad_(False) and leave them out of the optimizer: that "
@@ -60,31 +60,40 @@ class Frozen(_ParameterRule):
     def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
         super().__init__(limit=limit, patience=patience)
         self._last: dict[str, tuple[float, float, float]] = {}
+        self._moved: set[str] = set()  # seen to change: copied to, averaged, or trained for part of the time
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Yield every parameter that stands still outside the optimizer, or is frozen inside it."""
         if not view.has_optimizer:
             return
         for parameter in view.parameters:
-            if parameter.requires_grad and not parameter.in_optimizer and self._stands_still(parameter):
+            outside = parameter.requires_grad and not parameter.in_optimizer
+            inside = parameter.in_optimizer and not parameter.requires_grad
+            if not self._stands_still(parameter) or not (outside or inside):
+                continue
+            if outside:
                 note = (
-                    f"requires_grad is True, but no parameter group of the optimizer holds it and it does not change. "
-                    f"{self.why}"
+                    f"requires_grad is True, but no parameter group of the optimizer holds it, and it did not change "
+                    f"in the recorded steps. {self.why}"
                 )
-                yield Measurement(parameter.name, 1.0, note=note, status="failure", key="outside")
-            elif parameter.in_optimizer and not parameter.requires_grad:
-                note = f"handed to the optimizer, but requires_grad is False, so there is never a gradient. {self.why}"
+                # Where gradients reach it, it was forgotten; a target network, without any, may be copied to later.
+                status: Status = "failure" if parameter.has_gradient else "warning"
+                yield Measurement(parameter.name, 1.0, note=note, status=status, key="outside")
+            else:
+                note = (
+                    "handed to the optimizer, but requires_grad was False, so there was no gradient in the recorded "
+                    f"steps. {self.why}"
+                )
                 yield Measurement(parameter.name, 1.0, note=note, status="warning", key="inside")
 
     def _stands_still(self, parameter: ParameterView) -> bool:
-        """Whether it is as it was at the last recorded step; another optimizer may hold it."""
-        value = parameter.value
-        if value is None:
-            return True
-        now = (float(value.sum), float(value.l2), float(value.absmax))
-        before = self._last.get(parameter.name, now)
-        self._last[parameter.name] = now
-        return now == before
+        """Whether it was never seen to change; another optimizer may hold it, or another network be copied to it."""
+        name, value = parameter.name, parameter.value
+        if value is not None and name not in self._moved:
+            now = (float(value.sum), float(value.l2), float(value.absmax))
+            if now != self._last.setdefault(name, now):
+                self._moved.add(name)
+        return name not in self._moved
 
 
 class NoGradient(_ParameterRule):
@@ -95,7 +104,7 @@ class NoGradient(_ParameterRule):
     default_patience = limits.NO_GRADIENT_PATIENCE
     status = "failure"
     symptom = False
-    why = "The loss does not depend on it, or the path was cut, so it can never learn."
+    why = "The loss does not depend on it, or the path is cut: as long as that is so it cannot learn."
     advice = (
         "Is the module called in forward, and does its result reach the loss? Look for .detach(), .data, .item(), "
         "numpy(), torch.no_grad() or a re-created tensor between it and the loss. Remove the module if it is not "
@@ -105,9 +114,13 @@ class NoGradient(_ParameterRule):
     def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
         super().__init__(limit=limit, patience=patience)
         self._had_gradient: set[str] = set()
+        self._steps = 0
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Yield 1 for every parameter that never had a gradient, and 0 when it has its first."""
+        self._steps += 1
+        if not view.has_optimizer and not self._had_gradient and not any(p.has_gradient for p in view.parameters):
+            return  # nobody asks for gradients: evaluation, or a search without them
         done = self.done_with(self._had_gradient) if self.limit >= 0 else ()
         for parameter in view.parameters:
             name = parameter.name
@@ -120,7 +133,7 @@ class NoGradient(_ParameterRule):
                 yield Measurement(name, float(missing), note=self._sentence)
 
     def _sentence(self) -> str:
-        return f"the gradient is None at every optimizer step. {self.why}"
+        return f"the gradient was None in each of the {self._steps} recorded steps so far. {self.why}"
 
 
 class Unchanged(_ParameterRule):
@@ -186,16 +199,33 @@ def _worth_an_update(parameter: ParameterView) -> bool:
     gradient = parameter.gradient
     if gradient is None or parameter.dimensions < 2 or gradient.finite_count == 0:
         return False
-    return float(gradient.l1) / gradient.finite_count > limits.VANISHING_MEAN_ABS
+    return float(gradient.l1) / gradient.finite_count > limits.NOISE_MEAN_ABS
+
+
+def _ordinary_norm(parameter: ParameterView) -> float:
+    """A tenth of the norm that torch's own initialisation gives a weight of this shape: below it, it was born small.
+
+    Class tokens, layer scales, relative position tables, zero-initialised matrices and scaled-down heads grow to many
+    times their birth size on purpose, so that their own size is no measure of a step. Uniform in +-1 / sqrt(fan_in)
+    (torch's default for Linear and convolutions) has the norm sqrt(rows / 3).
+    """
+    shape = None if parameter.value is None else parameter.value.shape
+    return limits.BORN_SMALL * math.sqrt((shape[0] if shape else 1) / 3)
 
 
 class UpdateRatio(Rule):
-    """Updates too large or too small for the weights they change: norm of the update over norm of the weight."""
+    """Updates too large or too small for the weights they change: norm of the update over norm of the weight.
+
+    Invariant under the scale of the loss with Adam (with SGD where the rate makes up for it), under the batch size, and
+    (being relative to fan-in) under the width. Weights smaller than a tenth of what torch would have given them are not
+    judged for large steps: they are meant to grow.
+    """
 
     id = "update-ratio"
     selective = True
     default_limit = limits.UPDATE_RATIO_HIGH
     default_patience = limits.UPDATE_RATIO_HIGH_PATIENCE
+    lasting = True
     once = True
     leads_to = frozenset({"dead-units", "saturated"})
     why = "About 0.001 per step is usual."
@@ -223,10 +253,11 @@ class UpdateRatio(Rule):
                 continue
             if parameter.norm_before == 0:
                 self._from_zero.add(parameter.name)
-            if ratio > high or (suspects and place_of(parameter) in suspects):
-                yield from self._high(parameter, ratio, view)
-            if parameter.norm_before > 0 and parameter.update is not None:
-                yield self._first_step(parameter, parameter.update.l2 / parameter.norm_before, view)
+            small = parameter.value is not None and parameter.value.l2 < _ordinary_norm(parameter)
+            if (ratio > high and not small) or (suspects and place_of(parameter) in suspects):
+                yield from self._high(parameter, 0.0 if small else ratio, view)
+            if parameter.norm_before > 0 and not small and parameter.value is not None:
+                yield self._first_step(parameter, ratio, parameter.value.l2 / parameter.norm_before, view)
             if ratio > 0 and parameter.name not in moves:  # exactly 0 is the rule on unchanged parameters
                 yield self._low(parameter, ratio, view)
 
@@ -248,19 +279,19 @@ class UpdateRatio(Rule):
 
     def _overshoots(self, parameter: ParameterView, ratio: float, view: StepView) -> str:
         return (
-            f"One step changes {parameter.name}, in {describe(parameter.module, view)}, by {ratio:.2g} of its own "
-            f"size: the steps overshoot. {self.why}"
+            f"One step changed {parameter.name}, in {describe(parameter.module, view)}, by {ratio:.2g} of its own "
+            f"size (update_ratio): the steps overshoot. {self.why}"
         )
 
-    def _first_step(self, parameter: ParameterView, ratio: float, view: StepView) -> Measurement:
+    def _first_step(self, parameter: ParameterView, ratio: float, grown: float, view: StepView) -> Measurement:
         note = (
-            f"The first recorded step changes {parameter.name}, in {describe(parameter.module, view)}, by {ratio:.2g} "
-            f"times its size before the step: nothing of the initial weights is left and the steps overshoot. "
-            f"{self.why}"
+            f"The first recorded step made {parameter.name}, in {describe(parameter.module, view)}, {grown:.3g} times "
+            f"as large as it was (update_ratio {ratio:.2g}): nothing of the initial weights is left and the steps "
+            f"overshoot. {self.why}"
         )
         return Measurement(
             place_of(parameter),
-            ratio,
+            ratio if grown > limits.UPDATE_RATIO_FIRST_GROWTH else 0.0,
             note=note,
             limit=limits.UPDATE_RATIO_FIRST,
             patience=1,
@@ -287,8 +318,8 @@ class UpdateRatio(Rule):
 
     def _hardly_moves(self, parameter: ParameterView, ratio: float, largest: float, view: StepView) -> str:
         return (
-            f"One step changes {parameter.name}, in {describe(parameter.module, view)}, by {ratio:.1e} of its own "
-            f"size, and never by more than {largest:.1e}: it hardly moves. {self.why}"
+            f"One step changed {parameter.name}, in {describe(parameter.module, view)}, by {ratio:.1e} of its own "
+            f"size (update_ratio), and none so far by more than {largest:.1e}: it hardly moves. {self.why}"
         )
 
     def verdict(self, measurement: Measurement) -> bool:

@@ -87,7 +87,7 @@ class ModelInputs:
         for name, reference in self._given:
             tensor = reference()
             found = None if tensor is None else first_nonfinite(tensor, masks.of_unnamed(tensor))
-            if tensor is not None and found is not None:
+            if tensor is not None and found is not None and not _is_masking(tensor):
                 count, index, value = found
                 origin = f"It was there before the first layer; {module} ({module_type}) is the first to show it."
                 return Offender(name, "input", count, tensor.numel(), index, value, origin, module=module)
@@ -175,7 +175,7 @@ def _origin(
     for key, given in zip([*keys, *keywords], [*arguments, *keywords.values()], strict=True):
         for path, tensor in tensors_in(given):
             found = first_nonfinite(tensor, masks.of_unnamed(tensor))
-            if found is not None:
+            if found is not None and not _is_masking(tensor):
                 return (
                     f"Passed on: the input of this module already held one ({key}{path}, index {list(found[1])}), "
                     "while the model's input and every watched module before it were finite; the operation between "
@@ -185,6 +185,19 @@ def _origin(
         if first_nonfinite(parameter) is not None:
             return f"Produced here: the module's input is finite, but its own {name} already holds one.", None
     return "Produced here: the module's input and its own parameters are finite.", None
+
+
+def _is_masking(tensor: torch.Tensor) -> bool:
+    """Whether what is not finite in a tensor is -inf alone: so that an exponential gives 0 there, on purpose.
+
+    Attention masks and masked logits hold it. A module that makes a NaN of one (a row that is masked as a whole) made
+    it itself.
+    """
+    with torch.no_grad():
+        values = tensor.detach()
+        if values.element_size() == 1:
+            values = values.to(torch.float32)
+        return not bool((torch.isnan(values) | torch.isposinf(values)).any())
 
 
 def _offender_from(
