@@ -53,11 +53,13 @@ class LossTrend:
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.values: list[float] = []
+        self.unjudged_nonfinite = False  # a loss that is not finite came in since the last step was judged
 
     def log(self, step: int, value: float) -> None:
         """Add one loss."""
         self.steps.append(step)
         self.values.append(float(value))
+        self.unjudged_nonfinite = self.unjudged_nonfinite or not math.isfinite(self.values[-1])
 
     def offender(self) -> Offender | None:
         """The last loss, if it is not finite."""
@@ -147,6 +149,7 @@ class Judge:
             self._interval = view.step - view.previous_step
         before = len(self._found)
         self._judged += 1
+        self.losses.unjudged_nonfinite = False
         for rule in self.rules:
             if not view.parameters_nonfinite or rule.reads_nonfinite:
                 self._apply(rule, view)

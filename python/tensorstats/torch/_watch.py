@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, SupportsIndex
 
 from tensorstats.rules import Rule
 from tensorstats.torch.actions import OnFinding
@@ -132,6 +132,11 @@ def watch(
         raise ValueError(f"signals must be of {', '.join(SIGNALS)}, got {', '.join(sorted(wanted - set(SIGNALS)))}")
     if units not in ("activations", "all", "none"):
         raise ValueError(f"units must be 'activations', 'all' or 'none', got {units!r}")
+    _check_kinds(
+        whole={"every": every, "start": start, "stop": stop, "start_step": start_step},
+        schedule=eval_schedule,
+        rules=rules,
+    )
     if start_step < 0:
         raise ValueError(f"start_step must be a step from 0 on, got {start_step}")
     return Monitor(
@@ -151,3 +156,26 @@ def watch(
         backend=backend,
         ranks=ranks,
     )
+
+
+def _check_kinds(*, whole: Mapping[str, object], schedule: object, rules: object) -> None:
+    """Refuse arguments of the wrong kind before anything is attached.
+
+    Raises
+    ------
+    TypeError
+        Naming the argument, what it was and what is accepted.
+    """
+    for name, value in whole.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, SupportsIndex)):
+            raise TypeError(f"{name} must be a whole number of steps, got {value!r}")
+    if schedule is not None and not isinstance(schedule, Schedule):
+        raise TypeError(f"eval_schedule must be a Schedule or None, got {schedule!r}")
+    if rules is None:
+        return
+    if isinstance(rules, (str, Rule)) or not isinstance(rules, Iterable):
+        raise TypeError(f"rules must be several Rule objects or None, got {rules!r}")
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            hint = f"; did you mean {rule.__name__}()?" if isinstance(rule, type) and issubclass(rule, Rule) else ""
+            raise TypeError(f"rules must be Rule objects, such as DeadUnits(), got {rule!r}{hint}")

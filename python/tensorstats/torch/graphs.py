@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["GraphReports"]
 
+_UNSEEN = (
+    "no watched module was seen to run in a recorded step, although parameters got gradients: they came from elsewhere "
+    "(a copy of the model, another process, gradients set by hand), or from calls in eval mode, which count only with "
+    "eval_schedule="
+)
+
 _TOO_LATE = (
     "{}, although its parameters got gradients: it was compiled before it was watched. Call ts.watch(model, ...) first "
     "and run the compiled model after that; in a running program torch.compiler.reset() makes it compile again, with "
@@ -128,7 +134,8 @@ class GraphReports:
         moved = [parameter.module for parameter in view.parameters if parameter.has_gradient]
         if moved and not ran:
             what = "no watched module was seen to run in a recorded step"
-            monitor._guard.note("outputs", _TOO_LATE.format(what))
+            compiled = any(True for _ in compiled_regions(monitor._targets.root))
+            monitor._guard.note("outputs", _TOO_LATE.format(what) if compiled else _UNSEEN)
             return
         seen = {output.module for output in view.outputs}
         if len(seen) == len(monitor._modules):

@@ -90,9 +90,11 @@ def choose_modules(model: nn.Module, modules: ModuleChoice, *, several: bool = F
         name = clean_name(path)
         if (several and not name) or (modules is None and name.startswith(closed) and closed):
             continue
+        if isinstance(module, torch.jit.ScriptModule):
+            continue  # scripted and traced code takes no hooks
         if keep(name, module):
             chosen[name or ROOT_NAME] = module
-            if isinstance(module, _CLOSED_CONTAINERS):
+            if _is_closed(module):
                 closed += (name + ".",) if name else ("",)
     if not chosen:
         raise ValueError(
@@ -103,7 +105,7 @@ def choose_modules(model: nn.Module, modules: ModuleChoice, *, several: bool = F
 
 def _predicate(modules: ModuleChoice) -> Callable[[str, nn.Module], bool]:
     if modules is None:
-        return lambda _, module: isinstance(module, _CLOSED_CONTAINERS) or not any(True for _ in module.children())
+        return lambda _, module: _is_closed(module) or not any(True for _ in module.children())
     if isinstance(modules, str):
         pattern = re.compile(modules)
         return lambda name, _: pattern.search(name) is not None
@@ -118,6 +120,14 @@ def _predicate(modules: ModuleChoice) -> Callable[[str, nn.Module], bool]:
         "modules must be None, a module type, a tuple of module types, a regular expression or a callable(name, "
         f"module), got {modules!r}"
     )
+
+
+def _is_closed(module: nn.Module) -> bool:
+    """Whether a module is a layer although it has children: they only help it to its result or its weights."""
+    if isinstance(module, _CLOSED_CONTAINERS):
+        return True
+    helpers = {"parametrizations", "weight_fake_quant", "activation_post_process"}
+    return bool(module._modules) and helpers.issuperset(module._modules)
 
 
 def is_activation(module: nn.Module) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tensorstats._core import Summary
 from tensorstats.rules import Finding, Judge, NonFinite, Rule
@@ -91,6 +92,7 @@ class Monitor(Reading):
         backend: Backend,
         ranks: Ranks,
     ) -> None:
+        self._module_choice = modules
         self._modules = choose_modules(targets.root, modules, several="" not in targets.models)
         guard = Guard()
         types = {name: type(module).__name__ for name, module in self._modules.items()}
@@ -123,7 +125,9 @@ class Monitor(Reading):
             for signal in _OF_MODULES
             if signal in signals
         }
-        self._outputs = OutputRecorder(statistics, guard, collectors, self._pending, self._chooses, lambda: self.mask)
+        self._outputs = OutputRecorder(
+            statistics, guard, collectors, self._pending, self._chooses, lambda: self.mask, scaler
+        )
         if self._action.opens_debugger:
             self._outputs.on_nonfinite = self._action.at_nonfinite
         parameter_logs = {signal: logs[signal] for signal in _OF_PARAMETERS if signal in signals}
@@ -140,6 +144,8 @@ class Monitor(Reading):
         self._reset = ResetWatch(guard)
         self._losses = LossQueue(statistics, self._add_loss)
         self._recording = False
+        self._inside_step = False  # of a watched optimizer, which may step others
+        self._seen_training = False  # whether any model was ever called in training mode
         self._stepped: set[int] = set()  # the optimizers that have stepped in this step
         self._call_open = False  # without an optimizer: a step has begun
         self._closed = False
@@ -159,6 +165,9 @@ class Monitor(Reading):
                 optimizer.register_step_pre_hook(hook("the optimizer's step", self._before_optimizer_step)),
                 optimizer.register_step_post_hook(hook("the optimizer's step", self._after_optimizer_step)),
             ]
+        if len(self._targets.optimizers) == 1:
+            followed = hook("another optimizer", self._follow_optimizer)
+            self._permanent.append(register_optimizer_step_pre_hook(followed))
         if self._targets.optimizers:
             self._begin_step()
         else:
@@ -168,10 +177,38 @@ class Monitor(Reading):
                 # The first call may be compiled by a Dynamo that is not loaded yet and cannot announce it.
                 self._step_hooks.attach()
 
+    def _follow_optimizer(self, optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
+        """Any optimizer is about to step: one that took over parameters of the watched one is watched in its place."""
+        (name, watched), *_ = self._targets.optimizers.items()
+        if optimizer is watched or self._inside_step or self._closed or is_tracing():
+            return
+        held = {id(parameter) for group in watched.param_groups for parameter in group["params"]}
+        if not any(id(parameter) in held for group in optimizer.param_groups for parameter in group["params"]):
+            return
+        hook = self._guard.hook
+        self._targets.optimizers[name] = optimizer
+        # Its own hooks are run after those on all optimizers: already in this step.
+        self._permanent += [
+            optimizer.register_step_pre_hook(hook("the optimizer's step", self._before_optimizer_step)),
+            optimizer.register_step_post_hook(hook("the optimizer's step", self._after_optimizer_step)),
+        ]
+
     def _listens(self, model: nn.Module) -> bool:
         """Whether a forward pass counts now: training mode, no trace, no recomputation by activation checkpointing."""
         # Inside a backward pass every autograd task has an id; a module called there is being recomputed.
-        return self._recording and model.training and _current_graph_task_id() == -1 and not _is_jit_tracing()
+        if not (self._recording and _current_graph_task_id() == -1 and not _is_jit_tracing()):
+            return False
+        return model.training or self._trains_in_eval_mode()
+
+    def _trains_in_eval_mode(self) -> bool:
+        """Whether calls in eval mode are the training: gradients are on, and no call was ever seen in training mode."""
+        if self._seen_training or self.eval_schedule is not None or not torch.is_grad_enabled():
+            return False
+        self._guard.note(
+            "the model",
+            "it is trained in eval mode: dropout is off and batch norm does not learn its statistics",
+        )
+        return True
 
     def _chooses(self, signal: str, name: str, _module: nn.Module | None = None) -> bool:
         """Whether a tensor is in one of the chosen collections."""
@@ -181,8 +218,27 @@ class Monitor(Reading):
     def _watched_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters of the watched modules under their first name, as they were when the step began."""
         if self._found_in != self.step:
+            before = self._found
             self._found, self._found_in = self._finder.now(), self.step
+            if before and self._found is not before:
+                self._follow_modules()
         return self._found
+
+    def _follow_modules(self) -> None:
+        """The model has other parts than it had: watch them too, and let go of those that it lost."""
+        if self._graphs.stays or any(map(is_distributed, self._found.values())):
+            return
+        several = "" not in self._targets.models
+        now = choose_modules(self._targets.root, self._module_choice, several=several)
+        changed = [name for name, module in now.items() if self._modules.get(name) is not module]
+        if not changed and len(now) == len(self._modules):
+            return
+        self._modules = now
+        self._module_types.update({name: type(now[name]).__name__ for name in changed})
+        self._outputs.forget(changed)
+        if self._step_hooks.attached:
+            self._step_hooks.detach()
+            self._step_hooks.attach()
 
     # --- the beginning of a step --------------------------------------------------------------------------------------
 
@@ -221,17 +277,29 @@ class Monitor(Reading):
             return
         self._graphs.end_step()
         self._reduction.model_called()
+        self._seen_training = self._seen_training or model.training
+        if self._targets.optimizers and self._is_abandoned():
+            self._end_step()  # a loss scaler or the loop itself left it: what went wrong in it is judged all the same
         if self._listens(model):
             if not self._outputs.ran:
                 self._follow_parameters()
             self._outputs.forward_begins(model, arguments, keywords)
 
+    def _is_abandoned(self) -> bool:
+        """Whether the step that has not ended holds what is not finite, as far as the host knows."""
+        if not self._recording or self._graphs.stays or self._reduction.active:
+            return False
+        return self._outputs.offenders.first is not None or self._judge.losses.unjudged_nonfinite
+
     def _follow_parameters(self) -> None:
         """Parameters may have been replaced, frozen or thawed since the last step ended."""
+        if self._finder.borrows:
+            return  # torch.func.functional_call lends the model other weights for this one call
         found = self._finder.now()
         # FSDP puts whole parameters in the place of its shards for as long as the model runs.
         if found is not self._found and not any(map(is_distributed, self._found.values())):
             self._found = found
+            self._follow_modules()
             self._parameters.begin(found)
         self._step_hooks.renew()
 
@@ -254,6 +322,7 @@ class Monitor(Reading):
             self._graphs.hooks.step(optimizer.param_groups, after=False)
             return
         self._graphs.end_step()
+        self._inside_step = True
         if _skipped_inside(optimizer):
             return
         if id(optimizer) in self._stepped:
@@ -282,6 +351,9 @@ class Monitor(Reading):
         if is_tracing():
             self._graphs.hooks.step(optimizer.param_groups, after=True)
             return
+        self._inside_step = False
+        if optimizer not in self._targets.optimizers.values():
+            return  # another one has taken its place
         if _skipped_inside(optimizer):
             return  # nothing was updated: the step goes on
         self._stepped.add(id(optimizer))
@@ -443,6 +515,10 @@ class Monitor(Reading):
         if self._closed:
             return
         self._graphs.close()
+        abandoned: list[Finding] = []
+        if self._targets.optimizers and self._is_abandoned():
+            abandoned = self._ended("the unfinished step")
+            self.step += 1
         self._closed = True
         try:
             self._end_open_call()
@@ -459,7 +535,7 @@ class Monitor(Reading):
             self._found, self._found_in = {}, None
             self._finder.forget()
             self._evaluation.settle()
-            findings = self._closing.finish()
+            findings = [*abandoned, *self._closing.finish()]
         self._action.tell(findings)
 
     def __enter__(self) -> Monitor:

@@ -41,6 +41,15 @@ class WatchedParameters:
             self._walk()
         return self._found
 
+    @property
+    def borrows(self) -> bool:
+        """Whether some parameter is, for now, a tensor that is none."""
+        return any(
+            parameter is not None and not isinstance(parameter, nn.Parameter)
+            for module, _, _ in self._structure
+            for parameter in module._parameters.values()
+        )
+
     def forget(self) -> None:
         """Let go of all parameters."""
         self._found, self._structure = {}, []

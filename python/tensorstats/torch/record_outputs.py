@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from tensorstats.torch.offender import (
     output_offender,
 )
 from tensorstats.torch.outputs import tensors_in
+from tensorstats.torch.scaling import scales, unscaled
 from tensorstats.torch.states import Statistics, is_countable
 
 __all__ = ["OutputRecorder"]
@@ -44,6 +45,8 @@ class OutputRecorder:
         Whether a tensor of a signal is recorded, by name and module.
     mask
         Which positions count, see :mod:`tensorstats.torch.masks`.
+    scaler
+        Whose scale gradients with respect to outputs still hold.
     """
 
     def __init__(
@@ -54,7 +57,9 @@ class OutputRecorder:
         pending: PendingList,
         chosen: Callable[[str, str, nn.Module], bool],
         mask: Callable[[], Mask] = lambda: None,
+        scaler: Any = None,
     ) -> None:
+        self._scaler = scaler
         self._statistics = statistics
         self._guard = guard
         self._collectors = collectors
@@ -85,6 +90,11 @@ class OutputRecorder:
         taken._collectors = {signal: collector.take() for signal, collector in self._collectors.items()}
         self.begin()
         return taken
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget what was known of modules that others have taken the place of."""
+        for name in names:
+            self._places.pop(name, None)
 
     def _reset_calls(self) -> None:
         for place in self._places.values():
@@ -162,6 +172,9 @@ class OutputRecorder:
         tensor: torch.Tensor,
         inputs: tuple[tuple[Any, ...], dict[str, Any]] | None,
     ) -> None:
+        if tensor.is_nested:
+            self._guard.note(f"the output of {path}", "a nested tensor is not counted")
+            return
         if place.records_outputs:
             where, offenders = self._masks.of(path, tensor), self.offenders
             nonfinite = self._collectors["outputs"].count(
@@ -301,6 +314,12 @@ class OutputGradientHook(GuardedHook):
         if collector.steps is not self._steps:
             return
         place, call, offenders, where = self._output, self._call, self._offenders, recorder._masks.of(path, gradient)
+        if scales(recorder._scaler) and is_countable(gradient):
+            # A scaler that looks for its scale overflows now and then, and leaves the step: no fault. What the
+            # optimizer gets is judged.
+            gradient = unscaled(gradient, recorder._scaler)
+            collector.count(path, place, self._module, call, gradient, self._layout, where)
+            return
         nonfinite = collector.count(
             path, place, self._module, call, gradient, self._layout, where, offenders.gradient_found
         )

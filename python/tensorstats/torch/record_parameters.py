@@ -185,6 +185,8 @@ class ParameterRecorder:
                 continue
             step.has_gradient = True
             if self._records("gradients", step.name):
+                if gradient.layout is torch.sparse_coo:
+                    gradient = gradient.detach().coalesce().values()  # the rows that there are; the others have none
                 batch.steps.append(step)
                 batch.tensors.append(gradient if scale is None else gradient / scale)
         self._count_gradients(self._countable(batch, "gradients"))

@@ -13,6 +13,7 @@ from tensorstats.torch.collect import PendingList
 from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.modules import ROOT_NAME
+from tensorstats.torch.scaling import scales, unscaled
 from tensorstats.torch.states import Statistics, is_countable
 
 __all__ = ["RawGradientRecorder"]
@@ -58,12 +59,10 @@ class RawGradientRecorder:
         """Summarise one gradient."""
         if self.locate is not None:
             gradient = self.locate("raw_gradients", name, gradient)
-        if self._scaler is not None and self._scaler.is_enabled():
+        if scales(self._scaler):
             if not is_countable(gradient):
                 return
-            # Where the scale lies on a device, asking for its value would wait there.
-            scale = getattr(self._scaler, "_scale", None)
-            gradient = gradient / (self._scaler.get_scale() if scale is None else scale)
+            gradient = unscaled(gradient, self._scaler)
         slot = self._slots.get(name)
         if slot is None:
             self._slots[name] = slot = TensorSlot()

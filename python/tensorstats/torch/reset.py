@@ -50,6 +50,8 @@ class ResetWatch:
         self._passes += 1
         if gradient is None or gradient.data_ptr() != self._address or gradient._version != self._version:
             self._was_reset = True
+        elif not self._was_reset and gradient.device.type == "cpu" and not gradient.any():
+            self._was_reset = True  # zeroed through `.data`, which leaves no trace but the zeros
         # The addition that follows is one in-place change; anything beyond it is somebody else's.
         self._version += 1
 
@@ -57,6 +59,9 @@ class ResetWatch:
         """True when the last step's gradient was added onto, False when it was reset, None when it cannot be told."""
         if self._parameter is None or self._passes == 0:
             return None
+        gradient = self._parameter.grad
+        if gradient is None or gradient.data_ptr() != self._address:
+            return False  # put there anew after the backward pass: torch.autograd.grad, or a gradient computed by hand
         return not self._was_reset
 
     def disarm(self) -> None:

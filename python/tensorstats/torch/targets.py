@@ -93,10 +93,32 @@ def _named_optimizers(optimizers: Optimizers) -> dict[str, torch.optim.Optimizer
         given = {"": optimizers}
     named = {}
     for name, optimizer in given.items():
-        if not hasattr(optimizer, "register_step_post_hook"):
+        stepping = _that_steps(optimizer)
+        if not _takes_hooks(stepping):
             raise TypeError(
-                "optimizer must be a torch.optim.Optimizer, several of them, a mapping of names to them or None, got "
-                f"{type(optimizer).__name__}"
+                "optimizer must be a torch.optim.Optimizer, several of them, a mapping of names to them or None, or a "
+                f"wrapper with one of them in .optimizer or .base_optimizer, got {type(optimizer).__name__}"
             )
-        named[name] = optimizer
+        named[name] = stepping
     return named  # type: ignore[return-value]  # checked by what is needed of them: wrappers are no subclasses
+
+
+# Where wrappers keep the optimizer that they step: Accelerate and most others, Opacus, SAM and schedule-free ones.
+_INNER = ("optimizer", "original_optimizer", "base_optimizer", "_optimizer", "optim")
+
+
+def _takes_hooks(optimizer: object) -> bool:
+    """Whether it was made as an optimizer: one that never called ``Optimizer.__init__`` has no place for hooks."""
+    return hasattr(optimizer, "register_step_post_hook") and hasattr(optimizer, "_optimizer_step_post_hooks")
+
+
+def _that_steps(optimizer: object) -> object:
+    """The optimizer whose step changes the weights: the innermost of wrappers, which step it once an update."""
+    seen = {id(optimizer)}
+    while True:
+        inside = [vars(optimizer).get(name) for name in _INNER] if hasattr(optimizer, "__dict__") else []
+        inner = next((found for found in inside if hasattr(found, "param_groups") and id(found) not in seen), None)
+        if inner is None or not (_takes_hooks(inner) or hasattr(inner, "__dict__")):
+            return optimizer
+        seen.add(id(inner))
+        optimizer = inner
