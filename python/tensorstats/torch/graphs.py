@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,12 @@ _TOO_LATE = (
     "and run the compiled model after that; in a running program torch.compiler.reset() makes it compile again, with "
     "the watcher in it"
 )
+
+
+def _compiled_anything() -> bool:
+    """Whether Dynamo has compiled code in this process: what `torch.compile` returns marks no module."""
+    utils = sys.modules.get("torch._dynamo.utils")
+    return utils is not None and utils.counters["frames"]["ok"] > 0
 
 
 class GraphReports:
@@ -134,7 +141,7 @@ class GraphReports:
         moved = [parameter.module for parameter in view.parameters if parameter.has_gradient]
         if moved and not ran:
             what = "no watched module was seen to run in a recorded step"
-            compiled = any(True for _ in compiled_regions(monitor._targets.root))
+            compiled = any(True for _ in compiled_regions(monitor._targets.root)) or _compiled_anything()
             monitor._guard.note("outputs", _TOO_LATE.format(what) if compiled else _UNSEEN)
             return
         seen = {output.module for output in view.outputs}

@@ -202,7 +202,8 @@ class Monitor(Reading):
 
     def _trains_in_eval_mode(self) -> bool:
         """Whether calls in eval mode are the training: gradients are on, and no call was ever seen in training mode."""
-        if self._seen_training or self.eval_schedule is not None or not torch.is_grad_enabled():
+        evaluates = self.eval_schedule is not None or not torch.is_grad_enabled()
+        if self._seen_training or evaluates or not self._targets.optimizers:
             return False
         self._guard.note(
             "the model",
