@@ -5,7 +5,11 @@ The native module reads plain numpy arrays, torch tensors and parameters by itse
 
 from __future__ import annotations
 
+import array
+import contextlib
+import difflib
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,7 +38,7 @@ def is_torch_tensor(x: object) -> bool:
 def dtype_name(dtype: Any, /) -> str:
     """The name that numpy, torch and ml_dtypes share."""
     if isinstance(dtype, str):
-        return dtype.removeprefix("torch.")
+        return _known_name(dtype.removeprefix("torch."))
     if type(dtype).__module__ == "torch":
         return str(dtype).removeprefix("torch.")
     try:
@@ -43,10 +47,34 @@ def dtype_name(dtype: Any, /) -> str:
         raise TypeError(f"dtype must be a name, a numpy dtype or a torch dtype, got: {dtype!r}") from None
 
 
+def _known_name(name: str) -> str:
+    """A dtype's name from what numpy takes for one, such as ``"f4"``."""
+    accepted = ACCEPTED.split(", ")
+    if name in accepted:
+        return name
+    with contextlib.suppress(TypeError):
+        return str(np.dtype(name).name)
+    close = difflib.get_close_matches(name, accepted, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"unknown dtype: {name!r}; accepted: {ACCEPTED}{hint}")
+
+
 def as_list(tensors: Any, /) -> list[Any]:
-    """The tensors of an iterable without those that are None; a single tensor counts as a list of one."""
+    """The tensors of an iterable, a mapping or a module, without those that are None; one tensor is a list of one.
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+    """
     if hasattr(tensors, "__dlpack__") or isinstance(tensors, np.ndarray | np.generic):
         return [tensors]
+    if isinstance(tensors, Mapping):
+        tensors = tensors.values()
+    elif hasattr(tensors, "named_parameters"):
+        tensors = tensors.parameters()
+    if not isinstance(tensors, Iterable):
+        raise TypeError(f"expected a tensor, several of them, a mapping or a module, got: {type(tensors).__name__}")
     return [tensor for tensor in tensors if tensor is not None]
 
 
@@ -95,11 +123,15 @@ def export(x: Any, /) -> tuple[Any, str | None]:
         return x, None
     kind = type(x).__name__
     hint = "; hint: np.asarray(x) makes an array of it" if isinstance(x, (list, tuple, int, float, bool)) else ""
+    if isinstance(x, (memoryview, bytearray, array.array)) or hasattr(x, "__array__"):
+        return _export_numpy(np.asarray(x))  # shares the memory where the object lets it
     raise TypeError(f"expected a numpy array, a torch tensor or another object with __dlpack__, got: {kind}{hint}")
 
 
 def _export_numpy(x: np.ndarray[Any, Any]) -> tuple[Any, str | None]:
     name = x.dtype.name
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("unsupported array: MaskedArray, whose mask would be ignored; hint: pass x.compressed()")
     if name in _ML_DTYPES:
         return np.asarray(x).view(_ML_DTYPES[name]), name
     if not x.dtype.isnative:
@@ -109,9 +141,7 @@ def _export_numpy(x: np.ndarray[Any, Any]) -> tuple[Any, str | None]:
         )
     if x.dtype.kind not in "biuf" or x.dtype.itemsize > 8:
         raise TypeError(f"unsupported dtype: {name}; accepted: {ACCEPTED}" + _numpy_hint(x))
-    # A subclass such as memmap or a masked array exports the memory below it.
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError("unsupported array: MaskedArray, whose mask would be ignored; hint: pass x.compressed()")
+    # A subclass such as memmap exports the memory below it.
     return np.asarray(x), None
 
 

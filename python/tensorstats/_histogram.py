@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorstats import _core, axis
-from tensorstats._arrays import DeviceError
+from tensorstats._arrays import DeviceError, is_torch_tensor
 from tensorstats._core import Histogram
 from tensorstats._summary import summary
 
@@ -79,6 +79,8 @@ def histogram(
     try:
         return _core.histogram(x, axis, threads, where)
     except DeviceError:
+        if not is_torch_tensor(x):
+            raise
         from tensorstats.torch.device import histogram as device_histogram
 
         return device_histogram(x, axis, where=where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from tensorstats import _core
-from tensorstats._arrays import DeviceError
+from tensorstats._arrays import DeviceError, is_torch_tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +56,8 @@ def quantile(x: Any, q: Any, /, *, threads: int | None = None) -> Any:
     try:
         return _core.quantile(x, q, threads)
     except DeviceError:
+        if not is_torch_tensor(x):
+            raise
         from tensorstats.torch.device_quantile import quantile as device_quantile
 
         return device_quantile(x, q)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorstats import _core
-from tensorstats._arrays import DeviceError
+from tensorstats._arrays import DeviceError, is_torch_tensor
 from tensorstats._core import UnitActivity
 
 __all__ = ["UnitActivity", "unit_activity"]
@@ -62,6 +62,8 @@ def unit_activity(
     try:
         return _core.unit_activity(x, dim, saturation, threads, where)
     except DeviceError:
+        if not is_torch_tensor(x):
+            raise
         from tensorstats.torch.device import unit_activity as device_unit_activity
 
         return device_unit_activity(x, dim, saturation=saturation, where=where)
