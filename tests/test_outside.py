@@ -168,7 +168,7 @@ def test_bounds_and_threads_must_make_sense():
         ts.outside([], min=2, max=1)
     with pytest.raises(ValueError, match=r"^max must be a number, got: nan$"):
         ts.outside(np.ones(3), max=math.nan)
-    with pytest.raises(ValueError, match=r"^threads must be in \\[1, 1024\\], got: 0$"):
+    with pytest.raises(ValueError, match=r"^threads must be in \[1, 1024\], got: 0$"):
         ts.outside(np.ones(3), threads=0)
     with pytest.raises(TypeError, match="got: str"):
         ts.outside(["text"])
