@@ -126,6 +126,36 @@ def test_a_mask_of_minus_infinity_is_not_blamed_for_a_weight_that_is_nan() -> No
     assert "its own weight already holds one" in finding.why
 
 
+def test_data_of_minus_infinity_is_blamed_and_never_called_finite() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    x = torch.ones(3, 4)
+    x[1, 2] = -torch.inf
+    with ts.watch(model, optimizer) as monitor:
+        model(x).square().mean().backward()
+        optimizer.step()
+    finding = monitor.findings[0]
+    assert (finding.where, finding.value) == ("input", 1)
+    assert "index [1, 2] (-inf)" in finding.why
+
+
+def test_logits_masked_on_purpose_do_not_cut_a_step_in_two() -> None:
+    class Masked(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.masked_fill(torch.eye(4, dtype=torch.bool)[: len(x)], -torch.inf)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), Masked(), nn.Softmax(1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with ts.watch(model, optimizer) as monitor:
+        for _ in range(3):
+            optimizer.zero_grad()
+            for _ in range(4):  # accumulation
+                model(torch.randn(3, 4)).square().mean().backward()
+            optimizer.step()
+    assert monitor.step == 3
+
+
 # --- sizes have no units ----------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import tensorstats as ts  # noqa: E402
-from tensorstats.rules import DeadUnits  # noqa: E402
+from tensorstats.rules import DeadUnits, default_rules  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -101,6 +101,17 @@ def test_an_optimizer_of_other_parameters_is_none_of_the_watchers_business() -> 
             step(other, foreign)
             step(model, optimizer)
     assert monitor.step == 5
+
+
+def test_optimizers_that_take_turns_are_counted_once_each() -> None:
+    model = nn.Linear(8, 4)
+    turns = [torch.optim.SGD(model.parameters(), lr=0.1), torch.optim.Adam(model.parameters())]
+    with ts.watch(model, turns[0]) as monitor:
+        for number in range(12):
+            step(model, turns[number % 2])
+    assert (monitor.step, monitor.errors) == (12, [])
+    assert len(monitor.series("updates", "weight", "l2")[0]) == 12
+    assert not any(optimizer._optimizer_step_pre_hooks for optimizer in turns)
 
 
 def test_the_base_optimizer_of_sharpness_aware_minimisation_counts_once() -> None:
@@ -221,6 +232,18 @@ def test_training_in_eval_mode_is_told_and_judged() -> None:
     assert "trained in eval mode" in note
 
 
+def test_evaluation_before_the_training_is_neither_told_nor_counted() -> None:
+    model = nn.Linear(8, 4)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with ts.watch(model, optimizer) as monitor:
+        model.eval()
+        model(torch.full((16, 8), 100.0))
+        model.train()
+        step(model, optimizer)
+    assert monitor.errors == []
+    assert monitor.total("outputs", "(model)").count == 64
+
+
 def test_evaluation_between_steps_is_no_training() -> None:
     model = nn.Linear(8, 4)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -310,6 +333,14 @@ def test_a_nested_tensor_has_one_plain_note() -> None:
             torch.nested.to_padded_tensor(model(nested), 0.0).square().mean().backward()
             optimizer.step()
     assert monitor.errors == ["the output of (model): a nested tensor is not counted"]
+
+
+def test_rules_may_come_from_a_generator() -> None:
+    model = nn.Linear(8, 4)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with ts.watch(model, optimizer, rules=(rule for rule in default_rules())) as monitor:
+        step(model, optimizer, torch.full((16, 8), float("nan")))
+    assert [finding.rule for finding in monitor.findings] == ["non-finite"]
 
 
 @pytest.mark.parametrize(

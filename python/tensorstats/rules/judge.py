@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from tensorstats.rules import limits
-from tensorstats.rules.base import EVERYWHERE, Measurement, Rule, Told, sentence
+from tensorstats.rules.base import EVERYWHERE, ROOT, Measurement, Rule, Told, sentence
 from tensorstats.rules.finding import Finding
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
 from tensorstats.rules.nonfinite import NonFinite
@@ -215,7 +215,9 @@ class Judge:
                 why=sentence(measurement) or rule.why,
                 advice=advise(view) if advise is not None else rule.advice,
             )
-            mine = members if measurement.where not in members else frozenset((measurement.where,))
+            # A module stands for the parameters below it that were measured, the worst place for all.
+            below = frozenset(name for name in members if _is_below(name, measurement.where))
+            mine = below or members
             self._found[place] = Told(
                 finding, measurement.key, measurement.order, view.step, self._interval, self._judged, mine
             )
@@ -269,6 +271,11 @@ class Judge:
         if learning is not None:
             return not learning
         return any(rule == Unchanged.id and told.finding.status == "failure" for (rule, _), told in self._found.items())
+
+
+def _is_below(name: str, where: str) -> bool:
+    """Whether a place is another one or in it."""
+    return where in (ROOT, name) or name.startswith(where + ".")
 
 
 def _summed_up(findings: Sequence[Finding]) -> tuple[str, ...]:

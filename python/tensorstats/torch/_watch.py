@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, SupportsIndex
 
 from tensorstats.rules import Rule
@@ -132,6 +132,8 @@ def watch(
         raise ValueError(f"signals must be of {', '.join(SIGNALS)}, got {', '.join(sorted(wanted - set(SIGNALS)))}")
     if units not in ("activations", "all", "none"):
         raise ValueError(f"units must be 'activations', 'all' or 'none', got {units!r}")
+    if isinstance(rules, Iterator):
+        rules = list(rules)  # looked at twice: here and by the judge
     _check_kinds(
         whole={"every": every, "start": start, "stop": stop, "start_step": start_step},
         schedule=eval_schedule,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Collection, Iterable
 from types import TracebackType
 from typing import Any
@@ -144,8 +145,10 @@ class Monitor(Reading):
         self._reset = ResetWatch(guard)
         self._losses = LossQueue(statistics, self._add_loss)
         self._recording = False
+        self._heard: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
         self._inside_step = False  # of a watched optimizer, which may step others
         self._seen_training = False  # whether any model was ever called in training mode
+        self._seen_eval = False  # whether one was recorded in eval mode before that
         self._stepped: set[int] = set()  # the optimizers that have stepped in this step
         self._call_open = False  # without an optimizer: a step has begun
         self._closed = False
@@ -161,10 +164,7 @@ class Monitor(Reading):
     def _attach(self) -> None:
         hook = self._guard.hook
         for optimizer in self._targets.optimizers.values():
-            self._permanent += [
-                optimizer.register_step_pre_hook(hook("the optimizer's step", self._before_optimizer_step)),
-                optimizer.register_step_post_hook(hook("the optimizer's step", self._after_optimizer_step)),
-            ]
+            self._hear(optimizer)
         if len(self._targets.optimizers) == 1:
             followed = hook("another optimizer", self._follow_optimizer)
             self._permanent.append(register_optimizer_step_pre_hook(followed))
@@ -185,9 +185,15 @@ class Monitor(Reading):
         held = {id(parameter) for group in watched.param_groups for parameter in group["params"]}
         if not any(id(parameter) in held for group in optimizer.param_groups for parameter in group["params"]):
             return
-        hook = self._guard.hook
         self._targets.optimizers[name] = optimizer
-        # Its own hooks are run after those on all optimizers: already in this step.
+        self._hear(optimizer)  # its own hooks are run after those on all optimizers: already in this step
+
+    def _hear(self, optimizer: torch.optim.Optimizer) -> None:
+        """Put the hooks on an optimizer that has none of this monitor yet."""
+        if optimizer in self._heard:
+            return
+        self._heard.add(optimizer)
+        hook = self._guard.hook
         self._permanent += [
             optimizer.register_step_pre_hook(hook("the optimizer's step", self._before_optimizer_step)),
             optimizer.register_step_post_hook(hook("the optimizer's step", self._after_optimizer_step)),
@@ -201,14 +207,11 @@ class Monitor(Reading):
         return model.training or self._trains_in_eval_mode()
 
     def _trains_in_eval_mode(self) -> bool:
-        """Whether calls in eval mode are the training: gradients are on, and no call was ever seen in training mode."""
+        """Whether calls in eval mode may be the training: gradients are on, and none was ever seen in training mode."""
         evaluates = self.eval_schedule is not None or not torch.is_grad_enabled()
         if self._seen_training or evaluates or not self._targets.optimizers:
             return False
-        self._guard.note(
-            "the model",
-            "it is trained in eval mode: dropout is off and batch norm does not learn its statistics",
-        )
+        self._seen_eval = True
         return True
 
     def _chooses(self, signal: str, name: str, _module: nn.Module | None = None) -> bool:
@@ -278,6 +281,8 @@ class Monitor(Reading):
             return
         self._graphs.end_step()
         self._reduction.model_called()
+        if model.training and self._seen_eval and not self._seen_training:
+            self._outputs.begin()  # those calls were evaluation before the training
         self._seen_training = self._seen_training or model.training
         if self._targets.optimizers and self._is_abandoned():
             self._end_step()  # a loss scaler or the loop itself left it: what went wrong in it is judged all the same
@@ -290,7 +295,9 @@ class Monitor(Reading):
         """Whether the step that has not ended holds what is not finite, as far as the host knows."""
         if not self._recording or self._graphs.stays or self._reduction.active:
             return False
-        return self._outputs.offenders.first is not None or self._judge.losses.unjudged_nonfinite
+        first = self._outputs.offenders.first
+        # -inf is what masked logits hold on purpose: alone it says nothing about how the step goes on.
+        return (first is not None and first.value != "-inf") or self._judge.losses.unjudged_nonfinite
 
     def _follow_parameters(self) -> None:
         """Parameters may have been replaced, frozen or thawed since the last step ended."""
@@ -408,6 +415,8 @@ class Monitor(Reading):
 
     def _read_end(self, place: str) -> RecordedStep:
         """Read what can be read only now that the step has ended."""
+        if self._seen_eval and not self._seen_training:
+            self._guard.note("the model", "it is trained in eval mode: dropout is off, batch norm learns no statistics")
         self._parameters.read_values()
         optimizers = self._targets.optimizers
         if "optimizer_state" in self._signals:

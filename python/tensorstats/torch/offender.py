@@ -82,12 +82,17 @@ class ModelInputs:
         """Forget them."""
         self._given = []
 
-    def offender(self, module: str, module_type: str, masks: MaskViews) -> Offender | None:
-        """The first of them that holds a NaN or an infinity where it counts; `module` is the first to show it."""
+    def offender(
+        self, module: str, module_type: str, masks: MaskViews, *, blames_masks: bool = False
+    ) -> Offender | None:
+        """The first of them that holds a NaN or an infinity where it counts; `module` is the first to show it.
+
+        One that holds -inf alone, as masks do, only with `blames_masks`.
+        """
         for name, reference in self._given:
             tensor = reference()
             found = None if tensor is None else first_nonfinite(tensor, masks.of_unnamed(tensor))
-            if tensor is not None and found is not None and not _is_masking(tensor):
+            if tensor is not None and found is not None and _is_masking(tensor) <= blames_masks:
                 count, index, value = found
                 origin = f"It was there before the first layer; {module} ({module_type}) is the first to show it."
                 return Offender(name, "input", count, tensor.numel(), index, value, origin, module=module)
@@ -145,7 +150,7 @@ def output_offender(
     found = first_nonfinite(tensor, masks.of(name, tensor))
     if found is None:
         return None
-    from_input = model_inputs.offender(*place, masks)
+    from_input = model_inputs.offender(*place, masks, blames_masks=inputs is not None and _is_given_minus_inf(*inputs))
     if from_input is not None:
         return from_input
     count, index, value = found
@@ -172,19 +177,29 @@ def _origin(
     arguments, keywords = inputs
     names = argument_names(module)
     keys = [names[i] if i < len(names) else f"argument {i}" for i in range(len(arguments))]
+    masked = ""
     for key, given in zip([*keys, *keywords], [*arguments, *keywords.values()], strict=True):
         for path, tensor in tensors_in(given):
             found = first_nonfinite(tensor, masks.of_unnamed(tensor))
-            if found is not None and not _is_masking(tensor):
+            if found is not None and _is_masking(tensor):
+                masked = masked or f"{key}{path}, index {list(found[1])}"
+            elif found is not None:
                 return (
                     f"Passed on: the input of this module already held one ({key}{path}, index {list(found[1])}), "
                     "while the model's input and every watched module before it were finite; the operation between "
                     "them made it."
                 ), f"{key}{path}"
+    if masked:
+        return f"Produced here, of an input that holds -inf ({masked}) and is finite otherwise.", None
     for name, parameter in module.named_parameters():
         if first_nonfinite(parameter) is not None:
             return f"Produced here: the module's input is finite, but its own {name} already holds one.", None
     return "Produced here: the module's input and its own parameters are finite.", None
+
+
+def _is_given_minus_inf(arguments: tuple[Any, ...], _keywords: dict[str, Any]) -> bool:
+    """Whether what a module works on, its first argument, holds -inf: as data then, not as a mask beside it."""
+    return any(first_nonfinite(tensor) is not None for given in arguments[:1] for _, tensor in tensors_in(given))
 
 
 def _is_masking(tensor: torch.Tensor) -> bool:

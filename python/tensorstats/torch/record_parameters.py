@@ -185,7 +185,7 @@ class ParameterRecorder:
                 continue
             step.has_gradient = True
             if self._records("gradients", step.name):
-                if gradient.layout is torch.sparse_coo:
+                if gradient.layout is torch.sparse_coo and gradient.device.type == "cpu":  # elsewhere it would wait
                     gradient = gradient.detach().coalesce().values()  # the rows that there are; the others have none
                 batch.steps.append(step)
                 batch.tensors.append(gradient if scale is None else gradient / scale)

@@ -92,7 +92,7 @@ pub(crate) fn merge_all(mine: &mut [Unit], others: &[Unit], updates_before: u64)
     });
 }
 
-/// Most units: at 112 bytes each, 2^24 of them take 1.9 GB.
+/// Most units, as many as an axis may have bins.
 pub const MAX_UNITS: i64 = 1 << 24;
 
 /// Refuses more units than can be kept, before memory is taken for them.
