@@ -101,6 +101,35 @@ def test_a_search_without_gradients_is_not_told_that_it_has_none() -> None:
     assert [f.rule for f in monitor.findings] == []
 
 
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_a_mask_of_minus_infinity_is_no_finding(backend: Any) -> None:
+    class Net(nn.Module):
+        def __init__(this) -> None:  # noqa: N805  # names of arguments are counted by place, whatever the first is called
+            super().__init__()
+            this.e = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+        def forward(this, x: Any, mask: Any) -> Any:  # noqa: N805
+            return this.e(x.nan_to_num(), src_mask=mask)
+
+    torch.manual_seed(0)
+    model = Net()
+    optimizer = torch.optim.Adam(model.parameters())
+    mask = nn.Transformer.generate_square_subsequent_mask(7)
+    x = torch.randn(4, 7, 16)
+    x[0, 0, 0] = torch.nan  # a missing value that the model fills in
+    with ts.watch(model, optimizer, backend=backend) as monitor:
+        for number in range(3):
+            if number == 2:
+                assert monitor.findings == []
+                mask = torch.full_like(mask, torch.inf)
+            optimizer.zero_grad()
+            model(x, mask).square().mean().backward()
+            optimizer.step()
+    finding = monitor.findings[0]
+    assert (finding.rule, finding.step) == ("non-finite", 2)
+    assert finding.where in ("input x", "input mask")  # both hold what is not finite when something shows it
+
+
 def test_a_mask_of_minus_infinity_is_not_blamed_for_a_weight_that_is_nan() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

@@ -135,7 +135,7 @@ class ExplodingGradient(Rule):
             if recent is None:
                 self._first[name] = norm
                 self._recent[name] = recent = deque(maxlen=limits.EXPLODING_USUAL_STEPS)
-            elif norm > usual:
+            elif norm > usual and len(recent) >= limits.EXPLODING_FEWEST_STEPS:
                 yield from self._growth(parameter, norm, recent, view)
             recent.append(norm)
         if len(weights) >= 2:

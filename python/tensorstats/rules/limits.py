@@ -70,6 +70,9 @@ DEPTH_TREND_WEIGHTS = 4
 # after 40 steps did so in healthy trainings of ours, and one lively step of it was then 168 times the first.
 EXPLODING_GROWTH = 100.0
 EXPLODING_USUAL_STEPS = 10
+# ... and of at least so many recorded steps: where the loss is flat to begin with, the first gradients are rounding
+# noise, and any real one is hundreds of times as large. Ours.
+EXPLODING_FEWEST_STEPS = 3
 # One such step is enough: an explosion throws the weights to where units are dead and gradients are 0, so that there is
 # no second one to wait for.
 EXPLODING_PATIENCE = 1

@@ -148,4 +148,7 @@ class Closing:
             return (None, None) if found is None else found[1:]
 
         offenders = step.outputs.offenders
-        return offenders.first or judge.losses.offender() or offenders.gradient or step_offender(parameters, locate)
+        if offenders.first is not None:
+            return offenders.first
+        found = judge.losses.offender() or offenders.gradient or step_offender(parameters, locate)
+        return None if found is None else offenders.given or found

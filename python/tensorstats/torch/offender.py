@@ -48,15 +48,15 @@ Locate: TypeAlias = Callable[[str, str], tuple[tuple[int, ...] | None, str | Non
 
 def argument_names(module: nn.Module) -> list[str]:
     """The names that a module's forward gives its arguments; empty when they cannot be read."""
-    return _names_of(getattr(module.forward, "__func__", module.forward))
+    function = getattr(module.forward, "__func__", None)
+    return _names_of(module.forward) if function is None else _names_of(function)[1:]
 
 
 @functools.lru_cache(maxsize=256)
 def _names_of(forward: Callable[..., object]) -> list[str]:
     """Reading a signature takes longer than counting a small tensor, so it is done once for a class."""
     with contextlib.suppress(TypeError, ValueError):
-        names = list(inspect.signature(forward).parameters)
-        return names[1:] if names[:1] == ["self"] else names
+        return list(inspect.signature(forward).parameters)
     return []
 
 
@@ -102,27 +102,40 @@ class ModelInputs:
 class StepOffenders:
     """The first non-finite tensors of one step, forwards and backwards; what comes from devices is told here later."""
 
-    __slots__ = ("first", "gradient")
+    __slots__ = ("first", "given", "gradient", "masking")
 
     def __init__(self) -> None:
         self.first: Offender | None = None  # an input or an output
+        self.given: Offender | None = None  # an input on a device: to blame once something that follows shows it
+        self.masking = ""  # the input on a device that holds -inf alone
         self.gradient: Offender | None = None  # with respect to an output
 
     def input_checker(self, name: str, shape: tuple[int, ...]) -> Callable[[Any, int | None], None]:
         """What to call with the summary of an input of the model."""
 
         def check(summary: Summary, first: int | None) -> None:
-            if self.first is None and summary.nonfinite_count:
+            if self.given is None and (summary.nan_count or summary.posinf_count):
                 origin = "It was there before the first layer."
-                self.first = _offender_from(summary, first, shape, name, "input", origin)
+                self.given = _offender_from(summary, first, shape, name, "input", origin)
+            elif summary.neginf_count:
+                self.masking = self.masking or name
 
         return check
 
     def output_found(self, step: TensorStep, summary: Summary, first: int | None) -> None:
         """An output is not finite."""
-        if self.first is None:
+        if self.first is None and self.given is not None:
+            self.first = self.given
+        elif self.first is None:
             shape = tuple(summary.shape or ())
-            offender = _offender_from(summary, first, shape, step.name, "output", UNSEEN_INPUT)
+            origin = UNSEEN_INPUT
+            if self.masking:
+                origin = (
+                    f"Produced here, or by an operation right before it: of what the model was given, {self.masking} "
+                    "holds -inf, as masks do, and nothing else that is not finite; every watched module before it was "
+                    "finite."
+                )
+            offender = _offender_from(summary, first, shape, step.name, "output", origin)
             self.first = replace(offender, call=step.call, module=step.place.name)
 
     def gradient_found(self, step: TensorStep, summary: Summary, first: int | None) -> None:
