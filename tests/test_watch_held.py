@@ -162,7 +162,7 @@ def test_an_error_in_the_loop_leaves_the_steps_before_it() -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_closing_in_the_middle_of_a_step_keeps_the_step_before() -> None:
+def test_closing_in_the_middle_of_a_step_keeps_the_step_before_and_what_there_is_of_this_one() -> None:
     model = build()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     monitor = ts.watch(model, optimizer, backend="torch", histograms=True)
@@ -172,9 +172,12 @@ def test_closing_in_the_middle_of_a_step_keeps_the_step_before() -> None:
     model(second)
     monitor.close()
     monitor.close()
-    assert monitor.series("outputs", "0", "count")[1].tolist() == [16 * 12]
-    assert monitor.histogram("outputs", "0").count == 16 * 12
-    assert monitor.units("1").updates == 1
+    assert monitor.series("outputs", "0", "count")[1].tolist() == [16 * 12, 16 * 12]
+    assert monitor.names("gradients") != []
+    assert all(len(monitor.series("gradients", name, "l2")[0]) == 1 for name in monitor.names("gradients"))
+    assert monitor.histogram("outputs", "0").count == 2 * 16 * 12
+    assert monitor.units("1").updates == 2
+    assert (monitor.step, monitor.skipped) == (2, 1)
     assert monitor.errors == []
 
 

@@ -388,8 +388,9 @@ def test_an_exception_in_the_loop_leaves_the_watch_usable() -> None:
                 step(model, optimizer, torch.randn(size, 4))
             except RuntimeError:
                 continue
-    assert monitor.step == 2
-    assert monitor.series("updates", "layer.weight", "count")[1].tolist() == [16, 16]
+    assert (monitor.step, monitor.skipped) == (3, 1)
+    assert monitor.series("outputs", "layer", "count")[1].tolist() == [20, 4, 20]
+    assert monitor.series("updates", "layer.weight", "count")[0].tolist() == [0, 2]
     assert not model.layer._forward_hooks
 
 

@@ -9,8 +9,9 @@ from tensorstats.rules.judge import Judge, default_rules
 from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
 from tensorstats.rules.ranks import OddRank, ReplicasDiffer
+from tensorstats.rules.skipped import SkippedSteps
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
-from tensorstats.rules.view import Offender, OutputView, ParameterView, RankSpread, StepView
+from tensorstats.rules.view import Offender, OutputView, ParameterView, RankSpread, Skips, StepView
 
 __all__ = [
     "AllZeroOutput",
@@ -31,6 +32,8 @@ __all__ = [
     "ReplicasDiffer",
     "Rule",
     "SaturatedActivation",
+    "SkippedSteps",
+    "Skips",
     "Status",
     "StepView",
     "Unchanged",

@@ -16,6 +16,7 @@ from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, Vanish
 from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
 from tensorstats.rules.ranks import OddRank, ReplicasDiffer
+from tensorstats.rules.skipped import SkippedSteps
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
 from tensorstats.rules.view import Offender, StepView
 
@@ -44,6 +45,7 @@ def default_rules() -> list[Rule]:
         VanishingGradient(),
         UpdateRatio(),
         Unchanged(),
+        SkippedSteps(),
     ]
 
 

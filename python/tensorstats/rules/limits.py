@@ -144,3 +144,17 @@ NOT_LEARNING_LOSSES = 50
 # reads unnormalised images (0..255 instead of 0..1) by far more. In a few steps in a row, so that no odd batch counts.
 ODD_RANK_RATIO = 10.0
 ODD_RANK_PATIENCE = 3
+
+# --- skipped steps ----------------------------------------------------------------------------------------------------
+
+# Share of the last 100 steps. Ours: a scaler that has found its scale skips one step in 2,000 (the growth interval of
+# torch.amp.GradScaler), loops that leave out broken batches a few in a hundred.
+SKIPPED_SHARE = 0.1
+# Longer than a run that has begun to skip every step takes to become a failure. Ours.
+SKIPPED_PATIENCE = 50
+# More than half of them, and at least so many: a fault by itself. Ours: a scaler that nobody heard of takes 32 steps
+# from a scale of 2 ** 32 down to 1.
+SKIPPED_MOST = 0.5
+SKIPPED_MOST_STEPS = 40
+# A run in which all steps were skipped, and there were so many. Ours.
+SKIPPED_ALL_STEPS = 5

@@ -55,7 +55,16 @@ class NonFinite(Rule):
     )
 
     leads_to = frozenset(
-        {"dead-units", "all-zero", "saturated", "exploding-gradient", "vanishing-gradient", "update-ratio", "unchanged"}
+        {
+            "dead-units",
+            "all-zero",
+            "saturated",
+            "exploding-gradient",
+            "vanishing-gradient",
+            "update-ratio",
+            "unchanged",
+            "skipped-steps",
+        }
     )
 
     def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:

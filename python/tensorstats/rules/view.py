@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import ClassVar, overload
 
 from tensorstats._core import Summary, UnitActivity
 
-__all__ = ["Offender", "OutputView", "ParameterView", "RankSpread", "StepView"]
+__all__ = ["Offender", "OutputView", "ParameterView", "RankSpread", "Skips", "StepView"]
 
 
 # Views are facts and not to be changed. They are made anew at every recorded step, and freezing them would take longer
@@ -104,6 +104,21 @@ class RankSpread:
         return [rank for rank, data in held.items() if data != usual]
 
 
+@dataclass(frozen=True, slots=True)
+class Skips:
+    """Steps that never ended: a gradient scaler left them out, or the loop did; the last `WINDOW` steps apart."""
+
+    WINDOW: ClassVar[int] = 100
+
+    skipped: int
+    steps: int  # skipped ones included
+    by_scaler: int
+    first_step: int
+    recent_skipped: int
+    recent_steps: int
+    final: bool = False  # the run is over
+
+
 class _Trend:
     """What the losses say of a run. Given as a function, it is asked when first read: that means adding up losses."""
 
@@ -141,6 +156,7 @@ class StepView:
     gradients_kept: bool | None = None  # True: added onto the last step's; None: not known
     has_optimizer: bool = True
     ranks: Sequence[RankSpread] = ()  # empty where there is one rank
+    skips: Skips | None = None  # of all steps up to this one; None where none was skipped
     learning: _Trend = _Trend()  # a descriptor: True, False, or None where it is not known
     notes: list[str] = field(default_factory=list)
     _weight_gradients: list[tuple[ParameterView, float]] | None = field(

@@ -83,7 +83,8 @@ def watch(
         (``[batch, time]``), true where there is no padding, or a function ``(name, tensor) -> mask or None``. Set
         ``monitor.mask`` for a new one each step.
     scaler : torch.amp.GradScaler, optional
-        Undoes the scale in ``"raw_gradients"``. All other signals are unscaled without it.
+        Undoes the scale in ``"raw_gradients"`` and ``"output_gradients"``. One of this class is heard without being
+        handed over; all other signals are unscaled in any case.
     on_finding : callable, "raise", "warn" or "breakpoint", optional
         A callable is called with every new :class:`Finding`. ``"raise"`` raises :class:`FindingError` out of the
         optimizer's step: before it changes a weight when an output or a gradient is not finite, after it for anything

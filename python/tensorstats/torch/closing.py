@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from tensorstats.rules import Finding, Offender, ParameterView, StepView
+from tensorstats.torch.device_numbers import Numbers
 from tensorstats.torch.offender import step_offender
 from tensorstats.torch.recorded_step import RecordedStep
 from tensorstats.torch.states import first_nonfinite, is_countable, unravel
@@ -41,7 +42,9 @@ class Closing:
             if step is not None and step.waits:
                 self._launch(step)
             self._close_held()
-            if step is not None:
+            if step is None:
+                self._judge_losses(self._monitor.step)
+            else:
                 if self._holds(step, at_once=at_once):
                     step.hold()
                     self.held = step
@@ -53,7 +56,7 @@ class Closing:
     @property
     def busy(self) -> bool:
         """Whether the end of a step that is not recorded has anything to do."""
-        return self.held is not None or bool(self._untold)
+        return self.held is not None or bool(self._untold) or self._monitor._judge.losses.unjudged_nonfinite
 
     def untold(self) -> list[Finding]:
         """The findings that nobody was told yet."""
@@ -74,7 +77,24 @@ class Closing:
                 self._monitor._losses.flush()
             except Exception as error:
                 self._monitor._guard.report("losses", error)
+            self._judge_losses(self._monitor.step, final=True)
             return self.untold()
+
+    def _judge_losses(self, number: int, *, final: bool = False) -> None:
+        """Judge what came in with no recorded step: a loss that is not finite, and at the end of a run its skips."""
+        monitor = self._monitor
+        judge, skips = monitor._judge, monitor._abandonment.skips.facts(final=final)
+        offender = judge.losses.offender() if judge.losses.unjudged_nonfinite else None
+        if offender is None and not (final and skips is not None and skips.skipped == skips.steps):
+            return
+        if offender is not None:
+            number = judge.losses.steps[-1]
+        elif number > monitor._first_step:
+            number -= 1  # the last one that there was
+        try:
+            self._untold += judge.judge(StepView(step=number, previous_step=None, offender=offender, skips=skips))
+        except Exception as error:
+            monitor._guard.report("losses", error)
 
     def _holds(self, step: RecordedStep, *, at_once: bool) -> bool:
         reduction = self._monitor._reduction
@@ -108,7 +128,8 @@ class Closing:
         step.outputs.settle_units()
         step.losses.deliver(monitor._add_loss)
         view = self._view(step)
-        monitor._graphs.note_hidden(view, ran=step.outputs.ran)
+        if not step.abandoned and not step.begun_late:
+            monitor._graphs.note_hidden(view, ran=step.outputs.ran)
         step.outputs.keep(step.number)
         step.parameters.keep(step.number, view.parameters)
         step.raw.keep(step.number)
@@ -121,16 +142,25 @@ class Closing:
     def _view(self, step: RecordedStep) -> StepView:
         """What the rules see."""
         parameters = step.parameters.views(step.rates, step.outputs.modules_in_order())
+        kept = step.gradients_kept
+        if isinstance(kept, Numbers):
+            kept = kept.read()[0] > 0
+        offender = self._offender(step, parameters)
+        if step.abandoned:
+            # No optimizer has stepped: what has no gradient and did not move says nothing.
+            parameters = [view for view in parameters if view.gradient is not None]
+            kept = None
         return StepView(
             step=step.number,
             previous_step=self._previous,
             outputs=step.outputs.views(),
             parameters=parameters,
-            offender=self._offender(step, parameters),
+            offender=offender,
             parameters_nonfinite=step.parameters.parameters_nonfinite(),
-            gradients_kept=step.gradients_kept,
+            gradients_kept=kept,
             has_optimizer=step.rates is not None,
             ranks=self._monitor._reduction.spreads,
+            skips=step.skips,
         )
 
     def _offender(self, step: RecordedStep, parameters: list[ParameterView]) -> Offender | None:

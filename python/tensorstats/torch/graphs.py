@@ -83,7 +83,7 @@ class GraphReports:
             arguments = [tensor for name, tensor in inputs.items() if name.isdecimal()]
             keywords = {name: tensor for name, tensor in inputs.items() if not name.isdecimal()}
             if monitor._targets.optimizers:
-                monitor._called(monitor._clock, tuple(arguments), keywords)
+                monitor._called(monitor._clock, tuple(arguments), keywords, from_python=False)
             else:
                 monitor._called_without_optimizer(monitor._clock, tuple(arguments), keywords)
         except Exception as error:
@@ -120,6 +120,11 @@ class GraphReports:
                     monitor._before_optimizer_step(optimizer, (), {})
         except Exception as error:
             monitor._guard.report("the optimizer's step", error)
+
+    @property
+    def step_is_open(self) -> bool:
+        """Whether a compiled optimizer has stepped, and its step has not been ended."""
+        return self._step_open
 
     def end_step(self) -> None:
         """End the step of a compiled optimizer, now that it has surely returned."""

@@ -45,6 +45,8 @@ class StepHooks:
             if has_optimizer or model is not monitor._clock:
                 called = hook("the call of the model", monitor._called)
                 handles.append(model.register_forward_pre_hook(called, with_kwargs=True))
+            if has_optimizer:
+                handles.append(model.register_forward_hook(hook("the call of the model", monitor._returned)))
         if monitor._signals & _OF_MODULES:
             for name, module in monitor._modules.items():
                 handles.append(module.register_forward_hook(OutputHook(monitor, name), with_kwargs=True))

@@ -14,11 +14,13 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tensorstats._core import Summary
 from tensorstats.rules import Finding, Judge, NonFinite, Rule
+from tensorstats.torch.abandoned import Abandonment
 from tensorstats.torch.actions import Action, FindingError, OnFinding
 from tensorstats.torch.choosing import Collection as TensorCollection
 from tensorstats.torch.closing import Closing
 from tensorstats.torch.collect import Collector, PendingList, Units, units_kept
 from tensorstats.torch.compiled import is_tracing
+from tensorstats.torch.device_numbers import Numbers
 from tensorstats.torch.evaluation import EvaluationRecorder
 from tensorstats.torch.graphs import GraphReports
 from tensorstats.torch.guard import Guard
@@ -98,7 +100,7 @@ class Monitor(Reading):
         guard = Guard()
         types = {name: type(module).__name__ for name, module in self._modules.items()}
         super().__init__(guard, Judge(rules), types, collections)
-        self.step = start_step
+        self.step = self._first_step = start_step
         self.schedule = schedule
         self.mask = mask
         self._targets = targets
@@ -126,8 +128,11 @@ class Monitor(Reading):
             for signal in _OF_MODULES
             if signal in signals
         }
+        self._reset = ResetWatch(guard)
+        self._abandonment = Abandonment(self, scaler)
+        scaling = self._abandonment.scaling
         self._outputs = OutputRecorder(
-            statistics, guard, collectors, self._pending, self._chooses, lambda: self.mask, scaler
+            statistics, guard, collectors, self._pending, self._chooses, lambda: self.mask, scaling
         )
         if self._action.opens_debugger:
             self._outputs.on_nonfinite = self._action.at_nonfinite
@@ -135,14 +140,15 @@ class Monitor(Reading):
         self._parameters = ParameterRecorder(
             statistics, guard, parameter_logs, self._pending, self._chooses, histograms=histograms
         )
-        self._raw = RawGradientRecorder(statistics, logs["raw_gradients"], self._pending, scaler, histograms=histograms)
+        self._raw = RawGradientRecorder(
+            statistics, logs["raw_gradients"], self._pending, scaling, histograms=histograms
+        )
         self._optimizer_state = OptimizerRecorder(
             statistics, guard, logs["optimizer_state"], self._pending, self._chooses, histograms=histograms
         )
         self._histograms = {signal: log.histograms for signal, log in logs.items()} if histograms else {}
         self._evaluation = EvaluationRecorder(self, self._logs["eval"], histograms=histograms, units=units)
         self.eval_schedule = eval_schedule
-        self._reset = ResetWatch(guard)
         self._losses = LossQueue(statistics, self._add_loss)
         self._recording = False
         self._heard: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
@@ -165,10 +171,10 @@ class Monitor(Reading):
         hook = self._guard.hook
         for optimizer in self._targets.optimizers.values():
             self._hear(optimizer)
-        if len(self._targets.optimizers) == 1:
-            followed = hook("another optimizer", self._follow_optimizer)
-            self._permanent.append(register_optimizer_step_pre_hook(followed))
         if self._targets.optimizers:
+            stepping = hook("another optimizer", self._any_optimizer_steps)
+            self._permanent.append(register_optimizer_step_pre_hook(stepping))
+            self._abandonment.listen()
             self._begin_step()
         else:
             called = hook("the call of the model", self._called_without_optimizer)
@@ -177,10 +183,13 @@ class Monitor(Reading):
                 # The first call may be compiled by a Dynamo that is not loaded yet and cannot announce it.
                 self._step_hooks.attach()
 
-    def _follow_optimizer(self, optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
+    def _any_optimizer_steps(self, optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
         """Any optimizer is about to step: one that took over parameters of the watched one is watched in its place."""
-        (name, watched), *_ = self._targets.optimizers.items()
-        if optimizer is watched or self._inside_step or self._closed or is_tracing():
+        if is_tracing():
+            return
+        self._reset.use()  # another one may have needed the gradient to come by its own
+        (name, watched), *others = self._targets.optimizers.items()
+        if others or optimizer is watched or self._inside_step or self._closed:
             return
         held = {id(parameter) for group in watched.param_groups for parameter in group["params"]}
         if not any(id(parameter) in held for group in optimizer.param_groups for parameter in group["params"]):
@@ -252,11 +261,12 @@ class Monitor(Reading):
         self._recording = self.schedule.selects(self.step) and not self._closed
         self._graphs.expect()
         self._found_in = None
+        if self._targets.optimizers and not self._closed:
+            self._abandonment.begin()
         if not self._recording:
             if self._outputs.ran:
                 # It holds on to nothing of the last step, and a gradient that comes late counts nowhere.
                 self._outputs.begin()
-            self._reset.disarm()
             if not self._graphs.stays:
                 self._step_hooks.detach()
             return
@@ -271,11 +281,10 @@ class Monitor(Reading):
             self._step_hooks.attach()
         if not self._targets.optimizers:
             self._parameters.before_update()
-        elif len(self._targets.optimizers) == 1:
-            (optimizer,) = self._targets.optimizers.values()
-            self._reset.arm(parameter for group in optimizer.param_groups for parameter in group["params"])
 
-    def _called(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    def _called(
+        self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], *, from_python: bool = True
+    ) -> None:
         if is_tracing():
             self._graphs.hooks.begin(arguments, keywords)
             return
@@ -284,20 +293,26 @@ class Monitor(Reading):
         if model.training and self._seen_eval and not self._seen_training:
             self._outputs.begin()  # those calls were evaluation before the training
         self._seen_training = self._seen_training or model.training
-        if self._targets.optimizers and self._is_abandoned():
-            self._end_step()  # a loss scaler or the loop itself left it: what went wrong in it is judged all the same
         if self._listens(model):
+            if self._targets.optimizers:
+                self._abandonment.forward_begins(model, from_python=from_python)
+                if not self._recording:
+                    return  # the step that was left is over, and this one is not recorded
             if not self._outputs.ran:
                 self._follow_parameters()
             self._outputs.forward_begins(model, arguments, keywords)
 
-    def _is_abandoned(self) -> bool:
-        """Whether the step that has not ended holds what is not finite, as far as the host knows."""
-        if not self._recording or self._graphs.stays or self._reduction.active:
-            return False
-        first = self._outputs.offenders.first
-        # -inf is what masked logits hold on purpose: alone it says nothing about how the step goes on.
-        return (first is not None and first.value != "-inf") or self._judge.losses.unjudged_nonfinite
+    def _returned(self, model: nn.Module, _arguments: Any, _output: Any) -> None:
+        if not is_tracing():
+            self._abandonment.open.call_returns(model)
+
+    def _abandon(self, *, by_scaler: bool = False) -> None:
+        """End the step, which was left, and begin the next."""
+        self._abandonment.skips.skip(self.step, by_scaler=by_scaler)
+        findings = self._ended("a step that was left", abandoned=True)
+        self.step += 1
+        self._begin_step()
+        self._action.tell(findings)
 
     def _follow_parameters(self) -> None:
         """Parameters may have been replaced, frozen or thawed since the last step ended."""
@@ -341,6 +356,7 @@ class Monitor(Reading):
             self._action.tell(self._closing.untold())
         if not self._recording:
             return
+        self._abandonment.before_update()
         names = self._names_of(optimizer)
         if not _has_closure(arguments, keywords):
             self._parameters.read_gradients(_scale_left_over(optimizer), names)
@@ -365,6 +381,7 @@ class Monitor(Reading):
         if _skipped_inside(optimizer):
             return  # nothing was updated: the step goes on
         self._stepped.add(id(optimizer))
+        self._abandonment.updated()
         if self._recording:
             names = self._names_of(optimizer)
             if _has_closure(arguments, keywords):
@@ -372,11 +389,13 @@ class Monitor(Reading):
                 self._parameters.read_gradients(None, names)
             if names is not None:
                 self._parameters.read_values(names)
-        if len(self._stepped) == len(self._targets.optimizers):
+        if self._abandonment.all_are_through(self._stepped):
             self._end_step()
 
     def _end_step(self, *, at_once: bool = False) -> None:
         """End the step and begin the next; act on findings last, since that may raise."""
+        self._abandonment.open.completed()
+        self._abandonment.skips.ended()
         findings = self._ended("the optimizer's step", at_once=at_once)
         self.step += 1
         self._begin_step()
@@ -399,7 +418,7 @@ class Monitor(Reading):
             self._call_open = False
             self._action.tell(findings)
 
-    def _ended(self, place: str, *, at_once: bool = False) -> list[Finding]:
+    def _ended(self, place: str, *, at_once: bool = False, abandoned: bool = False) -> list[Finding]:
         """Hand the step over if it was recorded; returns the findings to be told now."""
         recorded, self._recording = self._recording, False
         if not recorded and not self._closing.busy:
@@ -407,16 +426,18 @@ class Monitor(Reading):
         step = None
         if recorded:
             try:
-                step = self._read_end(place)
+                step = self._read_end(place, abandoned=abandoned)
             except Exception as error:
                 # It must not keep the next step from beginning.
                 self._guard.report(place, error)
         return self._closing.end(step, at_once=at_once)
 
-    def _read_end(self, place: str) -> RecordedStep:
+    def _read_end(self, place: str, *, abandoned: bool) -> RecordedStep:
         """Read what can be read only now that the step has ended."""
         if self._seen_eval and not self._seen_training:
             self._guard.note("the model", "it is trained in eval mode: dropout is off, batch norm learns no statistics")
+        if abandoned:
+            self._abandonment.read_gradients()
         self._parameters.read_values()
         optimizers = self._targets.optimizers
         if "optimizer_state" in self._signals:
@@ -432,10 +453,23 @@ class Monitor(Reading):
             self._pending,
             self._losses.take(),
             learning_rates(optimizers) if optimizers else None,
-            self._reset.kept(),
+            self._gradients_kept(),
             self._reduction.take_shards(),
             {signal: series.step for signal, series in self._histograms.items()},
+            self._abandonment.skips.facts(),
+            abandoned,
+            self._abandonment.begins_late,
         )
+
+    def _gradients_kept(self) -> bool | Numbers | None:
+        """Whether gradients were added onto those of the last step, which one optimizer has used whole."""
+        kept = self._reset.kept() if len(self._targets.optimizers) == 1 else None
+        return self._statistics.numbers([kept]) if isinstance(kept, torch.Tensor) else kept
+
+    @property
+    def skipped(self) -> int:
+        """Steps that were skipped: left out by a gradient scaler, or left by the loop before an optimizer stepped."""
+        return self._abandonment.skips.skipped
 
     def _settle(self) -> None:
         self._closing.settle()
@@ -512,7 +546,7 @@ class Monitor(Reading):
         """
         if state.get("version") != 1:
             raise ValueError(f"state must be of version 1, got {state.get('version')!r}")
-        self.step = int(state["step"])
+        self.step = self._first_step = int(state["step"])
         self._evaluation.calls = int(state["eval_calls"])
         if self._targets.optimizers:
             self._begin_step()
@@ -526,9 +560,11 @@ class Monitor(Reading):
             return
         self._graphs.close()
         abandoned: list[Finding] = []
-        if self._targets.optimizers and self._is_abandoned():
-            abandoned = self._ended("the unfinished step")
+        if self._abandonment.unfinished:
+            self._abandonment.skips.skip(self.step, by_scaler=False)
+            abandoned = self._ended("the unfinished step", abandoned=True)
             self.step += 1
+        self._abandonment.stop()
         self._closed = True
         try:
             self._end_open_call()

@@ -22,7 +22,7 @@ from tensorstats.torch.offender import (
     output_offender,
 )
 from tensorstats.torch.outputs import tensors_in
-from tensorstats.torch.scaling import scales, unscaled
+from tensorstats.torch.scaling import Scaling
 from tensorstats.torch.states import Statistics, is_countable
 
 __all__ = ["OutputRecorder"]
@@ -45,7 +45,7 @@ class OutputRecorder:
         Whether a tensor of a signal is recorded, by name and module.
     mask
         Which positions count, see :mod:`tensorstats.torch.masks`.
-    scaler
+    scaling
         Whose scale gradients with respect to outputs still hold.
     """
 
@@ -57,9 +57,9 @@ class OutputRecorder:
         pending: PendingList,
         chosen: Callable[[str, str, nn.Module], bool],
         mask: Callable[[], Mask] = lambda: None,
-        scaler: Any = None,
+        scaling: Scaling | None = None,
     ) -> None:
-        self._scaler = scaler
+        self._scaling = scaling
         self._statistics = statistics
         self._guard = guard
         self._collectors = collectors
@@ -314,10 +314,11 @@ class OutputGradientHook(GuardedHook):
         if collector.steps is not self._steps:
             return
         place, call, offenders, where = self._output, self._call, self._offenders, recorder._masks.of(path, gradient)
-        if scales(recorder._scaler) and is_countable(gradient):
+        scaling = recorder._scaling
+        if scaling is not None and scaling.scaler is not None and is_countable(gradient):
             # A scaler that looks for its scale overflows now and then, and leaves the step: no fault. What the
             # optimizer gets is judged.
-            gradient = unscaled(gradient, recorder._scaler)
+            gradient = scaling.unscaled(gradient)
             collector.count(path, place, self._module, call, gradient, self._layout, where)
             return
         nonfinite = collector.count(

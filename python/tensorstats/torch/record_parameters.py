@@ -200,6 +200,12 @@ class ParameterRecorder:
         if self._records("gradients", name):
             self._count_gradients(self._countable(_Batch([step], [gradient]), "gradients"))
 
+    def forget_gradients(self) -> None:
+        """Forget the gradients of this step: they are read again."""
+        self._whole.pop("gradients", None)
+        for step in self.steps.values():
+            step.gradient, step.has_gradient = None, False
+
     def _count_gradients(self, batch: _Batch) -> None:
         if not batch.tensors:
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -13,7 +12,7 @@ from tensorstats.torch.collect import PendingList
 from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.modules import ROOT_NAME
-from tensorstats.torch.scaling import scales, unscaled
+from tensorstats.torch.scaling import Scaling
 from tensorstats.torch.states import Statistics, is_countable
 
 __all__ = ["RawGradientRecorder"]
@@ -24,17 +23,17 @@ class RawGradientRecorder:
 
     Parameters
     ----------
-    scaler
-        A ``torch.amp.GradScaler``: gradients are divided by its scale. None for no scaling.
+    scaling
+        The scale that gradients hold, by which they are divided.
     """
 
     def __init__(
-        self, statistics: Statistics, log: SignalLog, pending: PendingList, scaler: Any, *, histograms: bool
+        self, statistics: Statistics, log: SignalLog, pending: PendingList, scaling: Scaling, *, histograms: bool
     ) -> None:
         self._statistics = statistics
         self._log = log
         self._pending = pending
-        self._scaler = scaler
+        self._scaling = scaling
         self._histograms = histograms
         self._slots: dict[str, TensorSlot] = {}  # of all steps so far
         self._tables: dict[str, LogTable | Histogram] = {}
@@ -59,10 +58,10 @@ class RawGradientRecorder:
         """Summarise one gradient."""
         if self.locate is not None:
             gradient = self.locate("raw_gradients", name, gradient)
-        if scales(self._scaler):
+        if self._scaling.scaler is not None:
             if not is_countable(gradient):
                 return
-            gradient = unscaled(gradient, self._scaler)
+            gradient = self._scaling.unscaled(gradient)
         slot = self._slots.get(name)
         if slot is None:
             self._slots[name] = slot = TensorSlot()

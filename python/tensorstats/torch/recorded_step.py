@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tensorstats.rules import Skips
 from tensorstats.torch.collect import PendingList
+from tensorstats.torch.device_numbers import Numbers
 from tensorstats.torch.histogram_series import StepHistograms
 from tensorstats.torch.losses import StepLosses
 from tensorstats.torch.record_optimizer import OptimizerRecorder
@@ -29,14 +31,17 @@ class RecordedStep:
     pending: PendingList
     losses: StepLosses
     rates: dict[int, float | None] | None  # learning rates by the identity of the parameter; None without an optimizer
-    gradients_kept: bool | None
+    gradients_kept: bool | Numbers | None  # on its way from a device where it is neither
     shards: Shards
     histograms: dict[str, StepHistograms]  # by signal
+    skips: Skips | None  # of all steps up to this one
+    abandoned: bool  # it was left before an optimizer stepped
+    begun_late: bool  # its forward pass ran before it was recorded
     waits: bool = field(init=False)  # something was on a device when the step ended
     held: bool = False  # the next step has begun: parameters and their gradients are not this step's any more
 
     def __post_init__(self) -> None:
-        self.waits = len(self.pending) > 0 or self.losses.on_devices
+        self.waits = len(self.pending) > 0 or self.losses.on_devices or isinstance(self.gradients_kept, Numbers)
 
     def hold(self) -> None:
         """Take the step out of the recorders, so that the next one changes nothing in it."""
