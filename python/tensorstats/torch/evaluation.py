@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tensorstats.torch.collect import Collector, PendingList, Units, units_kept
+from tensorstats.torch.compiled import is_tracing
 from tensorstats.torch.histogram_series import StepHistograms
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.recent import Recent
@@ -24,9 +25,10 @@ __all__ = ["EvaluationRecorder"]
 class EvaluationRecorder:
     """Counts the calls of the models in eval mode and records those that its schedule selects.
 
-    Without a schedule there are no hooks. A recorded call puts hooks on the modules and takes them off when it ends,
-    also when it ends with an error. What is on a device by then is read at the end of the next recorded call, or when
-    somebody asks.
+    Without a schedule there are no hooks. A recorded call uses the hooks of recorded steps: those that are there, or
+    else they are put on for as long as the call lasts, also when it ends with an error. Compiled code has these hooks in
+    it and reports through its ops; there a call is over when the next one begins, or when somebody asks. What is on a
+    device by then is read at the end of the next recorded call, or when somebody asks.
     """
 
     def __init__(self, monitor: Monitor, logs: Mapping[str, SignalLog], *, histograms: bool, units: Units) -> None:
@@ -34,7 +36,10 @@ class EvaluationRecorder:
         self.schedule: Schedule | None = None
         self.calls = 0
         self._handles: list[Any] = []
-        self._temporary: list[Any] = []
+        self._temporary: list[Any] = []  # of a call from Python that is being recorded
+        self._attached = False  # the hooks of steps, for the sake of that call
+        self._open: nn.Module | None = None  # whose call is being recorded
+        self._number = 0  # of that call
         # A call whose numbers are on their way.
         self._held: tuple[int, OutputRecorder, PendingList, list[StepHistograms]] | None = None
         self._histograms = [log.histograms for log in logs.values()] if histograms else []
@@ -62,58 +67,98 @@ class EvaluationRecorder:
         """Change which calls are recorded."""
         self.schedule = schedule
         if schedule is None:
-            for handle in [*self._handles, *self._temporary]:
+            self._finish()
+            for handle in self._handles:
                 handle.remove()
-            self._handles, self._temporary = [], []
+            self._handles = []
         elif not self._handles:
-            hook = self._monitor._guard.hook
+            begin = self._monitor._guard.hook("a call in eval mode", self._begin)
             for model in self._monitor._targets.models.values():
-                begin, end = hook("a call in eval mode", self._begin), hook("a call in eval mode", self._end)
                 self._handles.append(model.register_forward_pre_hook(begin, with_kwargs=True))
-                self._handles.append(model.register_forward_hook(end, always_call=True))
+
+    def takes(self, model: nn.Module) -> bool:
+        """Whether a call of this model in eval mode is being recorded."""
+        return self._open is model and not model.training
+
+    def record(
+        self, name: str, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object
+    ) -> None:
+        """A module of the model has returned."""
+        if not torch.jit.is_tracing():
+            self._recorder.record(name, module, arguments, keywords, output)
+
+    def record_tensor(self, name: str, module: nn.Module, place: str, tensor: torch.Tensor) -> None:
+        """A module inside compiled code has returned this tensor."""
+        self._recorder.record_tensor(name, module, place, tensor)
+
+    # --- the course of a call -----------------------------------------------------------------------------------------
 
     def _begin(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        if model.training or torch.compiler.is_compiling() or torch.jit.is_tracing() or self._temporary:
+        # Nothing of this may be seen by Dynamo, which would make it a condition of the compiled code.
+        if is_tracing() or model.training or torch.jit.is_tracing() or self._temporary:
             return
-        if self.schedule is None or not self.schedule.selects(self.calls):
+        if not self._opens(model, arguments, keywords):
             return
+        hooks = self._monitor._step_hooks
+        self._attached = not hooks.attached
+        if self._attached:
+            hooks.attach()
+        # Put on last, so that it runs when all others have.
+        end = self._monitor._guard.hook("a call in eval mode", self._end)
+        self._temporary.append(model.register_forward_hook(end, always_call=True))
+
+    def _end(self, _model: nn.Module, _arguments: Any, _output: Any) -> None:
+        if not is_tracing():
+            self._finish()
+
+    def graph_begins(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        """A compiled model is called."""
+        if self._temporary:
+            return  # from Python, which has said so
+        self._finish()
+        if not model.training and self.schedule is not None:
+            self._opens(model, arguments, keywords)
+
+    def _opens(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> bool:
+        """Count a call, and begin to record it if it is selected."""
+        number, self.calls = self.calls, self.calls + 1
+        if self.schedule is None or not self.schedule.selects(number):
+            return False
         for series in self._histograms:
             series.begin(apart=False)
         self._recorder.begin()
-        hook = self._monitor._guard.hook
-        for name, module in self._monitor._modules.items():
-            if self._monitor._targets.model_of(name) is model:
-                returned = hook(f"the output of {name}", self._hook(name))
-                self._temporary.append(module.register_forward_hook(returned, with_kwargs=True))
+        self._open, self._number = model, number
         self._recorder.forward_begins(model, arguments, keywords)
+        return True
 
-    def _hook(self, name: str) -> Any:
-        def returned(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object) -> None:
-            self._recorder.record(name, module, arguments, keywords, output)
-
-        return returned
-
-    def _end(self, model: nn.Module, _arguments: Any, _output: Any) -> None:
-        if model.training:
-            return
-        recorded = bool(self._temporary)
-        for handle in self._temporary:
+    def _finish(self) -> None:
+        """The call that is being recorded, if any, is over."""
+        temporary, self._temporary = self._temporary, []
+        for handle in temporary:
             handle.remove()
-        self._temporary = []
-        if recorded:
-            self._pending.launch()
-            self.settle()
-            histograms = [series.step for series in self._histograms]
-            if self._pending:
-                pending = self._pending.take()
-                self._held = (self.calls, self._recorder.take(), pending, histograms)
-            else:
-                self._keep(self.calls, self._recorder, self._pending, histograms)
-                self._recorder.begin()
-        self.calls += 1
+        if self._attached:
+            self._attached = False
+            self._monitor._release_hooks()
+        if self._open is None:
+            return
+        self._open = None
+        self._pending.launch()
+        self._keep_held()
+        histograms = [series.step for series in self._histograms]
+        if self._pending:
+            pending = self._pending.take()
+            self._held = (self._number, self._recorder.take(), pending, histograms)
+        else:
+            self._keep(self._number, self._recorder, self._pending, histograms)
+            self._recorder.begin()
 
     def settle(self) -> None:
-        """Keep the call whose numbers were on their way."""
+        """Keep the calls that are over: one in compiled code, and the one whose numbers were on their way."""
+        if not self._temporary:
+            self._finish()
+        self._keep_held()
+
+    def _keep_held(self) -> None:
         held, self._held = self._held, None
         if held is not None:
             try:

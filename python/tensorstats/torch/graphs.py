@@ -16,16 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["GraphReports"]
 
-_UNSEEN = (
-    "no watched module was seen to run in a recorded step, although parameters got gradients: they came from elsewhere "
-    "(a copy of the model, another process, gradients set by hand), or from calls in eval mode, which count only with "
-    "eval_schedule="
-)
+_UNSEEN = "no watched module of the model was seen to run in a recorded step, although parameters got gradients: "
+_ELSEWHERE = "they came from elsewhere (a copy of the model, another process, gradients set by hand)"
+_MAYBE = "either {}, or it was compiled before it was watched, as other code of this process was. {}"
 
-_TOO_LATE = (
-    "{}, although its parameters got gradients: it was compiled before it was watched. Call ts.watch(model, ...) first "
-    "and run the compiled model after that; in a running program torch.compiler.reset() makes it compile again, with "
-    "the watcher in it"
+_TOO_LATE = "{}, although its parameters got gradients: it was compiled before it was watched. {}"
+_WATCH_FIRST = (
+    "Call ts.watch(model, ...) first and run the compiled model after that; in a running program "
+    "torch.compiler.reset() makes it compile again, with the watcher in it"
 )
 
 
@@ -72,7 +70,7 @@ class GraphReports:
     @property
     def listens_in_graphs(self) -> bool:
         """Whether ops have anything to do."""
-        return self._monitor._recording
+        return self._monitor._recording or self._monitor._evaluation.schedule is not None
 
     def graph_begins(self, inputs: Mapping[str, torch.Tensor]) -> None:
         """A compiled model is called; arguments by position are named by their number."""
@@ -82,6 +80,7 @@ class GraphReports:
             self.end_step()
             arguments = [tensor for name, tensor in inputs.items() if name.isdecimal()]
             keywords = {name: tensor for name, tensor in inputs.items() if not name.isdecimal()}
+            monitor._evaluation.graph_begins(monitor._clock, tuple(arguments), keywords)
             if monitor._targets.optimizers:
                 monitor._called(monitor._clock, tuple(arguments), keywords, from_python=False)
             else:
@@ -95,6 +94,8 @@ class GraphReports:
         try:
             if monitor._listens(monitor._targets.model_of(name)):
                 monitor._outputs.record_tensor(name, monitor._modules[name], place, tensor.detach())
+            elif monitor._evaluation.takes(monitor._targets.model_of(name)):
+                monitor._evaluation.record_tensor(name, monitor._modules[name], place, tensor.detach())
         except Exception as error:
             monitor._guard.report(f"the output of {name}", error)
 
@@ -145,9 +146,13 @@ class GraphReports:
             return
         moved = [parameter.module for parameter in view.parameters if parameter.has_gradient]
         if moved and not ran:
-            what = "no watched module was seen to run in a recorded step"
-            compiled = any(True for _ in compiled_regions(monitor._targets.root)) or _compiled_anything()
-            monitor._guard.note("outputs", _TOO_LATE.format(what) if compiled else _UNSEEN)
+            if any(True for _ in compiled_regions(monitor._targets.root)):
+                what = "no watched module was seen to run in a recorded step"
+                monitor._guard.note("outputs", _TOO_LATE.format(what, _WATCH_FIRST))
+            elif _compiled_anything():
+                monitor._guard.note("outputs", _UNSEEN + _MAYBE.format(_ELSEWHERE, _WATCH_FIRST))
+            else:
+                monitor._guard.note("outputs", _UNSEEN + _ELSEWHERE)
             return
         seen = {output.module for output in view.outputs}
         if len(seen) == len(monitor._modules):
@@ -157,4 +162,6 @@ class GraphReports:
             watched = [name for name in monitor._modules if name == region or name.startswith(inside)]
             hidden = watched and not seen.intersection(watched)
             if hidden and any(name == region or name.startswith(inside) for name in moved):
-                monitor._guard.note(f"outputs of {region}", _TOO_LATE.format(f"no module in {region} was seen to run"))
+                monitor._guard.note(
+                    f"outputs of {region}", _TOO_LATE.format(f"no module in {region} was seen to run", _WATCH_FIRST)
+                )

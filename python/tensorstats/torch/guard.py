@@ -39,6 +39,9 @@ class Guard:
 
     def note(self, place: str, message: str) -> None:
         """Keep a message, once per place."""
+        self._keep(place, message, "tensorstats could not watch {} (training goes on; told once)")
+
+    def _keep(self, place: str, message: str, told_as: str) -> None:
         if place in self._warned:
             return
         self._warned.add(place)
@@ -46,9 +49,11 @@ class Guard:
         if len(self.errors) < MAX_ERRORS:
             self.errors.append(text)
         with contextlib.suppress(Exception):
-            warnings.warn(
-                f"tensorstats could not watch {text} (training goes on; told once)", WatchWarning, stacklevel=2
-            )
+            warnings.warn(told_as.format(text), WatchWarning, stacklevel=3)
+
+    def remark(self, place: str, message: str) -> None:
+        """Keep what somebody should know although everything is watched, once per place."""
+        self._keep(place, message, "tensorstats: {}")
 
     def hook(self, place: str, body: Callable[..., None]) -> GuardedHook:
         """Wrap a hook."""

@@ -153,8 +153,9 @@ class Monitor(Reading):
         self._recording = False
         self._heard: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
         self._inside_step = False  # of a watched optimizer, which may step others
-        self._seen_training = False  # whether any model was ever called in training mode
-        self._seen_eval = False  # whether one was recorded in eval mode before that
+        self._trains_in_eval: bool | None = None  # whether calls in eval mode are the training; None: not known yet
+        self._only_eval = False  # all that was recorded in this step so far are such calls, and it is not known
+        self._eval_calls = False  # there were such calls in this step, which were not recorded
         self._stepped: set[int] = set()  # the optimizers that have stepped in this step
         self._call_open = False  # without an optimizer: a step has begun
         self._closed = False
@@ -213,15 +214,47 @@ class Monitor(Reading):
         # Inside a backward pass every autograd task has an id; a module called there is being recomputed.
         if not (self._recording and _current_graph_task_id() == -1 and not _is_jit_tracing()):
             return False
-        return model.training or self._trains_in_eval_mode()
+        if model.training:
+            if self._trains_in_eval is not False:
+                self._called_in_training()
+            return True
+        return self._may_train_in_eval_mode()
 
-    def _trains_in_eval_mode(self) -> bool:
-        """Whether calls in eval mode may be the training: gradients are on, and none was ever seen in training mode."""
-        evaluates = self.eval_schedule is not None or not torch.is_grad_enabled()
-        if self._seen_training or evaluates or not self._targets.optimizers:
+    def _may_train_in_eval_mode(self) -> bool:
+        """Whether a call in eval mode counts now: gradients are on, and no call of this step was in training mode.
+
+        A training step is what ends with a step of the optimizer. What the calls in eval mode before it were is known
+        only then; until it is, they are recorded, and dropped where a call in training mode follows.
+        """
+        if not torch.is_grad_enabled() or not self._targets.optimizers:
             return False
-        self._seen_eval = True
+        if self._trains_in_eval is None:
+            self._only_eval = True
+        elif not self._trains_in_eval:
+            self._eval_calls = True
+            return False
         return True
+
+    def _called_in_training(self) -> None:
+        """Calls in eval mode are an evaluation then: forget what was recorded of them, if they may have been one."""
+        self._trains_in_eval = False
+        if not self._only_eval:
+            return
+        self._only_eval = False
+        self._outputs.begin()
+        for series in self._histograms.values():
+            if series.step.apart is not None:
+                series.step.apart.clear()
+
+    def _learn_the_mode(self) -> None:
+        """An optimizer has stepped: now it is known whether calls in eval mode were for it."""
+        if self._only_eval:
+            self._trains_in_eval = True
+            self._guard.remark(
+                "the model", "it is trained in eval mode: dropout is off and batch norm does not learn its statistics"
+            )
+        elif self._eval_calls and not self._outputs.ran and self._reset.passes > 0:
+            self._trains_in_eval = None  # it was for this one, which has none of them
 
     def _chooses(self, signal: str, name: str, _module: nn.Module | None = None) -> bool:
         """Whether a tensor is in one of the chosen collections."""
@@ -270,9 +303,12 @@ class Monitor(Reading):
             if not self._graphs.stays:
                 self._step_hooks.detach()
             return
+        # What may have to be dropped, and what other ranks have a share in, must not go straight into the totals.
+        apart = self._reduction.active or (self._trains_in_eval is None and bool(self._targets.optimizers))
         for series in self._histograms.values():
-            series.begin(apart=self._reduction.active)
-        self._outputs.begin()
+            series.begin(apart=apart)
+        self._outputs.begin(in_parts=apart)
+        self._only_eval = self._eval_calls = False
         self._raw.begin()
         self._parameters.begin(self._watched_parameters())
         if self._step_hooks.attached:
@@ -290,17 +326,19 @@ class Monitor(Reading):
             return
         self._graphs.end_step()
         self._reduction.model_called()
-        if model.training and self._seen_eval and not self._seen_training:
-            self._outputs.begin()  # those calls were evaluation before the training
-        self._seen_training = self._seen_training or model.training
         if self._listens(model):
-            if self._targets.optimizers:
+            if self._targets.optimizers and not self._only_eval:
                 self._abandonment.forward_begins(model, from_python=from_python)
                 if not self._recording:
                     return  # the step that was left is over, and this one is not recorded
             if not self._outputs.ran:
                 self._follow_parameters()
             self._outputs.forward_begins(model, arguments, keywords)
+
+    def _release_hooks(self) -> None:
+        """A call in eval mode needs the hooks no more: take them off unless a step does, or compiled code."""
+        if not self._recording and not self._graphs.stays:
+            self._step_hooks.detach()
 
     def _returned(self, model: nn.Module, _arguments: Any, _output: Any) -> None:
         if not is_tracing():
@@ -394,6 +432,8 @@ class Monitor(Reading):
 
     def _end_step(self, *, at_once: bool = False) -> None:
         """End the step and begin the next; act on findings last, since that may raise."""
+        if self._recording:
+            self._learn_the_mode()
         self._abandonment.open.completed()
         self._abandonment.skips.ended()
         findings = self._ended("the optimizer's step", at_once=at_once)
@@ -434,8 +474,6 @@ class Monitor(Reading):
 
     def _read_end(self, place: str, *, abandoned: bool) -> RecordedStep:
         """Read what can be read only now that the step has ended."""
-        if self._seen_eval and not self._seen_training:
-            self._guard.note("the model", "it is trained in eval mode: dropout is off, batch norm learns no statistics")
         if abandoned:
             self._abandonment.read_gradients()
         self._parameters.read_values()
@@ -458,7 +496,7 @@ class Monitor(Reading):
             {signal: series.step for signal, series in self._histograms.items()},
             self._abandonment.skips.facts(),
             abandoned,
-            self._abandonment.begins_late,
+            self._abandonment.begins_late or (self._eval_calls and not self._outputs.ran),
         )
 
     def _gradients_kept(self) -> bool | Numbers | None:

@@ -73,11 +73,13 @@ class OutputRecorder:
         self.on_nonfinite: OnNonFinite | None = None
         self.begin()
 
-    def begin(self) -> None:
-        """Forget the last step."""
+    def begin(self, *, in_parts: bool | None = None) -> None:
+        """Forget the last step. What is counted `in_parts` stays apart from the totals until the step is closed."""
         self._statistics.begin()
         for collector in self._collectors.values():
             collector.begin()
+            if in_parts is not None:
+                collector.in_parts = in_parts
         self.offenders = StepOffenders()
         self.ran = False  # whether any watched module was called
         self._pending.clear()
@@ -307,8 +309,10 @@ class OutputGradientHook(GuardedHook):
         self._steps = recorder._collectors["output_gradients"].steps
         self._offenders = recorder.offenders
 
-    def run(self, gradient: torch.Tensor) -> None:
-        """Count the gradient."""
+    def run(self, gradient: torch.Tensor | None) -> None:
+        """Count the gradient; there is none of an output that the loss does not use."""
+        if gradient is None:
+            return
         recorder, path = self._recorder, self._path
         collector = recorder._collectors["output_gradients"]
         if collector.steps is not self._steps:
