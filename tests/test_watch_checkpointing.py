@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -96,16 +97,56 @@ def test_checkpoint_sequential_is_counted_once() -> None:
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_gradients_with_respect_to_outputs_under_checkpointing_are_those_the_pass_delivers(reentrant: bool) -> None:
-    """Without reentrance the hooks of the first pass fire; a reentrant first pass builds no graph to hang them on."""
+    """Without reentrance the hooks of the first pass fire; a reentrant one builds its graph when it runs once more."""
     torch.manual_seed(0)
     model = build(reentrant)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with ts.watch(model, optimizer, signals=["outputs", "output_gradients"]) as monitor:
+    with warnings.catch_warnings(), ts.watch(model, optimizer, signals=["outputs", "output_gradients"]) as monitor:
+        warnings.simplefilter("ignore", ts.torch.WatchWarning)
         model(torch.randn(6, 4)).sum().backward()
         optimizer.step()
     names = monitor.names("output_gradients")
     assert "stem" in names
     inner = {name for name in names if name.startswith("blocks")}
-    assert inner == (set() if reentrant else {name for name in monitor.names("outputs") if name.startswith("blocks")})
+    assert inner == {name for name in monitor.names("outputs") if name.startswith("blocks")}
     assert all(monitor.latest("output_gradients", name).count == 48 for name in names)
-    assert monitor.errors == []
+    # The shared module is called three times: which of them runs once more cannot be told.
+    assert ["shared" in error for error in monitor.errors] == [True] * reentrant
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradients_of_outputs_inside_a_checkpoint_are_those_without_one(reentrant: bool) -> None:
+    def gradients(how: str) -> dict[str, list[float]]:
+        torch.manual_seed(0)
+        inner = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+        model = nn.ModuleList([inner, nn.Linear(8, 2)])
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with ts.watch(model, optimizer, signals=["outputs", "output_gradients"]) as monitor:
+            for _ in range(3):
+                x = torch.randn(4, 8, requires_grad=True)
+                h = inner(x) if how == "plain" else checkpoint(inner, x, use_reentrant=reentrant)
+                model[1](h).square().sum().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        assert monitor.errors == []
+        assert monitor.latest("outputs", "0.0").count == 32
+        return {
+            name: monitor.series("output_gradients", name, "l2")[1].tolist()
+            for name in sorted(monitor.names("output_gradients"))
+        }
+
+    assert gradients("checkpoint") == gradients("plain")
+    assert len(gradients("plain")) == 4
+
+
+def test_a_module_called_twice_under_reentrant_checkpointing_is_told() -> None:
+    model = nn.Sequential(nn.Linear(8, 8))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with ts.watch(model, optimizer, signals=["outputs", "output_gradients"]) as monitor:
+        loss = checkpoint(
+            lambda x: model[0](model[0](x)), torch.randn(4, 8, requires_grad=True), use_reentrant=True
+        ).sum()
+        with pytest.warns(ts.torch.WatchWarning, match="reentrant checkpointing"):
+            loss.backward()
+        optimizer.step()
+    assert len(monitor.errors) == 1

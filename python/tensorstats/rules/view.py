@@ -83,6 +83,7 @@ class Offender:
     argument: str | None = None  # the argument of that module through which it came in, when it was passed on
     backward: bool = False  # met on the way back
     produced: bool | None = None  # by that module; None: not known
+    masking: bool = False  # all that is not finite there is -inf, as in masked logits
 
 
 @dataclass(frozen=True, slots=True)

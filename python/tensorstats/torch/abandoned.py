@@ -80,7 +80,7 @@ class Abandonment(ScalerListener):
         monitor = self._monitor
         first = monitor._outputs.offenders.first
         # -inf is what masked logits hold on purpose: alone it says nothing about how the step goes on.
-        return (first is not None and first.value != "-inf") or monitor._judge.losses.unjudged_nonfinite
+        return (first is not None and not first.masking) or monitor._judge.losses.unjudged_nonfinite
 
     @property
     def _backward_nonfinite(self) -> bool:

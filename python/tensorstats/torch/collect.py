@@ -49,6 +49,7 @@ class Place:
         "layout",
         "module_type",
         "name",
+        "ran_without_graph",
         "records_gradients",
         "records_inputs",
         "records_outputs",
@@ -66,6 +67,7 @@ class Place:
         self.layout = module_layout(module)
         self.has_parameters = next(module.parameters(recurse=True), None) is not None
         self.calls = 0  # in this forward pass
+        self.ran_without_graph = False  # when it returned last, nothing could flow back
 
 
 @dataclass(slots=True)

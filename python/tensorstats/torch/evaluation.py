@@ -26,9 +26,9 @@ class EvaluationRecorder:
     """Counts the calls of the models in eval mode and records those that its schedule selects.
 
     Without a schedule there are no hooks. A recorded call uses the hooks of recorded steps: those that are there, or
-    else they are put on for as long as the call lasts, also when it ends with an error. Compiled code has these hooks in
-    it and reports through its ops; there a call is over when the next one begins, or when somebody asks. What is on a
-    device by then is read at the end of the next recorded call, or when somebody asks.
+    else they are put on for as long as the call lasts, also when it ends with an error. Compiled code has these hooks
+    in it and reports through its ops; there a call is over when the next one begins, or when somebody asks. What is on
+    a device by then is read at the end of the next recorded call, or when somebody asks.
     """
 
     def __init__(self, monitor: Monitor, logs: Mapping[str, SignalLog], *, histograms: bool, units: Units) -> None:

@@ -132,8 +132,12 @@ class OutputHook(GuardedHook):
             monitor._graphs.hooks.output(self._name, output)
         elif monitor._listens(self._model):
             monitor._outputs.record(self._name, module, arguments, keywords, output)
-        elif monitor._evaluation.takes(self._model):
-            monitor._evaluation.record(self._name, module, arguments, keywords, output)
+            if not self._model.training:
+                monitor._record_eval(self._model, self._name, module, arguments, keywords, output)
+        elif self._model.training:
+            monitor._recomputed(self._name, module, output)
+        else:
+            monitor._record_eval(self._model, self._name, module, arguments, keywords, output)
 
 
 def _that_accumulate(monitor: Monitor) -> list[tuple[str, nn.Parameter]]:

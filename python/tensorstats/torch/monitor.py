@@ -335,6 +335,15 @@ class Monitor(Reading):
                 self._follow_parameters()
             self._outputs.forward_begins(model, arguments, keywords)
 
+    def _recomputed(self, name: str, module: nn.Module, output: object) -> None:
+        """A module ran while nobody listened: perhaps once more, in a backward pass, by activation checkpointing."""
+        if self._recording and _current_graph_task_id() != -1 and "output_gradients" in self._signals:
+            self._outputs.record_recomputed(name, module, output)
+
+    def _record_eval(self, model: nn.Module, name: str, *of_call: Any) -> None:
+        if self._evaluation.takes(model):
+            self._evaluation.record(name, *of_call)
+
     def _release_hooks(self) -> None:
         """A call in eval mode needs the hooks no more: take them off unless a step does, or compiled code."""
         if not self._recording and not self._graphs.stays:

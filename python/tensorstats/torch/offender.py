@@ -95,7 +95,17 @@ class ModelInputs:
             if tensor is not None and found is not None and _is_masking(tensor) <= blames_masks:
                 count, index, value = found
                 origin = f"It was there before the first layer; {module} ({module_type}) is the first to show it."
-                return Offender(name, "input", count, tensor.numel(), index, value, origin, module=module)
+                return Offender(
+                    name,
+                    "input",
+                    count,
+                    tensor.numel(),
+                    index,
+                    value,
+                    origin,
+                    module=module,
+                    masking=_is_masking(tensor),
+                )
         return None
 
 
@@ -180,6 +190,7 @@ def output_offender(
         module=place[0],
         argument=argument,
         produced=argument is None,
+        masking=_is_masking(tensor),
     )
 
 
@@ -234,7 +245,8 @@ def _offender_from(
     """An offender whose tensor is gone: only its numbers are left."""
     value = "nan" if summary.nan_count else ("inf" if summary.posinf_count else "-inf")
     index = None if first is None else unravel(first, shape)
-    return Offender(where, signal, summary.nonfinite_count, summary.count, index, value, origin)
+    masking = summary.neginf_count == summary.nonfinite_count
+    return Offender(where, signal, summary.nonfinite_count, summary.count, index, value, origin, masking=masking)
 
 
 def gradient_offender(

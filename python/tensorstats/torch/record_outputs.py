@@ -139,6 +139,24 @@ class OutputRecorder:
         for path, tensor in tensors_in(output):
             self._record_output(stem + path, place, module, call, tensor, (arguments, keywords))
 
+    def record_recomputed(self, name: str, module: nn.Module, output: object) -> None:
+        """A module runs once more in a backward pass; if it ran without a graph before, gradients flow through this.
+
+        That is what reentrant activation checkpointing does. Its outputs have been counted.
+        """
+        place = self._places.get(name)
+        if place is None or not (place.records_gradients and place.ran_without_graph):
+            return
+        if place.calls > 1:
+            what = "it is called several times under reentrant checkpointing, in an unknown order"
+            self._guard.note(f"the gradients of {name}", what)
+            return
+        layout = place.layout or self._layout
+        for path, tensor in tensors_in(output):
+            if tensor.requires_grad:
+                hook = OutputGradientHook(self._guard, self, name + path, place, module, 0, layout)
+                tensor.register_hook(hook)
+
     def record_tensor(self, name: str, module: nn.Module, path: str, tensor: torch.Tensor) -> None:
         """One tensor of a module's output, reported by compiled code, which does not show what went into the module."""
         self.ran = True
@@ -184,7 +202,10 @@ class OutputRecorder:
             )
             if nonfinite and offenders.first is None:
                 self._first_nonfinite(path, place, module, call, tensor, inputs, where)
-        if place.records_gradients and tensor.requires_grad:
+        if not place.records_gradients:
+            return
+        place.ran_without_graph = not tensor.requires_grad
+        if tensor.requires_grad:
             # A hook on the tensor sees its whole gradient once, also when the tensor is changed in place later, and
             # goes away with the graph. A hook on the module would put a function into the graph.
             tensor.register_hook(OutputGradientHook(self._guard, self, path, place, module, call, self._layout))
