@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import warnings
 from collections.abc import Callable
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,58 +14,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distrib
 from torch.nn.parallel import DistributedDataParallel
 
 import tensorstats as ts
-from tensorstats.torch import ranks
-
-SIGNALS = ("outputs", "parameters", "gradients", "updates", "optimizer_state")
-
-
-def build() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
-
-
-def batch(rank: int, step: int) -> torch.Tensor:
-    return torch.randn(4 + rank, 5, generator=torch.Generator().manual_seed(10 * step + rank))
-
-
-def train(
-    model: Any, *, steps: int = 2, rate: float = 0.1, change: Any = None, watched: Any = None, **options: Any
-) -> Any:
-    """A watched run; `change(step)` may do something before each step's batch is used."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
-    monitor = ts.watch(model if watched is None else watched, optimizer, **options)
-    for step in range(steps):
-        x = batch(dist.get_rank(), step)
-        if change is not None:
-            x = change(step, x)
-        optimizer.zero_grad()
-        model(x).square().mean().backward()
-        optimizer.step()
-    monitor.close()
-    return monitor
-
-
-def facts(monitor: Any) -> dict[str, Any]:
-    """What a test looks at."""
-    return {
-        "errors": monitor.errors,
-        "findings": [[f.rule, f.where, f.step, f.why] for f in monitor.findings],
-        "totals": {
-            f"{signal} {name}": [s.count, s.min, s.max, s.l2]
-            for signal in SIGNALS
-            for name in monitor.names(signal)
-            for s in [monitor.total(signal, name)]
-        },
-        "steps": {name: monitor.series("outputs", name, "count")[0].tolist() for name in monitor.names("outputs")},
-    }
-
-
-def everyone(value: Any) -> list[Any]:
-    """The value of every rank."""
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
-
+from rank_processes import SIGNALS, batch, build, everyone, facts, serve, train
 
 # --- scenarios --------------------------------------------------------------------------------------------------------
 
@@ -315,19 +259,5 @@ SCENARIOS: tuple[Callable[[], dict[str, Any]], ...] = (
 )
 
 
-def main(rank: int, size: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    ranks.TIMEOUT = timedelta(seconds=3)
-    store = dist.FileStore(str(folder / "store"), size)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=60))
-    results = {}
-    for scenario in SCENARIOS:
-        results[scenario.__name__] = scenario()
-        dist.barrier()
-    (folder / f"rank{rank}.json").write_text(json.dumps(results))
-    dist.destroy_process_group()
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    serve(SCENARIOS)

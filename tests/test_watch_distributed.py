@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 torch = pytest.importorskip("torch")
 
 import tensorstats as ts  # noqa: E402
+from rank_processes import Facts, answers, both  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
     reason="torch was built without gloo",
 )
 
-Facts = dict[str, Any]
-
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Facts, Facts]:
     """What both ranks of `rank_program` found; one start of two processes serves every test here."""
-    folder = tmp_path_factory.mktemp("ranks")
-    program = Path(__file__).with_name("rank_program.py")
-    running = [
-        subprocess.Popen(
-            [sys.executable, str(program), str(rank), "2", str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = [process.communicate(timeout=110)[0] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
-    first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
+    first, second = answers("rank_program.py", 2, tmp_path_factory.mktemp("ranks"))
     return first, second
-
-
-def both(ranks: tuple[Facts, Facts], scenario: str) -> Facts:
-    """The facts of a scenario, which must be the same on both ranks."""
-    first, second = (facts[scenario] for facts in ranks)
-    assert json.dumps(first) == json.dumps(second)
-    assert isinstance(first, dict)
-    return first
 
 
 def test_data_parallel_outputs_are_those_of_all_batches(ranks: tuple[Facts, Facts]) -> None:
@@ -191,7 +159,7 @@ def test_an_error_on_one_rank_waits_for_nobody(ranks: tuple[Facts, Facts]) -> No
     assert first["errors"][0].startswith("the other ranks: the loop ended with an error on this rank; from here on")
     assert first["steps"]["0"] == [0, 1]
     assert first["totals"]["outputs 0"][0] == (4 + 5) * 7 + 4 * 7
-    assert "not every rank answered within 3 s" in second["errors"][0]
+    assert "rank 0 has left: the loop ended with an error on this rank" in second["errors"][0]
     assert second["steps"]["0"] == [0, 1, 2]
 
 

@@ -8,7 +8,7 @@ from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, Vanish
 from tensorstats.rules.judge import Judge, default_rules
 from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
-from tensorstats.rules.ranks import OddRank, ReplicasDiffer
+from tensorstats.rules.ranks import OddRank, OtherModel, ReplicasDiffer
 from tensorstats.rules.skipped import SkippedSteps
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
 from tensorstats.rules.view import Offender, OutputView, ParameterView, RankSpread, Skips, StepView
@@ -26,6 +26,7 @@ __all__ = [
     "NonFinite",
     "OddRank",
     "Offender",
+    "OtherModel",
     "OutputView",
     "ParameterView",
     "RankSpread",

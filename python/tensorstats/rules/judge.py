@@ -15,7 +15,7 @@ from tensorstats.rules.finding import Finding
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
 from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
-from tensorstats.rules.ranks import OddRank, ReplicasDiffer
+from tensorstats.rules.ranks import OddRank, OtherModel, ReplicasDiffer
 from tensorstats.rules.skipped import SkippedSteps
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
 from tensorstats.rules.view import Offender, StepView
@@ -29,11 +29,12 @@ def default_rules() -> list[Rule]:
     Examples
     --------
     >>> [rule.id for rule in default_rules()][:3]
-    ['non-finite', 'replicas-differ', 'odd-rank']
+    ['non-finite', 'replicas-differ', 'other-model']
     """
     return [
         NonFinite(),
         ReplicasDiffer(),
+        OtherModel(),
         OddRank(),
         GradientsKept(),
         Frozen(),

@@ -42,9 +42,10 @@ class _ParameterRule(Rule):
 
 
 class Frozen(_ParameterRule):
-    """Parameters that ask for gradients but are in no optimizer, or that an optimizer holds though they are frozen.
+    """Parameters that gradients reach but no optimizer holds, or that an optimizer holds though they are frozen.
 
-    ``requires_grad=False`` outside the optimizer is a decision and no finding.
+    ``requires_grad=False`` outside the optimizer is a decision and no finding, and so are weights that no gradient ever
+    reaches: a target network that is copied to now and then, a backbone that runs under ``torch.no_grad()``.
     """
 
     id = "frozen"
@@ -60,6 +61,7 @@ class Frozen(_ParameterRule):
     def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
         super().__init__(limit=limit, patience=patience)
         self._last: dict[str, tuple[float, float, float]] = {}
+        self._reached: set[str] = set()  # by a gradient, at any step
         self._moved: set[str] = set()  # seen to change: copied to, averaged, or trained for part of the time
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
@@ -67,18 +69,18 @@ class Frozen(_ParameterRule):
         if not view.has_optimizer:
             return
         for parameter in view.parameters:
-            outside = parameter.requires_grad and not parameter.in_optimizer
+            if parameter.has_gradient:
+                self._reached.add(parameter.name)
+            outside = parameter.requires_grad and not parameter.in_optimizer and parameter.name in self._reached
             inside = parameter.in_optimizer and not parameter.requires_grad
             if not self._stands_still(parameter) or not (outside or inside):
                 continue
             if outside:
                 note = (
-                    f"requires_grad is True, but no parameter group of the optimizer holds it, and it did not change "
-                    f"in the recorded steps. {self.why}"
+                    f"requires_grad is True and gradients reach it, but no parameter group of the optimizer holds it; "
+                    f"it did not change in the recorded steps. {self.why}"
                 )
-                # Where gradients reach it, it was forgotten; a target network, without any, may be copied to later.
-                status: Status = "failure" if parameter.has_gradient else "warning"
-                yield Measurement(parameter.name, 1.0, note=note, status=status, key="outside")
+                yield Measurement(parameter.name, 1.0, note=note, status="failure", key="outside")
             else:
                 note = (
                     "handed to the optimizer, but requires_grad was False, so there was no gradient in the recorded "

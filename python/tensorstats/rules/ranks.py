@@ -1,16 +1,17 @@
-"""The rules on ranks: copies that must be equal, and the rank whose outputs are unlike the others'; knows no torch."""
+"""The rules on ranks: copies that must be equal, ranks with another model or with other outputs; knows no torch."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from tensorstats.rules import limits
-from tensorstats.rules.base import Measurement, Rule
-from tensorstats.rules.view import StepView
+from tensorstats.rules.base import Measurement, Rule, sentence
+from tensorstats.rules.view import RankSpread, StepView
 
-__all__ = ["OddRank", "ReplicasDiffer"]
+__all__ = ["OddRank", "OtherModel", "ReplicasDiffer"]
 
 
 class ReplicasDiffer(Rule):
@@ -48,6 +49,60 @@ class ReplicasDiffer(Rule):
     def gather(self, broken: Sequence[Measurement], _view: StepView, /) -> Sequence[Measurement]:
         """The first of them stands for all: what differs once differs everywhere soon."""
         return broken[:1]
+
+
+class OtherModel(Rule):
+    """Layers that have the same name on several ranks and are not the same, or that a rank does not have."""
+
+    id = "other-model"
+    symptom = False
+    once = True
+    why = "Numbers of what is not the same are not merged: they are each rank's own, see monitor.ranks(signal, name)."
+    advice = (
+        "Where every rank is meant to train the same model, look at what builds it from the rank: a width, a number of "
+        "layers, a dtype, a checkpoint. Where ranks hold different parts on purpose, give the parts names of their own "
+        "or watch with ranks='local'."
+    )
+
+    def statistic(self, view: StepView) -> Iterable[Measurement]:
+        """Count the ranks on which a tensor is something else, or missing."""
+        for spread in view.ranks:
+            if spread.unlike:
+                yield Measurement(spread.name, float(_minority(spread.unlike)), note=_words(spread), key=spread.signal)
+            elif spread.lacking:
+                listed = ", ".join(map(str, spread.lacking))
+                note = f"{spread.name} is no parameter of the model on rank {listed}."
+                yield Measurement(spread.name, float(len(spread.lacking)), note=note, key=spread.signal)
+
+    def gather(self, broken: Sequence[Measurement], _view: StepView, /) -> Sequence[Measurement]:
+        """The first of them stands for all, and names the others."""
+        first = broken[0]
+        others = list(dict.fromkeys(found.where for found in broken if found.where != first.where))
+        more = f" The same goes for {', '.join(others[:_NAMED])}" if others else ""
+        more += f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        first.note = f"{sentence(first)}{more}{'.' if others else ''} {self.why}"
+        return [first]
+
+
+# So many names are told; the others are counted.
+_NAMED = 4
+
+
+def _minority(kinds: Mapping[int, str]) -> int:
+    """How many ranks have something else than most."""
+    counts = Counter(kinds.values())
+    return len(kinds) - max(counts.values())
+
+
+def _words(spread: RankSpread) -> str:
+    """What a tensor is on which ranks: ``0.bias is float32[16] on rank 0 and float32[24] on rank 1`` and the like."""
+    ranks: dict[str, list[int]] = {}
+    for rank, kind in spread.unlike.items():
+        ranks.setdefault(kind, []).append(rank)
+    listed = [f"{kind or 'another'} on rank {', '.join(map(str, those))}" for kind, those in ranks.items()]
+    if len(listed) == 1:
+        return f"{spread.name} is of other units or bins on some of ranks {', '.join(map(str, spread.unlike))}."
+    return f"{spread.name} is {', '.join(listed[:-1])} and {listed[-1]}."
 
 
 class OddRank(Rule):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, overload
 
@@ -88,13 +88,20 @@ class Offender:
 
 @dataclass(frozen=True, slots=True)
 class RankSpread:
-    """One tensor on every rank. `replicated` says that it stands for one tensor, `differs` that its copies do not."""
+    """One tensor on every rank.
+
+    `replicated` says that ranks hold copies or parts of one tensor, or tensors of their own, and not the same of
+    different batches; `differs` that copies which something keeps equal are not. `unlike` says of each rank what the
+    tensor is there, where it is not the same on all of them; `lacking` are the ranks that have none of this name.
+    """
 
     name: str
     signal: str
     ranks: Sequence[Summary | None]
     replicated: bool = False
     differs: bool = False
+    unlike: Mapping[int, str] = field(default_factory=dict)
+    lacking: tuple[int, ...] = ()
 
     def odd_ranks(self) -> list[int]:
         """The ranks that hold something else than most do; of two camps of one size, the one without the first rank."""

@@ -97,7 +97,11 @@ class Abandonment(ScalerListener):
         # Compiled code runs without gradients and adds those of its own.
         if from_python and not torch.is_grad_enabled():
             return
-        if self._was_left(model):
+        if monitor._reduction.active:
+            # What one rank decides alone would leave the others waiting: the step goes on, on all of them.
+            if monitor._recording and self.nonfinite:
+                monitor._action.tell(monitor._closing.judge_open(monitor.step))
+        elif self._was_left(model):
             monitor._abandon()
         self.open.count_forward(model)
         if from_python:
@@ -105,8 +109,6 @@ class Abandonment(ScalerListener):
 
     def _was_left(self, model: nn.Module) -> bool:
         monitor = self._monitor
-        if monitor._reduction.active:
-            return False  # what one rank decides alone would leave the others waiting
         if self.open.raised(model):
             return True
         if monitor._reset.is_lost():
@@ -163,7 +165,7 @@ class Abandonment(ScalerListener):
     def unfinished(self) -> bool:
         """Whether the step that is open when the run ends has anything in it."""
         monitor = self._monitor
-        if monitor._reduction.active or not monitor._targets.optimizers:
+        if not monitor._targets.optimizers:
             return False
         if monitor._reset.unused or (monitor._recording and self.nonfinite):
             return True

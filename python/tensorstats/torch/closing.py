@@ -8,6 +8,7 @@ done by then and nobody waits.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tensorstats.rules import Finding, Offender, ParameterView, StepView
@@ -29,14 +30,19 @@ class Closing:
         self._monitor = monitor
         self._previous: int | None = None  # the step closed last
         self._untold: list[Finding] = []
+        self._missed: tuple[int, Exception] | None = None  # a step that could not be recorded, until ranks exchange it
+        self._judged_open: int | None = None  # the step that was judged before its end
         # A thread that only reads may be the one that closes, or comes while another does.
         self._lock = threading.RLock()
         self.held: RecordedStep | None = None
 
-    def end(self, step: RecordedStep | None, *, at_once: bool = False) -> list[Finding]:
+    def end(
+        self, step: RecordedStep | None, *, at_once: bool = False, missed: tuple[int, Exception] | None = None
+    ) -> list[Finding]:
         """A step has ended: close the one before it, then this one, or hold it (unless `at_once`).
 
-        `step` is None when the step was not recorded. Returns all findings that nobody was told yet.
+        `step` is None when the step was not recorded; `missed` is the number of one that could not be, and why. Returns
+        all findings that nobody was told yet.
         """
         with self._lock:
             if step is not None and step.waits:
@@ -44,6 +50,9 @@ class Closing:
             self._close_held()
             if step is None:
                 self._judge_losses(self._monitor.step)
+                self._missed = missed
+                if not self._monitor._reduction.waits:
+                    self._tell_missed()
             else:
                 if self._holds(step, at_once=at_once):
                     step.hold()
@@ -56,7 +65,8 @@ class Closing:
     @property
     def busy(self) -> bool:
         """Whether the end of a step that is not recorded has anything to do."""
-        return self.held is not None or bool(self._untold) or self._monitor._judge.losses.unjudged_nonfinite
+        waiting = self.held is not None or self._missed is not None or bool(self._untold)
+        return waiting or self._monitor._judge.losses.unjudged_nonfinite
 
     def untold(self) -> list[Finding]:
         """The findings that nobody was told yet."""
@@ -78,6 +88,27 @@ class Closing:
             except Exception as error:
                 self._monitor._guard.report("losses", error)
             self._judge_losses(self._monitor.step, final=True)
+            return self.untold()
+
+    def close_held(self) -> list[Finding]:
+        """Close the step that is held, with all other ranks. Returns all findings that nobody was told yet."""
+        with self._lock:
+            self._close_held()
+            return self.untold()
+
+    def judge_open(self, number: int) -> list[Finding]:
+        """Judge what went wrong in a step that goes on, once: with several ranks it ends only where all of them end it.
+
+        It keeps its numbers, which join those of the other ranks then. Returns all findings that nobody was told yet.
+        """
+        monitor = self._monitor
+        offenders = monitor._outputs.offenders
+        found = offenders.first or monitor._judge.losses.offender() or offenders.gradient
+        with self._lock:
+            if found is not None and self._judged_open != number:
+                self._judged_open = number
+                found = replace(found, origin=f"{found.origin} Seen on rank {monitor._reduction.rank}.")
+                self._untold += monitor._judge.judge(StepView(number, self._previous, offender=found))
             return self.untold()
 
     def _judge_losses(self, number: int, *, final: bool = False) -> None:
@@ -106,7 +137,13 @@ class Closing:
         except Exception as error:
             self._monitor._guard.report(step.ended_by, error)
 
+    def _tell_missed(self) -> None:
+        missed, self._missed = self._missed, None
+        if missed is not None:
+            self._monitor._reduction.miss(*missed)
+
     def _close_held(self) -> None:
+        self._tell_missed()
         held, self.held = self.held, None
         if held is not None:
             self._close(held)
@@ -118,6 +155,7 @@ class Closing:
             self._keep(step)
         except Exception as error:
             self._monitor._guard.report(step.ended_by, error)
+            self._monitor._reduction.miss(step.number, error)
 
     def _keep(self, step: RecordedStep) -> None:
         monitor = self._monitor

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from tensorstats.torch.collect import Collector, PendingList, Units, units_kept
 from tensorstats.torch.compiled import is_tracing
@@ -15,6 +16,7 @@ from tensorstats.torch.log import SignalLog
 from tensorstats.torch.recent import Recent
 from tensorstats.torch.record_outputs import OutputRecorder
 from tensorstats.torch.schedule import Schedule
+from tensorstats.torch.targets import unwrapped
 
 if TYPE_CHECKING:
     from tensorstats.torch.monitor import Monitor
@@ -73,12 +75,13 @@ class EvaluationRecorder:
             self._handles = []
         elif not self._handles:
             begin = self._monitor._guard.hook("a call in eval mode", self._begin)
-            for model in self._monitor._targets.models.values():
+            models = self._monitor._targets.models.values()
+            for model in {id(model): model for given in models for model in (given, unwrapped(given))}.values():
                 self._handles.append(model.register_forward_pre_hook(begin, with_kwargs=True))
 
     def takes(self, model: nn.Module) -> bool:
         """Whether a call of this model in eval mode is being recorded."""
-        return self._open is model and not model.training
+        return self._open is unwrapped(model) and not unwrapped(model).training
 
     def record(
         self, name: str, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object
@@ -97,6 +100,9 @@ class EvaluationRecorder:
         # Nothing of this may be seen by Dynamo, which would make it a condition of the compiled code.
         if is_tracing() or model.training or torch.jit.is_tracing() or self._temporary:
             return
+        wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
+        if wrapper is not None and wrapper.module is model:
+            return  # its call has been counted
         if not self._opens(model, arguments, keywords):
             return
         hooks = self._monitor._step_hooks
@@ -126,8 +132,10 @@ class EvaluationRecorder:
             return False
         for series in self._histograms:
             series.begin(apart=False)
+        if self._monitor._reduction.active:
+            self._monitor._guard.remark("evaluation", "its numbers are of this rank alone, unlike those of training")
         self._recorder.begin()
-        self._open, self._number = model, number
+        self._open, self._number = unwrapped(model), number
         self._recorder.forward_begins(model, arguments, keywords)
         return True
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from tensorstats.torch.compiled import is_tracing
 from tensorstats.torch.guard import GuardedHook
+from tensorstats.torch.targets import unwrapped
 
 if TYPE_CHECKING:
     from tensorstats.torch.monitor import Monitor
@@ -49,6 +50,7 @@ class StepHooks:
                 handles.append(model.register_forward_hook(hook("the call of the model", monitor._returned)))
         if monitor._signals & _OF_MODULES:
             for name, module in monitor._modules.items():
+                handles += monitor._reduction.hooks(module)
                 handles.append(module.register_forward_hook(OutputHook(monitor, name), with_kwargs=True))
         self.renew()
 
@@ -123,7 +125,7 @@ class OutputHook(GuardedHook):
         super().__init__(monitor._guard, f"the output of {name}")
         self._monitor = monitor
         self._name = name
-        self._model = monitor._targets.model_of(name)
+        self._model = unwrapped(monitor._targets.model_of(name))
 
     def run(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object) -> None:
         """The module has returned."""

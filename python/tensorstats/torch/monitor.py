@@ -325,7 +325,7 @@ class Monitor(Reading):
             self._graphs.hooks.begin(arguments, keywords)
             return
         self._graphs.end_step()
-        self._reduction.model_called()
+        self._reduction.model_called(model)
         if self._listens(model):
             if self._targets.optimizers and not self._only_eval:
                 self._abandonment.forward_begins(model, from_python=from_python)
@@ -382,6 +382,7 @@ class Monitor(Reading):
         self._end_open_call()
         self._call_open = True
         self._begin_step()
+        self._reduction.model_called(model)
         if self._listens(model):
             self._outputs.forward_begins(model, arguments, keywords)
 
@@ -472,14 +473,15 @@ class Monitor(Reading):
         recorded, self._recording = self._recording, False
         if not recorded and not self._closing.busy:
             return []
-        step = None
+        step = missed = None
         if recorded:
             try:
                 step = self._read_end(place, abandoned=abandoned)
             except Exception as error:
                 # It must not keep the next step from beginning.
                 self._guard.report(place, error)
-        return self._closing.end(step, at_once=at_once)
+                missed = (self.step, error)
+        return self._closing.end(step, at_once=at_once, missed=missed)
 
     def _read_end(self, place: str, *, abandoned: bool) -> RecordedStep:
         """Read what can be read only now that the step has ended."""
@@ -607,9 +609,13 @@ class Monitor(Reading):
             return
         self._graphs.close()
         abandoned: list[Finding] = []
+        if self._reduction.active and self._targets.optimizers:
+            abandoned = self._closing.close_held()
+            is_open = self._recording and self._outputs.ran and not self._graphs.stays
+            self._reduction.part(self.step, self._outputs.offenders if is_open else None)
         if self._abandonment.unfinished:
             self._abandonment.skips.skip(self.step, by_scaler=False)
-            abandoned = self._ended("the unfinished step", abandoned=True)
+            abandoned += self._ended("the unfinished step", abandoned=True)
             self.step += 1
         self._abandonment.stop()
         self._closed = True
@@ -629,6 +635,7 @@ class Monitor(Reading):
             self._finder.forget()
             self._evaluation.settle()
             findings = [*abandoned, *self._closing.finish()]
+            self._reduction.close()
         self._action.tell(findings)
 
     def __enter__(self) -> Monitor:
@@ -643,6 +650,8 @@ class Monitor(Reading):
         if self._call_open or self._closing.held is not None:
             # The other ranks may still run, and this one must not wait for them now.
             self._reduction.leave("the loop ended with an error on this rank")
+        else:
+            self._reduction.close("its loop ended with an error")
         with contextlib.suppress(FindingError):  # what the loop raised goes first; findings can still be read
             self.close()
 

@@ -1,44 +1,46 @@
-"""Merges the states of all ranks: one packed exchange per recorded step; knows no module, no tensor and no rule.
+"""Merges the states of all ranks: one packed message per rank and recorded step; knows no module, no tensor, no rule.
 
 Every rank sends what it recorded, names included, in one buffer, so ranks that recorded different things simply have
 different buffers: the result has every name that any rank has, and a rank without a name adds nothing to it. States
-are merged in the order of ranks, which makes the result the same on all of them to the bit.
+are merged in the order of ranks, which makes the result the same on all of them to the bit. What cannot be merged, or
+is of another shape on another rank, stays apart: it costs its own name and nothing else.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from enum import IntEnum
 from typing import Any, TypeAlias
-
-import torch
-import torch.distributed
 
 from tensorstats._core import Histogram, Summary, UnitActivity
 
-__all__ = ["TIMEOUT", "Entry", "Merged", "RankError", "RankGroup", "merge_ranks", "pack", "unpack"]
+__all__ = ["Copies", "Entry", "Merged", "Message", "joined_units", "merge_ranks", "pack", "unpack"]
 
 State: TypeAlias = Summary | Histogram | UnitActivity
-
-# How long a rank waits for the others, once to meet and then at every recorded step. Longer than any pause between two
-# ranks that end the same optimizer step, short enough that a rank without a watcher costs a pause and not the run.
-TIMEOUT = timedelta(seconds=60)
+Key: TypeAlias = tuple[str, str, str]
 
 _KINDS: dict[str, type[Any]] = {"summary": Summary, "histogram": Histogram, "units": UnitActivity}
-_KIND_OF = {kind: name for name, kind in _KINDS.items()}
 
-# Bytes of the whole message, the step, and the numbers of entries and of bytes of their description.
-_HEAD = struct.Struct("<qqqq")
+# The step, and the numbers of entries and of bytes of their description.
+_HEAD = struct.Struct("<qqq")
 
-# A first guess at the size of a message; all ranks know the largest after the first exchange.
-_CAPACITY = 1 << 16
+# Read of a parameter after data parallelism has done its work: if its copies are one tensor, all of these agree.
+_OF_COPIES = ("parameters", "gradients", "updates")
+
+_OF_MODULES = ("inputs", "outputs", "output_gradients")
 
 
-class RankError(RuntimeError):
-    """The ranks could not agree; the message says which one is missing or different."""
+class Copies(IntEnum):
+    """What is known of the copies of a tensor."""
+
+    OWN = 0  # each is a tensor of its own, as the outputs of different batches are: all of them count
+    ALIKE = 1  # nobody keeps them equal; where they prove to be copies of one tensor, one counts
+    EQUAL = 2  # something keeps them equal: one counts, and one that differs is a fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +48,19 @@ class Entry:
     """One state that this rank has, or the news that it has none.
 
     `copy` is the number of the copy that this state is a part of: ranks that hold shards of one tensor have the same
-    copy, ranks that hold a tensor each have their own. `replicated` says that the copies stand for one tensor and are
-    to be counted once; otherwise, as for the outputs of different batches, all of them count.
+    copy, ranks that hold a tensor each have their own. `copies` says what these are to each other, `among` names the
+    ranks for which it holds. `identity` tells what is not the same thing in spite of its name, by its shape for one.
     """
 
     signal: str
     name: str
-    state: State | None
+    state: State | bytes | None
     kind: str = "summary"
     copy: int = 0
-    replicated: bool = False
+    copies: Copies = Copies.OWN
+    among: int = 0
+    identity: str = ""
+    piece: int = 0  # units of a tensor whose units are spread over ranks: the place of these among them
     about: tuple[str, ...] = ()  # for ranks that do not know the name: what the recorder needs to make up for it
 
 
@@ -64,87 +69,204 @@ class Merged:
     """One state over all ranks, and what each of them had."""
 
     entry: Entry  # that of the first rank that has the name
-    state: State
+    state: State | None  # None for what stays apart: every rank goes on with its own
     ranks: list[State | None] = field(default_factory=list)
-    differs: bool = False  # copies of a replicated tensor that are not equal
+    differs: bool = False  # copies that something keeps equal and that are not
+    own: bool = False  # copies that are different tensors, though they might have been one
+    holders: tuple[int, ...] = ()  # the ranks that have the name, be it without a state
+    identities: dict[int, str] = field(default_factory=dict)  # of every rank that has the name, where they are unlike
+    news: list[tuple[int, Entry, bytes]] = field(default_factory=list)  # by rank, of what is no state
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a rank says of a step: entries without their states, and the bytes of these (none for no state)."""
+
+    step: int
+    entries: tuple[Entry, ...]
+    states: tuple[bytes, ...]
 
 
 def pack(step: int, entries: Sequence[Entry]) -> bytes:
     """Everything a rank has to say about a step, as one message."""
-    description = json.dumps(
-        [[e.signal, e.name, e.kind, e.copy, e.replicated, list(e.about)] for e in entries], separators=(",", ":")
-    ).encode()
-    states = [b"" if entry.state is None else entry.state.to_bytes() for entry in entries]
+    description = _describe(
+        tuple([(e.signal, e.name, e.kind, e.copy, e.copies, e.among, e.identity, e.piece, e.about) for e in entries])
+    )
+    states = [_bytes_of(entry.state) for entry in entries]
     lengths = struct.pack(f"<{len(states)}q", *map(len, states))
-    total = _HEAD.size + len(lengths) + len(description) + sum(map(len, states))
-    head = _HEAD.pack(total, step, len(entries), len(description))
-    return b"".join([head, lengths, description, *states])
+    return b"".join([_HEAD.pack(step, len(entries), len(description)), lengths, description, *states])
 
 
-def unpack(message: bytes) -> tuple[int, list[tuple[Entry, bytes]]]:
-    """The step of a message and its entries, each with the bytes of its state (none for a rank without one)."""
-    _, step, count, described = _HEAD.unpack_from(message)
+def unpack(message: bytes) -> Message:
+    """What a message says."""
+    step, count, described = _HEAD.unpack_from(message)
     lengths = struct.unpack_from(f"<{count}q", message, _HEAD.size)
     start = _HEAD.size + 8 * count
-    description = json.loads(message[start : start + described])
+    entries = _parse(message[start : start + described])
     start += described
-    found: list[tuple[Entry, bytes]] = []
-    for (signal, name, kind, copy, replicated, about), length in zip(description, lengths, strict=True):
-        entry = Entry(signal, name, None, kind, copy, replicated, tuple(about))
-        found.append((entry, message[start : start + length]))
+    states = []
+    for length in lengths:
+        states.append(message[start : start + length])
         start += length
-    return step, found
+    return Message(step, entries, tuple(states))
 
 
-def merge_ranks(messages: Sequence[bytes], *, copies_are_equal: bool = False) -> dict[tuple[str, str, str], Merged]:
+# A loop does the same in every step, and so descriptions are the same: they are written and read once.
+
+
+@functools.lru_cache(maxsize=8)
+def _describe(entries: tuple[tuple[Any, ...], ...]) -> bytes:
+    return json.dumps(entries, separators=(",", ":")).encode()
+
+
+@functools.lru_cache(maxsize=64)
+def _parse(description: bytes) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(signal, name, None, kind, copy, Copies(copies), among, identity, piece, tuple(about))
+        for signal, name, kind, copy, copies, among, identity, piece, about in json.loads(description)
+    )
+
+
+def _bytes_of(state: State | bytes | None) -> bytes:
+    if state is None:
+        return b""
+    return state if isinstance(state, bytes) else state.to_bytes()
+
+
+# --- the merge --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What one rank holds under a name."""
+
+    rank: int
+    entry: Entry
+    data: bytes
+
+
+def merge_ranks(messages: Mapping[int, Message], size: int) -> dict[Key, Merged]:
     """The states of all ranks, by signal, name and kind, in the order in which the ranks first name them.
 
     Parameters
     ----------
-    messages : sequence of bytes
-        One per rank, in the order of ranks, each made by `pack`.
-    copies_are_equal : bool
-        Whether the copies of a replicated tensor are known to stand for one tensor (DistributedDataParallel). Then one
-        that differs is a fault and the first copy is taken; otherwise different copies are different tensors of one
-        name, and all of them count.
-
-    Raises
-    ------
-    RankError
-        If the messages are of different steps.
+    messages : mapping of int to Message
+        By rank, in the order of ranks.
+    size : int
+        How many ranks there are, with those that say nothing.
     """
-    opened = [unpack(message) for message in messages]
-    steps = [step for step, _ in opened]
-    if len(set(steps)) > 1:
-        listed = ", ".join(f"rank {rank}: {step}" for rank, step in enumerate(steps))
-        raise RankError(f"ranks must record the same steps, got {listed}")
-    parts: dict[tuple[str, str, str], list[tuple[int, Entry, bytes]]] = {}
-    for rank, (_, found) in enumerate(opened):
-        for entry, data in found:
-            parts.setdefault((entry.signal, entry.name, entry.kind), []).append((rank, entry, data))
-    return {key: _merge(held, len(messages), copies_are_equal) for key, held in parts.items()}
+    held: dict[Key, list[_Held]] = {}
+    for rank, message in messages.items():
+        for entry, data in zip(message.entries, message.states, strict=True):
+            held.setdefault((entry.signal, entry.name, entry.kind), []).append(_Held(rank, entry, data))
+    proof = _Proof(held)
+    merged = {key: _merge(key, parts, size, proof) for key, parts in held.items()}
+    # What stays apart does so whole: its histogram goes with its summary.
+    apart = {key[:2] for key, result in merged.items() if result.state is None and key[2] in _KINDS}
+    for key, result in merged.items():
+        if key[:2] in apart:
+            result.state = None
+            result.identities = {part.rank: part.entry.identity for part in held[key]}
+    return merged
 
 
-def _merge(held: Sequence[tuple[int, Entry, bytes]], size: int, copies_are_equal: bool) -> Merged:
-    entry = held[0][1]
+def _merge(key: Key, parts: Sequence[_Held], size: int, proof: _Proof) -> Merged:
+    entry = parts[0].entry
+    result = Merged(entry, None, [None] * size, holders=tuple(part.rank for part in parts))
+    if entry.kind not in _KINDS:
+        result.news = [(part.rank, part.entry, part.data) for part in parts]
+        return result
     load = _KINDS[entry.kind].from_bytes
-    ranks: list[State | None] = [None] * size
-    copies: dict[int, list[bytes]] = {}
-    for rank, own, data in held:
-        if data:
-            ranks[rank] = load(data)
-            copies.setdefault(own.copy, []).append(data)
-    if not copies:
-        # Every rank knows the tensor and none holds a part: it is empty.
-        return Merged(entry, _empty(entry.kind), ranks)
-    differs = False
-    if entry.replicated and len(copies) > 1:
-        whole = [_add(load, parts) for parts in copies.values()]
-        first = whole[0].to_bytes()
-        differs = any(copy.to_bytes() != first for copy in whole[1:])
-        if copies_are_equal or not differs:
-            return Merged(entry, whole[0], ranks, differs and copies_are_equal)
-    return Merged(entry, _add(load, [data for parts in copies.values() for data in parts]), ranks)
+    for part in parts:
+        if part.data:
+            result.ranks[part.rank] = load(part.data)
+    if len({part.entry.identity for part in parts}) > 1:
+        return result
+    pieces: dict[int, list[_Held]] = defaultdict(list)
+    for part in parts:
+        if part.data:
+            pieces[part.entry.piece].append(part)
+    try:
+        if not pieces:
+            # Every rank knows the tensor and none holds a part: it is empty.
+            result.state = _KINDS[entry.kind]()
+            return result
+        states = [_add(load, _counted(key, held, proof, result)) for _, held in sorted(pieces.items())]
+        result.state = states[0] if len(states) == 1 else joined_units(states)
+    except (TypeError, ValueError):
+        # Other numbers of units, or histograms over other bins.
+        result.state = None
+    return result
+
+
+def _counted(key: Key, parts: Sequence[_Held], proof: _Proof, result: Merged) -> list[bytes]:
+    """The parts that count; notes in the result what their copies are to each other."""
+    first = parts[0].entry
+    if first.copies is Copies.OWN:
+        return [part.data for part in parts]
+    copies: dict[tuple[int, int], list[bytes]] = {}
+    for part in parts:
+        copies.setdefault((part.entry.among, part.entry.copy), []).append(part.data)
+    counted: list[bytes] = []
+    for among in dict.fromkeys(among for among, _ in copies):
+        these = [held for (of, _), held in copies.items() if of == among]
+        unlike = any(other != these[0] for other in these[1:])
+        if len(these) > 1 and first.copies is Copies.EQUAL:
+            result.differs = result.differs or unlike
+            these = these[:1]
+        elif len(these) > 1 and not unlike and proof.is_copy(key[0], key[1]):
+            these = these[:1]
+        elif len(these) > 1:
+            result.own = True
+        counted += [data for held in these for data in held]
+    return counted
+
+
+class _Proof:
+    """Which tensors that nobody is known to keep equal are copies of one all the same.
+
+    Equal numbers prove nothing where all values of a tensor are one: two halves of a weight of ones look alike, and so
+    do two biases of zeros that belong to different models. A parameter, its gradient and its update are looked at
+    together; where they say nothing, those of the other parameters decide.
+    """
+
+    def __init__(self, held: Mapping[Key, Sequence[_Held]]) -> None:
+        self._held = held
+        self._copies: dict[str, bool | None] | None = None
+        self._usual = True
+
+    def is_copy(self, signal: str, name: str) -> bool:
+        """Whether equal tensors under this name are copies."""
+        if signal in _OF_MODULES:
+            return True  # they were said to be, and are
+        if self._copies is None:
+            names = {name: None for signal, name, _ in self._held if signal in _OF_COPIES}
+            self._copies = {name: self._of(name) for name in names}
+            known = self._copies.values()
+            self._usual = True in known or False not in known
+        owner = name.rpartition(".")[0] if signal == "optimizer_state" else name
+        copy = self._copies.get(owner)
+        return self._usual if copy is None else copy
+
+    def _of(self, name: str) -> bool | None:
+        proven = None
+        for signal in _OF_COPIES:
+            parts = [part for part in self._held.get((signal, name, "summary"), ()) if part.data]
+            if len({part.entry.copy for part in parts}) < 2:
+                continue
+            whole: dict[int, list[bytes]] = {}
+            for part in parts:
+                whole.setdefault(part.entry.copy, []).append(part.data)
+            first, *others = whole.values()
+            if any(other != first for other in others):
+                return False
+            if any(not _is_constant(Summary.from_bytes(data)) for data in first):
+                proven = True
+        return proven
+
+
+def _is_constant(summary: Summary) -> bool:
+    return summary.count < 2 or summary.min == summary.max
 
 
 def _add(load: Any, parts: Sequence[bytes]) -> State:
@@ -154,98 +276,19 @@ def _add(load: Any, parts: Sequence[bytes]) -> State:
     return total
 
 
-def _empty(kind: str) -> State:
-    if kind == "summary":
-        return Summary()
-    raise RankError(f"no rank holds a part of a {kind} that all of them name")
+def joined_units(states: Sequence[State]) -> UnitActivity:
+    """The units of several states side by side, as if one tensor had had all of them.
 
-
-def kind_of(state: State) -> str:
-    """The name of a kind of state in messages."""
-    return _KIND_OF[type(state)]
-
-
-class RankGroup:
-    """The connection between the watchers of all ranks.
-
-    It has a connection of its own, over the CPU, so that it neither waits for nor disturbs the collectives of the
-    training loop, whatever their backend. Constructing one only announces this rank.
-
-    Parameters
-    ----------
-    store : torch.distributed.Store
-        Shared by all ranks.
-    rank, size : int
-        Of this process, and how many there are.
-    timeout : timedelta
-        How long to wait for the other ranks, each time.
+    Raises
+    ------
+    ValueError
+        If the states are not of units that saw the same updates.
     """
-
-    def __init__(
-        self, store: torch.distributed.Store, rank: int, size: int, *, timeout: timedelta | None = None
-    ) -> None:
-        self.rank = rank
-        self.size = size
-        self._timeout = TIMEOUT if timeout is None else timeout
-        self._store = store
-        self._group: Any = None
-        self._capacity = _CAPACITY
-        store.set(f"watcher/{rank}", "here")
-
-    @classmethod
-    def of_world(cls, number: int) -> RankGroup | None:
-        """The group of all ranks of this program for its watcher `number`; None where there is only one rank."""
-        distributed = torch.distributed
-        if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() < 2:
-            return None
-        store = distributed.PrefixStore(f"tensorstats/{number}", distributed.distributed_c10d._get_default_store())
-        return cls(store, distributed.get_rank(), distributed.get_world_size())
-
-    def gather(self, message: bytes) -> list[bytes]:
-        """The messages of all ranks, in their order.
-
-        Raises
-        ------
-        RankError
-            If a rank does not answer in time.
-        """
-        if self._group is None:
-            self._group = self._connect()
-        try:
-            return self._exchange(message)
-        except RuntimeError as error:
-            seconds = self._timeout.total_seconds()
-            raise RankError(f"not every rank answered within {seconds:g} s: {_first_line(error)}") from error
-
-    def _connect(self) -> Any:
-        names = [f"watcher/{rank}" for rank in range(self.size)]
-        try:
-            self._store.wait(names, self._timeout)
-        except RuntimeError as error:
-            missing = [rank for rank, name in enumerate(names) if not self._store.check([name])]
-            listed = ", ".join(map(str, missing))
-            seconds = self._timeout.total_seconds()
-            raise RankError(f"no watcher on rank {listed} within {seconds:g} s; call ts.watch on every rank") from error
-        store = torch.distributed.PrefixStore("gloo", self._store)
-        try:
-            return torch.distributed.ProcessGroupGloo(store, self.rank, self.size, self._timeout)
-        except (AttributeError, RuntimeError) as error:
-            raise RankError(f"the ranks cannot be connected with gloo: {_first_line(error)}") from error
-
-    def _exchange(self, message: bytes) -> list[bytes]:
-        while True:
-            mine = torch.zeros(self._capacity, dtype=torch.uint8)
-            sent = torch.frombuffer(bytearray(message[: self._capacity]), dtype=torch.uint8)
-            mine[: len(sent)] = sent
-            theirs = [torch.empty_like(mine) for _ in range(self.size)]
-            self._group.allgather([theirs], [mine]).wait()
-            received = [buffer.numpy().tobytes() for buffer in theirs]
-            sizes = [_HEAD.unpack_from(buffer)[0] for buffer in received]
-            if max(sizes) <= self._capacity:
-                return [buffer[:size] for buffer, size in zip(received, sizes, strict=True)]
-            # All ranks see the same sizes, so all of them come back with the same larger buffer.
-            self._capacity = 1 << (max(sizes) - 1).bit_length()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+    plain = [state.to_dict() for state in states if isinstance(state, UnitActivity)]
+    whole = dict(plain[0])
+    for name, value in whole.items():
+        if name != "saturation" and isinstance(value, list):
+            whole[name] = [item for one in plain for item in one[name]]
+        elif any(one[name] != value for one in plain):
+            raise ValueError(f"states must be of units that saw the same {name}, got {[one[name] for one in plain]}")
+    return UnitActivity.from_dict(whole)

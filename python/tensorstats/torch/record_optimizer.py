@@ -17,6 +17,7 @@ from tensorstats.torch.guard import Guard
 from tensorstats.torch.log import ScalarLog, SignalLog
 from tensorstats.torch.modules import ROOT_NAME
 from tensorstats.torch.states import Statistics, is_countable
+from tensorstats.torch.targets import states_of
 
 __all__ = ["OptimizerRecorder", "learning_rates", "log_learning_rates"]
 
@@ -81,9 +82,10 @@ class OptimizerRecorder:
         self.rows, self._table, self._tables = {}, None, []
         self._step_histograms = self._log.histograms.step
         tensors: dict[str, torch.Tensor] = {}
+        states = [state for optimizer in optimizers.values() for state in states_of(optimizer)]
         for name, parameter in parameters.items():
-            for optimizer in optimizers.values():
-                state = optimizer.state.get(parameter)
+            for of_optimizer in states:
+                state = of_optimizer.get(parameter)
                 if not state:
                     continue
                 for key, value in state.items():
@@ -145,6 +147,7 @@ class OptimizerRecorder:
 
     def put(self, name: str, state: Summary) -> None:
         """Replace what was counted on this rank by what all ranks have together."""
+        self.rows.pop(name, None)  # names are in the order of all ranks
         self.rows[name], self._table = state, None
 
     def drop(self, name: str) -> None:

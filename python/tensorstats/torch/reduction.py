@@ -1,47 +1,38 @@
-"""Puts the numbers of all ranks in the place of this rank's when a recorded step is closed; merges nothing itself.
-
-What is merged how: outputs, inputs and gradients of outputs are those of each rank's own batch, and all count. Sharded
-parameters (DTensor, as FSDP2 makes them) and their gradients, updates and moments are put together from their parts.
-Parameters that are not sharded and equal on all ranks count once.
+"""Exchanges a recorded step with the monitors of the other ranks when it is closed; merges and counts nothing itself.
 
 An exchange needs every rank at the same point of its loop. Whether steps are closed where they end or one step later is
 therefore decided by all ranks together, at their first exchange, and nothing that one rank does alone (reading, above
-all) closes a step.
+all) closes a step. A rank that has nothing to say of a step says so, for the others wait for it.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Mapping
-from dataclasses import asdict
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
-from tensorstats._core import Histogram, Summary, TensorSlot, UnitActivity
-from tensorstats.rules import Offender, RankSpread
-from tensorstats.torch.collect import Collector, Place, TensorStep
-from tensorstats.torch.ranks import Entry, Merged, RankError, RankGroup, merge_ranks, pack
-from tensorstats.torch.record_parameters import FIELDS
-from tensorstats.torch.sharded import is_distributed, local_part
+from tensorstats.rules import RankSpread
+from tensorstats.torch.exchange import Exchange, drop_shards
+from tensorstats.torch.parts import Locator, Shards
+from tensorstats.torch.rank_board import Watched
+from tensorstats.torch.rank_group import RankError, RankGroup
+from tensorstats.torch.ranks import Entry, Message, merge_ranks, pack, unpack
+from tensorstats.torch.sharded import arrived
 
 if TYPE_CHECKING:
     from tensorstats.torch.monitor import Monitor
+    from tensorstats.torch.offender import StepOffenders
     from tensorstats.torch.recorded_step import RecordedStep
 
 __all__ = ["Ranks", "Reduction", "Shards"]
 
 Ranks: TypeAlias = Literal["merge", "local"] | None
 
-# Of sharded tensors, by signal and name: the number of the copy that this rank's part belongs to, and whether the part
-# counts here. The part itself is not kept: it may be an activation.
-Shards: TypeAlias = dict[tuple[str, str], tuple[int, bool]]
-
-_NUMBERS = itertools.count()
-_REPLICATED = ("parameters", "gradients", "updates", "raw_gradients", "optimizer_state", "initial")
-_NEWS = ("initial", "offender", "gradient offender", "waits")  # entries that are no recorded tensor
+# Ranks that are at other steps at two exchanges in a row, and farther or less far apart each time, never agree.
+_PATIENCE = 2
 
 
 class Reduction:
@@ -51,12 +42,15 @@ class Reduction:
         if ranks not in (None, "merge", "local"):
             raise ValueError(f"ranks must be 'merge', 'local' or None, got {ranks!r}")
         self._monitor = monitor
-        self._group = None if ranks == "local" else RankGroup.of_world(next(_NUMBERS))
+        self._group = None if ranks == "local" else RankGroup.of_world(_watched_by(monitor))
         if ranks == "merge" and self._group is None:
             raise ValueError("ranks='merge' needs torch.distributed to be initialised with two ranks or more")
-        self._shards: Shards = {}  # of the step that is being recorded
+        self._locator = Locator(monitor._guard, monitor._targets.root, monitor._watched_parameters())
+        self._exchange = Exchange(monitor, self._locator)
         self.waits = False  # some rank counts on a device: steps are closed one step after their end, on all ranks
-        self._copies_are_equal = False
+        self._told: int | None = None  # the step that this rank has told the others of
+        self._lags: dict[int, int] = {}  # by how many steps each rank is ahead of the first
+        self._disagreed = 0  # exchanges in a row at which these had changed
         self.latest: dict[tuple[str, str], list[Any]] = {}
         self.spreads: list[RankSpread] = []
         self._set_up(active=self._group is not None)
@@ -66,193 +60,187 @@ class Reduction:
         """Whether numbers are those of all ranks."""
         return self._group is not None
 
+    @property
+    def rank(self) -> int:
+        """That of this process."""
+        return 0 if self._group is None else self._group.rank
+
     def _set_up(self, *, active: bool) -> None:
         """Have the recorders count shards, and keep what belongs to a step apart from what came before."""
         monitor = self._monitor
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        alone: Callable[[str, torch.Tensor], torch.Tensor] | None = _arrived if distributed else None
         for signal, collector in monitor._outputs._collectors.items():
-            collector.locate = self._locator(signal) if active else None
+            collector.locate = self._locator.of_signal(signal) if active else alone
             collector.in_parts = active
         for recorder in (monitor._parameters, monitor._raw, monitor._optimizer_state):
-            recorder.locate = self.locate if active else None
+            recorder.locate = self._locator.locate if active else None
 
-    def _locator(self, signal: str) -> Any:
-        return lambda name, tensor: self.locate(signal, name, tensor)
-
-    def locate(self, signal: str, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """The part of a tensor on this rank; remembers whose part it is."""
-        if not is_distributed(tensor):
-            return tensor
-        part = local_part(tensor)
-        self._shards[(signal, name)] = (part.copy, part.counts)
-        return part.local
+    def hooks(self, module: nn.Module) -> list[Any]:
+        """The handles of what has to be seen of a module beside what it returns."""
+        return self._locator.regions.hooks(module) if self.active else []
 
     def take_shards(self) -> Shards:
-        """Those of the step that ends."""
-        taken, self._shards = self._shards, {}
-        return taken
+        """What the tensors of the step that ends are parts of."""
+        return self._locator.take()
 
-    def model_called(self) -> None:
-        """The model runs: perhaps inside DistributedDataParallel, whose copies of parameters must be equal."""
-        if getattr(DistributedDataParallel, "_active_ddp_module", None) is not None:
-            self._copies_are_equal = True
+    def model_called(self, model: nn.Module) -> None:
+        """A model runs."""
+        if self.active:
+            self._locator.model_called(model)
 
     # --- the end of a step --------------------------------------------------------------------------------------------
 
     def reduce(self, step: RecordedStep) -> None:
         """Exchange the step with the other ranks; on failure go on with the numbers of this rank, and say so."""
-        if self._group is None:
+        group = self._group
+        if group is None:
             return
+        self.latest, self.spreads = {}, []
         try:
-            messages = self._group.gather(pack(step.number, self._entries(step)))
-            merged = merge_ranks(messages, copies_are_equal=self._expects_equal_copies())
+            message = pack(step.number, self._exchange.entries(step, group.rank))
+        except Exception as error:
+            self.miss(step.number, error)
+            raise
+        if not group.connected:
+            parameters = [parameter.parameter for parameter in step.parameters.steps.values()]
+            self._meet(group, self._locator.holdings.ranks(parameters, group.size))
+        messages = self._gather(step.number, message)
+        if messages is None or not self._agree(messages):
+            drop_shards(step)
+            return
+        merged = merge_ranks(messages, group.size)
+        self.waits = self.waits or any(signal == "waits" for signal, _, _ in merged)
+        self.latest = {(signal, name): r.ranks for (signal, name, kind), r in merged.items() if kind == "summary"}
+        telling = [rank for rank, said in messages.items() if not any(e.signal == "missed" for e in said.entries)]
+        self.spreads = self._exchange.apply(step, merged, telling)
+
+    def miss(self, number: int, error: Exception) -> None:
+        """The step cannot be recorded on this rank: tell the others, who wait for it."""
+        if self._group is not None and self._group.connected and self._told != number:
+            reason = f"{type(error).__name__}: {error}"
+            self._gather(number, pack(number, [_missed(self._group.rank, reason)]))
+
+    def _meet(self, group: RankGroup, ranks: list[int]) -> None:
+        try:
+            missing = group.meet(ranks)
         except RankError as error:
             self.leave(str(error))
-            self.drop_shards(step)
             return
-        self._apply(step, merged)
+        if missing:
+            listed = ", ".join(map(str, group.ranks))
+            self._monitor._guard.note("the other ranks", f"{missing}; numbers are of ranks {listed}")
+
+    def _gather(self, number: int, message: bytes) -> dict[int, Message] | None:
+        """The messages of all ranks; None where this one has to go on alone."""
+        group = self._group
+        if group is None:
+            return None
+        before = group.ranks
+        self._told = number
+        try:
+            gathered = group.gather(message)  # may change who takes part
+            messages = _unpacked(dict(zip(group.ranks, gathered, strict=True)))
+        except RankError as error:
+            self.leave(str(error))
+            return None
+        if group.ranks != before:
+            gone = ", ".join(str(rank) for rank in before if rank not in group.ranks)
+            listed = ", ".join(map(str, group.ranks))
+            self._monitor._guard.note(
+                "the other ranks", f"rank {gone} has left; from step {number} on, numbers are of ranks {listed}"
+            )
+        for rank, said in messages.items():
+            for entry in said.entries:
+                if entry.signal == "missed" and rank != group.rank:
+                    self._monitor._guard.note(
+                        f"step {number} on rank {rank}",
+                        f"{entry.about[0]}; numbers of this step are of the other ranks",
+                    )
+        return messages
+
+    def _agree(self, messages: Mapping[int, Message]) -> bool:
+        """Whether the ranks tell of the same step: of the same number, or as far apart as before."""
+        group = self._group
+        assert group is not None
+        steps = {rank: message.step for rank, message in messages.items()}
+        first = min(steps)
+        lags = {rank: step - steps[first] for rank, step in steps.items()}
+        known = {rank: self._lags.get(rank, 0) - self._lags.get(first, 0) for rank in lags}
+        self._lags = lags
+        if lags == known:
+            self._disagreed = 0
+            return True
+        self._disagreed += 1
+        listed = ", ".join(f"rank {rank}: {step}" for rank, step in steps.items())
+        if self._disagreed >= _PATIENCE:
+            self.leave(f"ranks must record the same steps, got {listed}")
+        else:
+            self._monitor._guard.note(
+                "the steps of the other ranks",
+                f"they are at other steps than before ({listed}); numbers of this one are of this rank alone",
+            )
+        return False
 
     def leave(self, reason: str) -> None:
-        """Go on alone."""
+        """Go on alone, and say why."""
         if self._group is None:
             return
         consequence = "from here on, numbers are of this rank alone, and sharded tensors are left out"
         self._monitor._guard.note("the other ranks", f"{reason}; {consequence}")
-        self._group = None
+        self.close(reason)
+        self.latest, self.spreads = {}, []
         self._set_up(active=False)
 
-    def _expects_equal_copies(self) -> bool:
-        modules = self._monitor._targets.root.modules()
-        return self._copies_are_equal or any(isinstance(module, DistributedDataParallel) for module in modules)
+    def part(self, number: int, offenders: StepOffenders | None) -> None:
+        """Take part no longer, perhaps in the middle of a step: hear what went wrong in it on ranks that leave it too.
 
-    def _entries(self, step: RecordedStep) -> list[Entry]:
-        assert self._group is not None
-        rank, shards = self._group.rank, step.shards
-        entries: list[Entry] = []
+        A loop that skips every step never comes to an exchange, and the NaN may be on another rank.
+        """
+        group = self._group
+        if group is not None and offenders is not None:
+            with contextlib.suppress(RankError):
+                words = [*self._exchange.of_offenders(offenders, group.rank), _left_open(group.rank)]
+                parameters = self._monitor._watched_parameters().values()
+                said = group.say_farewell(pack(number, words), self._locator.holdings.ranks(parameters, group.size))
+                self._exchange.apply_offenders(offenders, merge_ranks(_unpacked(said), group.size))
+        self.close()
 
-        def add(signal: str, name: str, state: Any, kind: str = "summary", about: tuple[str, ...] = ()) -> None:
-            replicated = signal in _REPLICATED
-            copy, counts = shards.get((signal, name), (rank, True))
-            entries.append(Entry(signal, name, state if counts else None, kind, copy, replicated, about))
-
-        for signal, collector in step.outputs._collectors.items():
-            for path, tensor in collector.steps.items():
-                about = (tensor.place.name, str(tensor.call))
-                if not tensor.counted:
-                    continue  # nobody can count it
-                add(signal, path, tensor.summary, about=about)
-                if tensor.units is not None and tensor.units.part is not None:
-                    add(signal, path, tensor.units.part, "units", about)
-        for name, parameter in step.parameters.steps.items():
-            for signal, what in FIELDS.items():
-                state = getattr(parameter, what)
-                if state is not None:
-                    add(signal, name, state)
-            if parameter.initial_norm == parameter.initial_norm:
-                if ("parameters", name) in shards:
-                    shards[("initial", name)] = shards[("parameters", name)]
-                # The norm of the whole is the norm of the norms of its parts.
-                norm = Summary().update(torch.tensor([parameter.initial_norm], dtype=torch.float64))
-                add("initial", name, norm)
-        for name, row in step.raw.rows.items():
-            add("raw_gradients", name, row.summary)
-        for name, summary in step.optimizer_state.rows.items():
-            add("optimizer_state", name, summary)
-        for signal, histograms in step.histograms.items():
-            for name, histogram in (histograms.apart or {}).items():
-                add(signal, name, histogram, "histogram")
-        offenders = (step.outputs.offenders.first, step.outputs.offenders.gradient)
-        for which, offender in zip(("offender", "gradient offender"), offenders, strict=True):
-            if offender is not None:
-                entries.append(Entry(which, str(rank), None, about=(json.dumps(asdict(offender)),)))
-        if step.waits:
-            entries.append(Entry("waits", str(rank), None))
-        return entries
-
-    def _apply(self, step: RecordedStep, merged: Mapping[tuple[str, str, str], Merged]) -> None:
-        self.latest.clear()
-        self.spreads = []
-        self.waits = self.waits or any(signal == "waits" for signal, _, _ in merged)
-        collectors = step.outputs._collectors
-        tensors: dict[str, dict[str, TensorStep]] = {signal: {} for signal in collectors}
-        histograms: dict[str, dict[str, Histogram]] = {signal: {} for signal in step.histograms}
-        for (signal, name, kind), result in merged.items():
-            if kind == "summary" and signal not in _NEWS:
-                self.latest[(signal, name)] = result.ranks
-                replicated = result.entry.replicated
-                held = [state if isinstance(state, Summary) else None for state in result.ranks]
-                # Raw gradients are read before data parallelism has made them equal.
-                differs = result.differs and signal != "raw_gradients"
-                self.spreads.append(RankSpread(name, signal, held, replicated, differs))
-            if isinstance(result.state, Histogram):
-                histograms.setdefault(signal, {})[name] = result.state
-            elif signal in tensors:
-                self._apply_output(collectors[signal], tensors[signal], result)
-            elif isinstance(result.state, Summary):
-                self._apply_parameter(step, signal, name, result.state)
-        for signal, found in tensors.items():
-            collectors[signal].steps = found
-        for signal, of_step in step.histograms.items():
-            of_step.apart = histograms[signal]
-        offenders = step.outputs.offenders
-        offenders.first = self._first_offender("offender", merged)
-        offenders.gradient = self._first_offender("gradient offender", merged)
-
-    def _apply_output(self, collector: Collector, tensors: dict[str, TensorStep], result: Merged) -> None:
-        name = result.entry.name
-        module_name, call = result.entry.about
-        module = self._monitor._modules.get(module_name)
-        if module is None:
-            return  # of a part of the model that this rank does not have
-        tensor = tensors.get(name, collector.steps.get(name))
-        if tensor is None:
-            tensor = TensorStep(name, Place(module_name, module), int(call))
-        tensors[name] = tensor
-        if isinstance(result.state, Summary):
-            tensor.summary = result.state
-        elif isinstance(result.state, UnitActivity):
-            tensor.units = collector.take_units(name, result.state)
-
-    @staticmethod
-    def _apply_parameter(step: RecordedStep, signal: str, name: str, state: Summary) -> None:
-        if signal == "raw_gradients":
-            step.raw.rows.setdefault(name, TensorSlot()).summary = state
-        elif signal == "optimizer_state":
-            step.optimizer_state.put(name, state)
-        else:
-            parameter = step.parameters.steps.get(name)
-            if parameter is not None and signal == "initial":
-                parameter.initial_norm = state.l2
-            elif signal in FIELDS:
-                step.parameters.put(signal, name, state)
-
-    @staticmethod
-    def _first_offender(which: str, merged: Mapping[tuple[str, str, str], Merged]) -> Offender | None:
-        found = {int(name): result.entry.about[0] for (signal, name, _), result in merged.items() if signal == which}
-        if not found:
-            return None
-        given: dict[str, Any] = json.loads(found[min(found)])
-        index = None if given["index"] is None else tuple(given["index"])
-        ranks = ", ".join(map(str, sorted(found)))
-        return Offender(**{**given, "index": index, "origin": f"{given['origin']} Seen on rank {ranks}."})
+    def close(self, reason: str = "its watcher was closed") -> None:
+        """Take part no longer; the others go on without this rank."""
+        group, self._group = self._group, None
+        if group is not None:
+            group.leave(reason)
 
     def drop_shards(self, step: RecordedStep) -> None:
         """Without the other ranks, what this rank holds of a sharded tensor does not count."""
-        if self._group is not None or not step.shards:
-            return
-        for signal, collector in step.outputs._collectors.items():
-            collector.steps = {path: t for path, t in collector.steps.items() if (signal, path) not in step.shards}
-            collector._tables = [(path, t) for path, t in collector._tables if (signal, path) not in step.shards]
-        for signal, histograms in step.histograms.items():
-            apart = histograms.apart or {}
-            for name in [name for name in apart if (signal, name) in step.shards]:
-                del apart[name]
-        parameters = step.parameters
-        parameters._tables = [entry for entry in parameters._tables if entry[:2] not in step.shards]
-        for signal in FIELDS:
-            for name in parameters.steps:
-                if (signal, name) in step.shards:
-                    parameters.drop(signal, name)
-        for name in [name for name in step.raw.rows if ("raw_gradients", name) in step.shards]:
-            del step.raw.rows[name]
-        for name in [name for name in step.optimizer_state.rows if ("optimizer_state", name) in step.shards]:
-            step.optimizer_state.drop(name)
+        if self._group is None:
+            drop_shards(step)
+
+
+def _missed(rank: int, reason: str) -> Entry:
+    return Entry("missed", str(rank), None, "news", about=(reason,))
+
+
+def _left_open(rank: int) -> Entry:
+    return _missed(rank, "its watcher was closed in the middle of the step")
+
+
+def _unpacked(messages: Mapping[int, bytes]) -> dict[int, Message]:
+    return {rank: unpack(message) for rank, message in messages.items()}
+
+
+def _arrived(_name: str, tensor: torch.Tensor) -> torch.Tensor:
+    return arrived(tensor)
+
+
+def _watched_by(monitor: Monitor) -> Watched:
+    """What a monitor watches: parameters by name and shape, and the modules of a model that has none."""
+    parameters = monitor._watched_parameters()
+    shapes = []
+    for name, parameter in parameters.items():
+        try:
+            shapes.append(f"{name} {tuple(parameter.shape)}")
+        except RuntimeError:
+            shapes.append(name)  # a lazy one has no shape yet
+    return Watched.of(parameters or monitor._modules, shapes)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-__all__ = ["Part", "is_distributed", "local_part", "local_tensor"]
+__all__ = [
+    "Part",
+    "arrived",
+    "is_distributed",
+    "local_part",
+    "local_tensor",
+    "offsets_of",
+    "ranks_of_mesh",
+    "summand_place",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +33,14 @@ class Part:
         The lowest rank of the device mesh: ranks with parts of the same copy have the same number.
     counts : bool
         False where the same values count on another rank: all but the first of replicated placements.
+    partial : bool
+        Whether each rank holds a summand, of which the values are the sum.
     """
 
     local: torch.Tensor
     copy: int
     counts: bool
+    partial: bool
 
 
 def is_distributed(x: torch.Tensor) -> bool:
@@ -36,27 +49,52 @@ def is_distributed(x: torch.Tensor) -> bool:
     return module is not None and isinstance(x, module.DTensor)
 
 
+def arrived(x: torch.Tensor) -> torch.Tensor:
+    """The values of a result that a collective hands out while they are on their way; `x` itself for all others."""
+    if type(x) is torch.Tensor:
+        return x
+    waiting: Callable[[], torch.Tensor] | None = getattr(x, "trigger_wait", None)
+    return x if waiting is None else waiting()
+
+
 def local_part(x: torch.Tensor) -> Part:
     """The part of a DTensor on this rank.
 
     Sharded placements (even, uneven, strided) give every rank values of its own; of replicated ones the first rank of
-    the mesh dimension counts.
-
-    Raises
-    ------
-    TypeError
-        For partial placements: each rank holds a summand, and the values exist only once they are added up.
+    the mesh dimension counts. Of partial ones every rank has a summand.
     """
     tensor: Any = x
     mesh = tensor.device_mesh
     coordinate = mesh.get_coordinate()
+    placements = tensor.placements
     counts = coordinate is not None
-    for dim, placement in enumerate(tensor.placements):
-        if placement.is_partial():
-            raise TypeError(f"a DTensor with placement {placement} is not counted: its values are not added up yet")
+    for dim, placement in enumerate(placements):
         if placement.is_replicate() and coordinate is not None and coordinate[dim] != 0:
             counts = False
-    return Part(local_tensor(x), int(mesh.mesh.min()), counts)
+    partial = any(placement.is_partial() for placement in placements)
+    return Part(local_tensor(x), int(mesh.mesh.min()), counts, partial)
+
+
+def offsets_of(x: torch.Tensor) -> tuple[int, ...]:
+    """Where the part of a DTensor on this rank begins in the whole, by dimension."""
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    tensor: Any = x
+    if not any(placement.is_shard() for placement in tensor.placements):
+        return (0,) * x.ndim
+    _, offsets = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+    return tuple(map(int, offsets))
+
+
+def summand_place(x: torch.Tensor) -> int:
+    """Which summands of a partial DTensor add up: those with the same place along all other mesh dimensions."""
+    tensor: Any = x
+    place = 0
+    for size, at, placement in zip(
+        tensor.device_mesh.shape, tensor.device_mesh.get_coordinate() or (), tensor.placements, strict=False
+    ):
+        place = place * size + (0 if placement.is_partial() else at)
+    return place
 
 
 def local_tensor(x: torch.Tensor) -> torch.Tensor:
@@ -65,9 +103,15 @@ def local_tensor(x: torch.Tensor) -> torch.Tensor:
         return x
     with torch.no_grad():
         tensor: Any = x.detach()
-        local = tensor.to_local()
         # Tensor parallelism hands out results that are still on their way.
-        waiting = getattr(local, "wait", None)
-        local = local if waiting is None else waiting()
+        local = arrived(tensor.to_local())
     assert isinstance(local, torch.Tensor)
     return local
+
+
+def ranks_of_mesh(x: torch.Tensor) -> list[int]:
+    """All ranks of the mesh that a DTensor's mesh is a part of."""
+    tensor: Any = x
+    mesh = tensor.device_mesh
+    root = getattr(mesh, "_get_root_mesh", lambda: mesh)()
+    return sorted({*root.mesh.flatten().tolist(), *mesh.mesh.flatten().tolist()})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["Models", "Optimizers", "Targets", "resolve_targets"]
+__all__ = ["Models", "Optimizers", "Targets", "resolve_targets", "states_of", "unwrapped"]
 
 Models = nn.Module | Iterable[nn.Module] | Mapping[str, nn.Module]
 Optimizers = torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | Mapping[str, torch.optim.Optimizer] | None
@@ -76,6 +78,11 @@ def _named_models(models: Models) -> dict[str, nn.Module]:
     return named
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """What DistributedDataParallel wraps: evaluation goes past the wrapper, and may set the mode of the model alone."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
 def _original(model: nn.Module) -> nn.Module:
     original = getattr(model, "_orig_mod", None)
     return original if isinstance(original, nn.Module) else model
@@ -112,12 +119,26 @@ def _takes_hooks(optimizer: object) -> bool:
     return hasattr(optimizer, "register_step_post_hook") and hasattr(optimizer, "_optimizer_step_post_hooks")
 
 
+def _holds_all(inner: Any, outer: Any) -> bool:
+    """Whether the inner optimizer steps every parameter that the outer one is for."""
+    held = {id(parameter) for group in inner.param_groups for parameter in group["params"]}
+    return all(id(parameter) in held for group in outer.param_groups for parameter in group["params"])
+
+
+def states_of(optimizer: torch.optim.Optimizer) -> list[Mapping[Any, Any]]:
+    """What an optimizer keeps by parameter, and what one inside it keeps of the parameters of this rank."""
+    inside = [vars(optimizer).get(name) for name in _INNER]
+    return [optimizer.state, *(inner.state for inner in inside if isinstance(inner, torch.optim.Optimizer))]
+
+
 def _that_steps(optimizer: object) -> object:
     """The optimizer whose step changes the weights: the innermost of wrappers, which step it once an update."""
     seen = {id(optimizer)}
     while True:
         inside = [vars(optimizer).get(name) for name in _INNER] if hasattr(optimizer, "__dict__") else []
         inner = next((found for found in inside if hasattr(found, "param_groups") and id(found) not in seen), None)
+        if inner is not None and _takes_hooks(optimizer) and not _holds_all(inner, optimizer):
+            return optimizer  # each rank has an optimizer of some parameters, and hears of the others afterwards
         if inner is None or not (_takes_hooks(inner) or hasattr(inner, "__dict__")):
             return optimizer
         seen.add(id(inner))
