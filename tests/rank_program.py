@@ -217,23 +217,23 @@ def watched_on_one_rank() -> dict[str, Any]:
     return {}
 
 
-class Complex(torch.nn.Module):
-    """Pairs as complex numbers, which nobody counts."""
+class Sparse(torch.nn.Module):
+    """The values as a sparse tensor, which nobody counts."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
+        return x.to_sparse()
 
 
 def uncountable_output() -> dict[str, Any]:
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(7, 4), Complex())
+    model = torch.nn.Sequential(torch.nn.Linear(7, 4), Sparse())
     parallel = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(parallel.parameters(), lr=0.1)
     with ts.watch(parallel, optimizer, signals=["outputs", "raw_gradients"]) as monitor:
         for _ in range(3):
             optimizer.zero_grad()
             torch.manual_seed(dist.get_rank())
-            parallel(torch.randn(5, 7)).abs().mean().backward()
+            parallel(torch.randn(5, 7)).to_dense().abs().mean().backward()
             optimizer.step()
     return {**facts(monitor), "names": monitor.names("outputs")}
 

@@ -62,8 +62,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "watch":
-        from tensorstats.torch import watch
-
+        try:
+            from tensorstats.torch import watch
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise ImportError("ts.watch needs torch: pip install 'tensorstats[torch]'", name="torch") from None
         return watch
     if name in ("export", "plot"):
         return importlib.import_module(f"tensorstats.{name}")

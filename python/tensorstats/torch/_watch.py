@@ -1,23 +1,29 @@
-"""The one way in: checks the arguments of ``ts.watch`` and makes the monitor."""
+"""The one way in: what ``ts.watch`` takes, said to its user, and the monitor made of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, SupportsIndex
+import contextlib
+import inspect
+import warnings
+import weakref
+from collections.abc import Iterable
+from typing import Any
 
 from tensorstats.rules import Rule
-from tensorstats.torch.actions import OnFinding
-from tensorstats.torch.choosing import DEFAULT_SIGNALS, SCALARS, SIGNALS, Collection, resolve_collections
+from tensorstats.torch.actions import FindingError, OnFinding
+from tensorstats.torch.choosing import Collection
 from tensorstats.torch.collect import Units
+from tensorstats.torch.guard import WatchWarning
 from tensorstats.torch.masks import Mask
 from tensorstats.torch.modules import ModuleChoice
 from tensorstats.torch.monitor import Monitor
+from tensorstats.torch.options import resolve_options
 from tensorstats.torch.reduction import Ranks
 from tensorstats.torch.schedule import Schedule
 from tensorstats.torch.states import Backend
 from tensorstats.torch.targets import Models, Optimizers, resolve_targets
 
-__all__ = ["watch"]
+__all__ = ["DEFAULTS", "watch"]
 
 
 def watch(
@@ -124,32 +130,16 @@ def watch(
     >>> monitor.names("outputs"), monitor.step
     (['0', '1', '2'], 3)
     """
-    chosen = resolve_collections(collections)
-    if signals is None:
-        named = [signal for collection in chosen or () for signal in collection.signals]
-        signals = DEFAULT_SIGNALS if chosen is None else [signal for signal in named if signal not in SCALARS]
-    wanted = frozenset([signals] if isinstance(signals, str) else signals)
-    if not wanted <= set(SIGNALS):
-        raise ValueError(f"signals must be of {', '.join(SIGNALS)}, got {', '.join(sorted(wanted - set(SIGNALS)))}")
-    if units not in ("activations", "all", "none"):
-        raise ValueError(f"units must be 'activations', 'all' or 'none', got {units!r}")
-    if isinstance(rules, Iterator):
-        rules = list(rules)  # looked at twice: here and by the judge
-    _check_kinds(
-        whole={"every": every, "start": start, "stop": stop, "start_step": start_step},
-        schedule=eval_schedule,
-        rules=rules,
-    )
-    if start_step < 0:
-        raise ValueError(f"start_step must be a step from 0 on, got {start_step}")
-    return Monitor(
-        resolve_targets(model, optimizer),
-        schedule=Schedule(every, start, stop, steps),
+    settings = resolve_options(
+        every=every,
+        start=start,
+        stop=stop,
+        steps=steps,
         eval_schedule=eval_schedule,
         start_step=start_step,
         modules=modules,
-        signals=wanted,
-        collections=chosen,
+        signals=signals,
+        collections=collections,
         rules=rules,
         histograms=histograms,
         units=units,
@@ -159,26 +149,34 @@ def watch(
         backend=backend,
         ranks=ranks,
     )
+    targets = resolve_targets(model, optimizer)
+    for other in list(_OPEN):
+        if other.watches_alike(targets, settings):
+            _replace(other)
+    monitor = Monitor(targets, **settings)
+    _OPEN.add(monitor)
+    return monitor
 
 
-def _check_kinds(*, whole: Mapping[str, object], schedule: object, rules: object) -> None:
-    """Refuse arguments of the wrong kind before anything is attached.
+# Those that were not closed, and that somebody holds.
+_OPEN: weakref.WeakSet[Monitor] = weakref.WeakSet()
 
-    Raises
-    ------
-    TypeError
-        Naming the argument, what it was and what is accepted.
-    """
-    for name, value in whole.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, SupportsIndex)):
-            raise TypeError(f"{name} must be a whole number of steps, got {value!r}")
-    if schedule is not None and not isinstance(schedule, Schedule):
-        raise TypeError(f"eval_schedule must be a Schedule or None, got {schedule!r}")
-    if rules is None:
-        return
-    if isinstance(rules, (str, Rule)) or not isinstance(rules, Iterable):
-        raise TypeError(f"rules must be several Rule objects or None, got {rules!r}")
-    for rule in rules:
-        if not isinstance(rule, Rule):
-            hint = f"; did you mean {rule.__name__}()?" if isinstance(rule, type) and issubclass(rule, Rule) else ""
-            raise TypeError(f"rules must be Rule objects, such as DeadUnits(), got {rule!r}{hint}")
+
+def _replace(other: Monitor) -> None:
+    """A second monitor would record the same again: a cell of a notebook was run once more."""
+    with contextlib.suppress(FindingError):  # what it found can still be read
+        other.close()
+    warnings.warn(
+        "this model was already watched in the same way: the earlier monitor is closed, and what it recorded stays "
+        "readable; close() it before, or use `with`, to say so yourself",
+        WatchWarning,
+        stacklevel=3,
+    )
+
+
+# Every option, and what it is where it is not given.
+DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(watch).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+}

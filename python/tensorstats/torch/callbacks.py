@@ -11,10 +11,13 @@ from torch import nn
 
 from tensorstats._core import Summary
 from tensorstats.rules import Finding
-from tensorstats.torch._watch import watch
+from tensorstats.torch._watch import DEFAULTS, watch
+from tensorstats.torch.choosing import SIGNALS
+from tensorstats.torch.log import EXTRA_FIELDS, read_number
 from tensorstats.torch.monitor import Monitor
+from tensorstats.torch.options import check_options
 
-__all__ = ["Watching", "log_finding", "read_number", "scalars_of"]
+__all__ = ["Watching", "check_scalars", "log_finding", "scalars_of"]
 
 logger = logging.getLogger("tensorstats")
 
@@ -27,10 +30,15 @@ class Watching:
     **options
         Those of :func:`tensorstats.watch`. Unless there is an ``on_finding``, every finding is written once, as a
         warning, to the logger ``"tensorstats"`` of the standard library.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For options that ``ts.watch`` does not take: now, not when training begins.
     """
 
     def __init__(self, **options: Any) -> None:
-        self.options = {"on_finding": log_finding, **options}
+        self.options = {"on_finding": log_finding, **check_options(options, DEFAULTS)}
         self._monitor: Monitor | None = None
         self._optimizers = 0
 
@@ -89,34 +97,25 @@ def scalars_of(monitor: Monitor, fields: Mapping[str, str]) -> dict[str, float]:
     Parameters
     ----------
     fields : mapping of str to str
-        Signal to the field of :class:`tensorstats.Summary` wanted of it, as in ``{"gradients": "l2"}``.
+        Signal to the field wanted of it, one of those of ``Monitor.series``, as in ``{"gradients": "l2"}``.
     """
     return {
-        f"{signal}/{name}/{field}": read_number(monitor.latest(signal, name), field)
+        f"{signal}/{name}/{field}": monitor.latest_number(signal, name, field)
         for signal, field in fields.items()
         for name in monitor.names(signal)
     }
 
 
-def read_number(summary: Summary, field: str) -> float:
-    """One field of a summary; ``std`` and ``var`` are methods there.
+def check_scalars(fields: Mapping[str, str]) -> None:
+    """Refuse numbers that no monitor has.
 
     Raises
     ------
     ValueError
-        If there is no such number.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import tensorstats as ts
-    >>> read_number(ts.summary(np.array([1.0, 3.0])), "std")
-    1.0
+        For an unknown signal, or a field that it does not have.
     """
-    value = getattr(summary, field, None)
-    value = value() if field in ("std", "var") and callable(value) else value
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(
-            f"a field must be a number of tensorstats.Summary, such as 'l2', 'mean' or 'std', got {field!r}"
-        )
-    return float(value)
+    for signal, field in fields.items():
+        if signal not in SIGNALS:
+            raise ValueError(f"scalars must be of {', '.join(SIGNALS)}, got {signal!r}")
+        if EXTRA_FIELDS.get(field) != signal:
+            read_number(Summary(), field)

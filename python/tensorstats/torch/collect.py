@@ -20,7 +20,7 @@ from tensorstats.torch.log import SignalLog
 from tensorstats.torch.modules import activation_kind, is_activation, module_layout, saturation_bounds, unit_dimension
 from tensorstats.torch.offender import argument_names
 from tensorstats.torch.recent import Recent
-from tensorstats.torch.states import Statistics, is_countable
+from tensorstats.torch.states import Statistics, is_countable, real_parts
 
 __all__ = ["Collector", "PendingList", "Place", "TensorStep", "UnitTrack", "Units", "units_kept"]
 
@@ -273,6 +273,10 @@ class Collector:
         recent = self.recent.on_devices
         parts = recent.find(tensor, where)
         if parts is None:
+            if tensor.is_complex():
+                step.units = None
+                where = None if where is None else where.unsqueeze(-1)
+                tensor = real_parts(tensor)
             if not is_countable(tensor):
                 self.guard.note(f"{self.what} of {step.place.name}", f"a {_describe(tensor)} tensor is not counted")
                 step.units = None

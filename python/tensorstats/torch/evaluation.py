@@ -37,7 +37,7 @@ class EvaluationRecorder:
         self._monitor = monitor
         self.schedule: Schedule | None = None
         self.calls = 0
-        self._handles: list[Any] = []
+        self.handles: list[Any] = []
         self._temporary: list[Any] = []  # of a call from Python that is being recorded
         self._attached = False  # the hooks of steps, for the sake of that call
         self._open: nn.Module | None = None  # whose call is being recorded
@@ -70,14 +70,14 @@ class EvaluationRecorder:
         self.schedule = schedule
         if schedule is None:
             self._finish()
-            for handle in self._handles:
+            for handle in self.handles:
                 handle.remove()
-            self._handles = []
-        elif not self._handles:
+            self.handles.clear()
+        elif not self.handles:
             begin = self._monitor._guard.hook("a call in eval mode", self._begin)
             models = self._monitor._targets.models.values()
             for model in {id(model): model for given in models for model in (given, unwrapped(given))}.values():
-                self._handles.append(model.register_forward_pre_hook(begin, with_kwargs=True))
+                self.handles.append(model.register_forward_pre_hook(begin, with_kwargs=True))
 
     def takes(self, model: nn.Module) -> bool:
         """Whether a call of this model in eval mode is being recorded."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 __all__ = ["AskedForError", "Guard", "GuardedHook", "WatchWarning"]
@@ -30,6 +32,7 @@ class Guard:
     """
 
     def __init__(self) -> None:
+        self.holds = False  # hooks keep the monitor alive: somebody is told of findings, whoever holds it
         self.errors: list[str] = []
         self._warned: set[str] = set()
 
@@ -56,8 +59,10 @@ class Guard:
         self._keep(place, message, "tensorstats: {}")
 
     def hook(self, place: str, body: Callable[..., None]) -> GuardedHook:
-        """Wrap a hook."""
-        return FunctionHook(self, place, body)
+        """Wrap a hook; a method's object is held weakly unless `holds`."""
+        if self.holds or not isinstance(body, MethodType):
+            return FunctionHook(self, place, body)
+        return MethodHook(self, place, body)
 
 
 class GuardedHook(ABC):
@@ -74,6 +79,19 @@ class GuardedHook(ABC):
     def __init__(self, guard: Guard, place: str) -> None:
         self._guard = guard
         self._place = place
+
+    @property
+    def __name__(self) -> str:
+        """``torch.jit.script`` is the one to ask for it, in order to compile the hooks of a module: it cannot.
+
+        Raises
+        ------
+        AttributeError
+        """
+        raise AttributeError(
+            "a module that is watched cannot be scripted, since torch.jit.script compiles hooks too: script it first "
+            "(scripted parts are left out), or close the monitor before"
+        )
 
     @abstractmethod
     def run(self, *arguments: Any, **keywords: Any) -> None:
@@ -113,6 +131,23 @@ class FunctionHook(GuardedHook):
     def run(self, *arguments: Any, **keywords: Any) -> None:
         """Call the function."""
         self._body(*arguments, **keywords)
+
+
+class MethodHook(GuardedHook):
+    """A hook made of a method, whose object may go: a monitor that nobody holds any more is not held by its hooks."""
+
+    __slots__ = ("_function", "_owner")
+
+    def __init__(self, guard: Guard, place: str, body: MethodType) -> None:
+        super().__init__(guard, place)
+        self._owner = weakref.ref(body.__self__)
+        self._function = body.__func__
+
+    def run(self, *arguments: Any, **keywords: Any) -> None:
+        """Call the method."""
+        owner = self._owner()
+        if owner is not None:
+            self._function(owner, *arguments, **keywords)
 
 
 _INERT: Callable[..., None] = contextlib.nullcontext().__exit__

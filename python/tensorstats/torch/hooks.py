@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +34,11 @@ class StepHooks:
         self._hooked: list[tuple[str, int]] = []  # names and identities of those parameters
 
     @property
+    def handles(self) -> tuple[list[Any], list[Any]]:
+        """What takes them off."""
+        return self._handles, self._on_parameters
+
+    @property
     def attached(self) -> bool:
         """Whether the hooks are there."""
         return bool(self._handles or self._on_parameters)
@@ -56,7 +61,7 @@ class StepHooks:
 
     def renew(self) -> None:
         """Follow the parameters: some may have been replaced, frozen or thawed since the hooks were put on."""
-        monitor, hook = self._monitor, self._monitor._guard.hook
+        monitor = self._monitor
         reads_raw = "raw_gradients" in monitor._signals
         has_optimizer = bool(monitor._targets.optimizers)
         if has_optimizer and not reads_raw:
@@ -69,7 +74,7 @@ class StepHooks:
         self._hooked = identities
         for name, parameter in now:
             if not has_optimizer:
-                accumulated = hook(f"the gradient of {name}", self._gradient_hook(name))
+                accumulated = GradientHook(monitor, name)
                 self._on_parameters.append(parameter.register_post_accumulate_grad_hook(accumulated))
             if reads_raw and monitor._chooses("raw_gradients", name):
                 raw = RawGradientHook(monitor, name)
@@ -88,15 +93,22 @@ class StepHooks:
         self._on_parameters.clear()
         self._hooked = []
 
-    def _gradient_hook(self, name: str) -> Callable[..., None]:
-        """Without an optimizer a gradient is read whenever a backward pass has added to it; the last reading counts."""
-        monitor = self._monitor
 
-        def accumulated(parameter: torch.Tensor) -> None:
-            if monitor._recording and parameter.grad is not None:
-                monitor._parameters.read_gradient(name, parameter.grad)
+class GradientHook(GuardedHook):
+    """Without an optimizer a gradient is read whenever a backward pass has added to it; the last reading counts."""
 
-        return accumulated
+    __slots__ = ("_monitor", "_name")
+
+    def __init__(self, monitor: Monitor, name: str) -> None:
+        super().__init__(monitor._guard, f"the gradient of {name}")
+        self._monitor = weakref.ref(monitor)
+        self._name = name
+
+    def run(self, parameter: torch.Tensor) -> None:
+        """The gradient is there."""
+        monitor, gradient = self._monitor(), parameter.grad
+        if monitor is not None and monitor._recording and gradient is not None:
+            monitor._parameters.read_gradient(self._name, gradient)
 
 
 class RawGradientHook(GuardedHook):
@@ -106,14 +118,14 @@ class RawGradientHook(GuardedHook):
 
     def __init__(self, monitor: Monitor, name: str) -> None:
         super().__init__(monitor._guard, f"the raw gradient of {name}")
-        self._monitor = monitor
+        self._monitor = weakref.ref(monitor)
         self._name = name
 
     def run(self, parameter: torch.Tensor) -> None:
         """The gradient is there."""
-        gradient = parameter.grad
-        if self._monitor._recording and gradient is not None:
-            self._monitor._raw.read(self._name, gradient)
+        monitor, gradient = self._monitor(), parameter.grad
+        if monitor is not None and monitor._recording and gradient is not None:
+            monitor._raw.read(self._name, gradient)
 
 
 class OutputHook(GuardedHook):
@@ -123,13 +135,15 @@ class OutputHook(GuardedHook):
 
     def __init__(self, monitor: Monitor, name: str) -> None:
         super().__init__(monitor._guard, f"the output of {name}")
-        self._monitor = monitor
+        self._monitor = weakref.ref(monitor)
         self._name = name
         self._model = unwrapped(monitor._targets.model_of(name))
 
     def run(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object) -> None:
         """The module has returned."""
-        monitor = self._monitor
+        monitor = self._monitor()
+        if monitor is None:
+            return
         if is_tracing():
             monitor._graphs.hooks.output(self._name, output)
         elif monitor._listens(self._model):

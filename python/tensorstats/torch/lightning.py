@@ -1,19 +1,31 @@
-"""A Lightning callback that watches ``trainer.fit``; importing it needs the package ``lightning``."""
+"""A Lightning callback that watches ``trainer.fit``; importing it needs ``lightning`` or ``pytorch_lightning``."""
 
 # ruff: noqa: ARG002 - a callback takes what the library hands over
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 
-from tensorstats._core import Summary
 from tensorstats.rules import Finding
-from tensorstats.torch.callbacks import Watching, read_number, scalars_of
+from tensorstats.torch.callbacks import Watching, check_scalars, scalars_of
 from tensorstats.torch.monitor import Monitor
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+else:
+    # The same library goes by two names. A program uses one of them: the one that it has imported.
+    names = ["lightning.pytorch", "pytorch_lightning"]
+    names.sort(key=lambda name: name not in sys.modules)
+    try:
+        library = importlib.import_module(names[0])
+    except ModuleNotFoundError:
+        library = importlib.import_module(names[1])
+    Callback, LightningModule, Trainer = library.Callback, library.LightningModule, library.Trainer
 
 __all__ = ["WatchCallback"]
 
@@ -27,8 +39,8 @@ class WatchCallback(Callback):
     Parameters
     ----------
     scalars : mapping of str to str, optional
-        Numbers to send to the trainer's loggers every ``trainer.log_every_n_steps`` steps: signal to field of
-        :class:`tensorstats.Summary`, as in ``{"gradients": "l2", "outputs": "std"}``. None by default.
+        Numbers to send to the trainer's loggers every ``trainer.log_every_n_steps`` steps: signal to field, one of
+        those of ``Monitor.series``, as in ``{"gradients": "l2", "updates": "update_ratio"}``. None by default.
     **options
         Those of :func:`tensorstats.watch`. Unless there is an ``on_finding``, every finding is written once to the
         logger ``"tensorstats"`` of the standard library, as a warning.
@@ -43,8 +55,7 @@ class WatchCallback(Callback):
     def __init__(self, *, scalars: Mapping[str, str] | None = None, **options: Any) -> None:
         super().__init__()
         self.scalars = dict(scalars or {})
-        for field in self.scalars.values():
-            read_number(Summary(), field)
+        check_scalars(self.scalars)
         self._watching = Watching(**options)
         self._sent: int | None = None
 

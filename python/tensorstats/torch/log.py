@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tensorstats._core import Summaries, Summary, UnitActivity, summaries_from
 from tensorstats.torch.histogram_series import HistogramSeries
 
-__all__ = ["EXTRA_FIELDS", "MAX_POINTS", "ScalarLog", "SignalLog"]
+__all__ = ["EXTRA_FIELDS", "MAX_POINTS", "ScalarLog", "SignalLog", "read_number"]
 
 # A series that reaches this length drops every second point, so that a run of any length needs bounded memory; with
 # many tensors it is shorter. Totals and findings see every recorded step.
@@ -23,7 +23,8 @@ MAX_POINTS = 1000
 MIN_POINTS = 100
 MAX_ROWS = 100_000
 
-EXTRA_FIELDS = ("dead_fraction", "saturated_fraction", "update_ratio")
+# What is no number of a summary, and the signal that has it.
+EXTRA_FIELDS = {"dead_fraction": "outputs", "saturated_fraction": "outputs", "update_ratio": "updates"}
 
 # Every number a row holds. `std` and `var` are methods of a summary (they take a correction), plain fields here.
 _FIELDS = (
@@ -189,3 +190,29 @@ class ScalarLog:
     def series(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """Steps and values."""
         return np.array(self.steps, dtype=np.int64), np.array(self.values, dtype=np.float64)
+
+
+def read_number(summary: Summary, field: str) -> float:
+    """One field of a summary; ``std`` and ``var`` are methods there.
+
+    Raises
+    ------
+    ValueError
+        If there is no such number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tensorstats as ts
+    >>> read_number(ts.summary(np.array([1.0, 3.0])), "std")
+    1.0
+    """
+    if field == "zero_fraction":
+        return summary.zero_count / summary.count if summary.count else math.nan
+    value = getattr(summary, field, None)
+    value = value() if field in ("std", "var") and callable(value) else value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(
+            f"a field must be a number of tensorstats.Summary, such as 'l2', 'mean' or 'std', got {field!r}"
+        )
+    return float(value)

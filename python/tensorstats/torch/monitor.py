@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -42,13 +42,16 @@ from tensorstats.torch.reset import ResetWatch
 from tensorstats.torch.schedule import Schedule
 from tensorstats.torch.sharded import is_distributed
 from tensorstats.torch.states import Backend, Statistics
-from tensorstats.torch.targets import Targets
+from tensorstats.torch.targets import Targets, parameters_of
 
 __all__ = ["Monitor"]
 
 # Asked at every output: what `torch.jit.is_tracing()` asks in turn, and what there is no public name for.
 _is_jit_tracing = torch._C._is_tracing
 _current_graph_task_id = torch._C._current_graph_task_id
+
+# Of torch.func, inside whose transforms tensors have no values that could be counted; None outside.
+_level_of_transforms = torch._C._functorch.maybe_current_level
 
 _OF_MODULES = ("inputs", "outputs", "output_gradients")
 _OF_PARAMETERS = ("parameters", "gradients", "updates")
@@ -98,6 +101,7 @@ class Monitor(Reading):
         self._module_choice = modules
         self._modules = choose_modules(targets.root, modules, several="" not in targets.models)
         guard = Guard()
+        guard.holds = on_finding is not None
         types = {name: type(module).__name__ for name, module in self._modules.items()}
         super().__init__(guard, Judge(rules), types, collections)
         self.step = self._first_step = start_step
@@ -148,7 +152,6 @@ class Monitor(Reading):
         )
         self._histograms = {signal: log.histograms for signal, log in logs.items()} if histograms else {}
         self._evaluation = EvaluationRecorder(self, self._logs["eval"], histograms=histograms, units=units)
-        self.eval_schedule = eval_schedule
         self._losses = LossQueue(statistics, self._add_loss)
         self._recording = False
         self._heard: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
@@ -164,7 +167,17 @@ class Monitor(Reading):
         self._reduction = Reduction(self, ranks)
         self._closing = Closing(self)
         self._graphs = GraphReports(self, gradients="output_gradients" in signals)
-        self._attach()
+        # A monitor that is dropped leaves no hook behind. Lists of handles, unlike their owners, know no monitor.
+        self._handles = (self._permanent, *self._step_hooks.handles, self._reset.handles, self._evaluation.handles)
+        weakref.finalize(self, _remove, self._handles).atexit = False
+        try:
+            self.eval_schedule = eval_schedule
+            self._attach()
+        except BaseException:
+            self._closed = True
+            self._abandonment.stop()
+            _remove(self._handles)
+            raise
 
     # --- what is heard ------------------------------------------------------------------------------------------------
 
@@ -179,7 +192,7 @@ class Monitor(Reading):
             self._begin_step()
         else:
             called = hook("the call of the model", self._called_without_optimizer)
-            self._permanent = [self._clock.register_forward_pre_hook(called, with_kwargs=True)]
+            self._permanent.append(self._clock.register_forward_pre_hook(called, with_kwargs=True))
             if not self._graphs.expect():
                 # The first call may be compiled by a Dynamo that is not loaded yet and cannot announce it.
                 self._step_hooks.attach()
@@ -189,14 +202,22 @@ class Monitor(Reading):
         if is_tracing():
             return
         self._reset.use()  # another one may have needed the gradient to come by its own
-        (name, watched), *others = self._targets.optimizers.items()
-        if others or optimizer is watched or self._inside_step or self._closed:
+        optimizers = self._targets.optimizers
+        if self._inside_step or self._closed or any(optimizer is watched for watched in optimizers.values()):
             return
-        held = {id(parameter) for group in watched.param_groups for parameter in group["params"]}
-        if not any(id(parameter) in held for group in optimizer.param_groups for parameter in group["params"]):
-            return
-        self._targets.optimizers[name] = optimizer
-        self._hear(optimizer)  # its own hooks are run after those on all optimizers: already in this step
+        stepped = parameters_of(optimizer)
+        for name, watched in optimizers.items():
+            if stepped & parameters_of(watched):
+                optimizers[name] = optimizer
+                self._hear(optimizer)  # its own hooks are run after those on all optimizers: already in this step
+                return
+        added = sum(id(parameter) in stepped for parameter in self._watched_parameters().values())
+        if added:
+            self._guard.remark(
+                "another optimizer",
+                f"one that was not given to ts.watch ({type(optimizer).__name__}) steps {added} of the parameters; "
+                "their updates are not recorded, and no step ends with it",
+            )
 
     def _hear(self, optimizer: torch.optim.Optimizer) -> None:
         """Put the hooks on an optimizer that has none of this monitor yet."""
@@ -213,6 +234,9 @@ class Monitor(Reading):
         """Whether a forward pass counts now: training mode, no trace, no recomputation by activation checkpointing."""
         # Inside a backward pass every autograd task has an id; a module called there is being recomputed.
         if not (self._recording and _current_graph_task_id() == -1 and not _is_jit_tracing()):
+            return False
+        if _level_of_transforms() is not None:
+            self._guard.remark("calls inside vmap, grad and other transforms of torch.func", "they are not counted")
             return False
         if model.training:
             if self._trains_in_eval is not False:
@@ -453,7 +477,7 @@ class Monitor(Reading):
 
     def _names_in(self, optimizer: torch.optim.Optimizer) -> Collection[str]:
         """The watched parameters that an optimizer updates."""
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        held = parameters_of(optimizer)
         return {name for name, parameter in self._watched_parameters().items() if id(parameter) in held}
 
     def _names_of(self, optimizer: torch.optim.Optimizer) -> Collection[str] | None:
@@ -623,9 +647,7 @@ class Monitor(Reading):
             self._end_open_call()
         finally:
             self._recording = False
-            for handle in self._permanent:
-                handle.remove()
-            self._permanent.clear()
+            _remove((self._permanent,))
             self._step_hooks.detach()
             self._reset.disarm()
             self._evaluation.set_schedule(None)
@@ -637,6 +659,24 @@ class Monitor(Reading):
             findings = [*abandoned, *self._closing.finish()]
             self._reduction.close()
         self._action.tell(findings)
+
+    def watches_alike(self, targets: Targets, settings: Mapping[str, Any]) -> bool:
+        """Whether this monitor is open and records what one made with these targets and settings would record."""
+        return (
+            not self._closed
+            and self._targets.are(targets)
+            and all(
+                settings[name] == now
+                for name, now in {
+                    "schedule": self.schedule,
+                    "eval_schedule": self.eval_schedule,
+                    "modules": self._module_choice,
+                    "signals": self._signals,
+                    "collections": self._collections,
+                    "histograms": bool(self._histograms),
+                }.items()
+            )
+        )
 
     def __enter__(self) -> Monitor:
         return self
@@ -665,6 +705,14 @@ class Monitor(Reading):
             f"<Monitor {state} {models}: {len(self._modules)} modules, step {self.step}, "
             f"{len(self._judge.findings)} findings, {len(self._guard.errors)} errors>"
         )
+
+
+def _remove(lists: Iterable[list[Any]]) -> None:
+    """Take hooks off."""
+    for handles in lists:
+        for handle in handles:
+            handle.remove()
+        handles.clear()
 
 
 def _has_closure(arguments: Any, keywords: Any) -> bool:

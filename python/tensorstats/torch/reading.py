@@ -12,7 +12,7 @@ from tensorstats.report import LINES, Row, format_report, format_table
 from tensorstats.rules import Finding, Judge
 from tensorstats.torch.choosing import COLLECTIONS, SCALARS, SIGNALS, Collection
 from tensorstats.torch.guard import Guard
-from tensorstats.torch.log import ScalarLog, SignalLog
+from tensorstats.torch.log import EXTRA_FIELDS, ScalarLog, SignalLog, read_number
 
 __all__ = ["Mode", "Reading"]
 
@@ -118,6 +118,11 @@ class Reading:
     def latest(self, signal: str, name: str, *, mode: Mode = "train") -> Summary:
         """The summary of the last recorded step in which `name` appeared."""
         return self._find(signal, name, mode).latest(name)
+
+    def latest_number(self, signal: str, name: str, field: str, *, mode: Mode = "train") -> float:
+        """One field of that step, as named in `series`; NaN where it does not apply."""
+        log = self._find(signal, name, mode)
+        return log.latest_extra(name, field) if field in EXTRA_FIELDS else read_number(log.latest(name), field)
 
     def total(self, signal: str, name: str, *, mode: Mode = "train") -> Summary:
         """The summary over all recorded steps."""

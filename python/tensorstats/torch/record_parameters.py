@@ -24,7 +24,7 @@ from tensorstats.torch.guard import Guard
 from tensorstats.torch.histogram_series import StepHistograms
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.modules import ROOT_NAME
-from tensorstats.torch.states import Statistics, is_countable
+from tensorstats.torch.states import Statistics, is_countable, real_parts
 
 __all__ = ["FIELDS", "ParameterRecorder", "ParameterStep"]
 
@@ -254,7 +254,7 @@ class ParameterRecorder:
         return here
 
     def _here(self, signal: str, step: ParameterStep, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor if self.locate is None else self.locate(signal, step.name, tensor)
+        return real_parts(tensor if self.locate is None else self.locate(signal, step.name, tensor))
 
     def _copy_on_device(self, step: ParameterStep, parameter: torch.Tensor) -> None:
         buffer = self._buffers.get(step.name)

@@ -13,7 +13,7 @@ from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.log import SignalLog
 from tensorstats.torch.modules import ROOT_NAME
 from tensorstats.torch.scaling import Scaling
-from tensorstats.torch.states import Statistics, is_countable
+from tensorstats.torch.states import Statistics, is_countable, real_parts
 
 __all__ = ["RawGradientRecorder"]
 
@@ -69,6 +69,8 @@ class RawGradientRecorder:
         slot.begin(histogram)
         statistics = self._statistics
         counted = slot.count(gradient, None, statistics.threads) if statistics.prefers_core else None
+        if counted is None:
+            gradient = real_parts(gradient)
         if counted is not None:
             self.rows[name] = slot
             if histogram is not None:

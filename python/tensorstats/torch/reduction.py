@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tensorstats.torch.offender import StepOffenders
     from tensorstats.torch.recorded_step import RecordedStep
 
-__all__ = ["Ranks", "Reduction", "Shards"]
+__all__ = ["Ranks", "Reduction", "Shards", "check_ranks"]
 
 Ranks: TypeAlias = Literal["merge", "local"] | None
 
@@ -35,12 +35,22 @@ Ranks: TypeAlias = Literal["merge", "local"] | None
 _PATIENCE = 2
 
 
+def check_ranks(ranks: object) -> None:
+    """Refuse what says nothing about ranks.
+
+    Raises
+    ------
+    ValueError
+    """
+    if ranks not in (None, "merge", "local"):
+        raise ValueError(f"ranks must be 'merge', 'local' or None, got {ranks!r}")
+
+
 class Reduction:
     """The connection of one monitor to those of the other ranks; does nothing where there are none."""
 
     def __init__(self, monitor: Monitor, ranks: Ranks) -> None:
-        if ranks not in (None, "merge", "local"):
-            raise ValueError(f"ranks must be 'merge', 'local' or None, got {ranks!r}")
+        check_ranks(ranks)
         self._monitor = monitor
         self._group = None if ranks == "local" else RankGroup.of_world(_watched_by(monitor))
         if ranks == "merge" and self._group is None:

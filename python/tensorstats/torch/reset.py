@@ -46,7 +46,7 @@ class ResetWatch:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self._parameter: torch.Tensor | None = None
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self.handles: list[torch.utils.hooks.RemovableHandle] = []
         self._slot = TensorSlot()
         self._address: int | None = None  # of the gradient that the last step used
         self._version = 0
@@ -73,7 +73,7 @@ class ResetWatch:
             self.disarm()
             self._parameter = chosen
             hook = self._guard.hook
-            self._handles = [
+            self.handles += [
                 chosen.register_hook(hook("gradient reset", self._before_accumulation)),
                 chosen.register_post_accumulate_grad_hook(hook("gradient reset", self._after_accumulation)),
             ]
@@ -191,9 +191,10 @@ class ResetWatch:
 
     def disarm(self) -> None:
         """Remove the hooks and forget the parameter."""
-        for handle in self._handles:
+        for handle in self.handles:
             handle.remove()
-        self._handles, self._parameter = [], None
+        self.handles.clear()
+        self._parameter = None
         self._sample = None
         self._finding = self._kept = None
         self.passes, self.unused, self.nonfinite = 0, False, False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import index
+from typing import SupportsIndex
 
-__all__ = ["Schedule"]
+__all__ = ["Schedule", "check_whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class Schedule:
     ------
     ValueError
         For numbers that choose nothing.
+    TypeError
+        For what is no whole number.
 
     Examples
     --------
@@ -41,7 +45,14 @@ class Schedule:
     steps: Iterable[int] = ()
 
     def __post_init__(self) -> None:
-        steps = frozenset(int(step) for step in self.steps)
+        check_whole(every=self.every, start=self.start, stop=self.stop)
+        try:
+            given = list(self.steps)
+        except TypeError:
+            raise TypeError(f"steps must be several whole numbers, got {self.steps!r}") from None
+        for step in given:
+            check_whole(steps=step)
+        steps = frozenset(map(index, given))
         object.__setattr__(self, "steps", steps)
         if self.every is None and not steps:
             object.__setattr__(self, "every", 1)
@@ -61,3 +72,15 @@ class Schedule:
         if self.every is None or step < self.start or (self.stop is not None and step >= self.stop):
             return False
         return (step - self.start) % self.every == 0
+
+
+def check_whole(**numbers: object) -> None:
+    """Refuse what is given in the place of a whole number of steps; None stands for none.
+
+    Raises
+    ------
+    TypeError
+    """
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, SupportsIndex)):
+            raise TypeError(f"{name} must be a whole number of steps, got {value!r}")

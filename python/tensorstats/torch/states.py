@@ -26,7 +26,7 @@ from tensorstats.torch.device_histogram import LogTable
 from tensorstats.torch.device_kernels import repeated_mask
 from tensorstats.torch.device_numbers import Numbers
 
-__all__ = ["Backend", "Statistics", "first_nonfinite", "is_countable", "unravel"]
+__all__ = ["Backend", "Statistics", "check_backend", "first_nonfinite", "is_countable", "real_parts", "unravel"]
 
 Backend: TypeAlias = Literal["auto", "core", "torch"]
 
@@ -52,6 +52,22 @@ def is_countable(x: torch.Tensor) -> bool:
     return type(x) in _ORDINARY_CLASSES and x.dtype in _REAL_DTYPES and x.layout is torch.strided and not x.is_meta
 
 
+def real_parts(x: torch.Tensor) -> torch.Tensor:
+    """A complex tensor as its real and imaginary parts, in one more dimension of two; any other tensor as it is."""
+    return torch.view_as_real(x.detach().resolve_conj()) if x.is_complex() and type(x) in _ORDINARY_CLASSES else x
+
+
+def check_backend(backend: object) -> None:
+    """Refuse what is no backend.
+
+    Raises
+    ------
+    ValueError
+    """
+    if backend not in ("auto", "core", "torch"):
+        raise ValueError(f"backend must be 'auto', 'core' or 'torch', got {backend!r}")
+
+
 class Statistics:
     """Computes states by the path that fits the tensor.
 
@@ -63,8 +79,7 @@ class Statistics:
     """
 
     def __init__(self, backend: Backend = "auto") -> None:
-        if backend not in ("auto", "core", "torch"):
-            raise ValueError(f"backend must be 'auto', 'core' or 'torch', got {backend!r}")
+        check_backend(backend)
         self.backend = backend
         self.prefers_core = backend != "torch"
         self._axis = LogLinear()
@@ -165,6 +180,7 @@ def first_nonfinite(x: torch.Tensor, where: torch.Tensor | None = None) -> tuple
     With a mask that broadcasts to `x`, of the values that it chooses. Only called once something is wrong, so it may
     take time and memory.
     """
+    x = real_parts(x)
     if not x.is_floating_point() or not is_countable(x) or x.numel() == 0:
         return None
     with torch.no_grad():

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["Models", "Optimizers", "Targets", "resolve_targets", "states_of", "unwrapped"]
+__all__ = ["Models", "Optimizers", "Targets", "parameters_of", "resolve_targets", "states_of", "unwrapped"]
 
 Models = nn.Module | Iterable[nn.Module] | Mapping[str, nn.Module]
 Optimizers = torch.optim.Optimizer | Iterable[torch.optim.Optimizer] | Mapping[str, torch.optim.Optimizer] | None
@@ -32,6 +32,13 @@ class Targets:
         if "" in self.models:
             return self.models[""]
         return self.models[name.split(".", 1)[0]]
+
+    def are(self, others: Targets) -> bool:
+        """Whether both are of the same models and optimizers, by the same names."""
+        return all(
+            one.keys() == other.keys() and all(one[name] is other[name] for name in one)
+            for one, other in ((self.models, others.models), (self.optimizers, others.optimizers))
+        )
 
 
 def resolve_targets(models: Models, optimizers: Optimizers) -> Targets:
@@ -119,10 +126,9 @@ def _takes_hooks(optimizer: object) -> bool:
     return hasattr(optimizer, "register_step_post_hook") and hasattr(optimizer, "_optimizer_step_post_hooks")
 
 
-def _holds_all(inner: Any, outer: Any) -> bool:
-    """Whether the inner optimizer steps every parameter that the outer one is for."""
-    held = {id(parameter) for group in inner.param_groups for parameter in group["params"]}
-    return all(id(parameter) in held for group in outer.param_groups for parameter in group["params"])
+def parameters_of(optimizer: Any) -> set[int]:
+    """The identities of the parameters that an optimizer steps."""
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
 def states_of(optimizer: torch.optim.Optimizer) -> list[Mapping[Any, Any]]:
@@ -137,7 +143,7 @@ def _that_steps(optimizer: object) -> object:
     while True:
         inside = [vars(optimizer).get(name) for name in _INNER] if hasattr(optimizer, "__dict__") else []
         inner = next((found for found in inside if hasattr(found, "param_groups") and id(found) not in seen), None)
-        if inner is not None and _takes_hooks(optimizer) and not _holds_all(inner, optimizer):
+        if inner is not None and _takes_hooks(optimizer) and not parameters_of(optimizer) <= parameters_of(inner):
             return optimizer  # each rank has an optimizer of some parameters, and hears of the others afterwards
         if inner is None or not (_takes_hooks(inner) or hasattr(inner, "__dict__")):
             return optimizer
