@@ -147,7 +147,9 @@ class ExplodingGradient(Rule):
         first, place = self._first[parameter.name], place_of(parameter)
         # The growth over the larger of two norms is no more than that over the first of them.
         if norm / first > limits.EXPLODING_GROWTH or place in self.suspects:
-            growth = norm / max(first, statistics.median(recent))
+            # A layer behind weights that are born small catches up with the others: that is no explosion.
+            catches_up = norm <= max(map(max, self._recent.values()))
+            growth = 0.0 if catches_up else norm / max(first, statistics.median(recent))
             note = partial(self._large, parameter, norm, view, growth)
             key = parameter.name + "+growth"
             yield Measurement(place, growth, note=note, limit=limits.EXPLODING_GROWTH, key=key)

@@ -64,8 +64,8 @@ EXPLODING_RATIO_PATIENCE = 3
 DEPTH_TREND = 0.8
 DEPTH_TREND_WEIGHTS = 4
 # Against the layer's own past: 100 times the norm of its first recorded step and of the median of its last ten, and
-# above what any layer usually has (ours, after TheDeepChecker's rule on doubling gradients, which takes longer to see
-# the same).
+# above the first norm and the last ten of every layer (ours, after TheDeepChecker's rule on doubling gradients, which
+# takes longer to see the same). A layer behind heads that are born small grows a hundredfold until it has caught up.
 # The median, because gradients that are tiny at the start may rightly rise tenfold: an LSTM that leaves its plateau
 # after 40 steps did so in healthy trainings of ours, and one lively step of it was then 168 times the first.
 EXPLODING_GROWTH = 100.0
