@@ -6,18 +6,21 @@ from tensorstats.rules.base import Measurement, Rule
 from tensorstats.rules.finding import Finding, Status
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
 from tensorstats.rules.judge import Judge, default_rules
+from tensorstats.rules.losses import FlatLoss
 from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
 from tensorstats.rules.ranks import OddRank, OtherModel, ReplicasDiffer
 from tensorstats.rules.skipped import SkippedSteps
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
-from tensorstats.rules.view import Offender, OutputView, ParameterView, RankSpread, Skips, StepView
+from tensorstats.rules.view import FlatLosses, Offender, OutputView, ParameterView, RankSpread, Skips, StepView
 
 __all__ = [
     "AllZeroOutput",
     "DeadUnits",
     "ExplodingGradient",
     "Finding",
+    "FlatLoss",
+    "FlatLosses",
     "Frozen",
     "GradientsKept",
     "Judge",

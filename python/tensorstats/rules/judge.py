@@ -13,12 +13,13 @@ from tensorstats.rules import limits
 from tensorstats.rules.base import EVERYWHERE, ROOT, Measurement, Rule, Told, sentence
 from tensorstats.rules.finding import Finding
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
+from tensorstats.rules.losses import FlatLoss
 from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
 from tensorstats.rules.ranks import OddRank, OtherModel, ReplicasDiffer
 from tensorstats.rules.skipped import SkippedSteps
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
-from tensorstats.rules.view import Offender, StepView
+from tensorstats.rules.view import FlatLosses, Offender, StepView
 
 __all__ = ["Judge", "LossTrend", "default_rules"]
 
@@ -47,6 +48,7 @@ def default_rules() -> list[Rule]:
         UpdateRatio(),
         Unchanged(),
         SkippedSteps(),
+        FlatLoss(),
     ]
 
 
@@ -57,12 +59,25 @@ class LossTrend:
         self.steps: list[int] = []
         self.values: list[float] = []
         self.unjudged_nonfinite = False  # a loss that is not finite came in since the last step was judged
+        self._flat = 0  # so many losses, from the first one on, were the same
 
     def log(self, step: int, value: float) -> None:
         """Add one loss."""
         self.steps.append(step)
         self.values.append(float(value))
         self.unjudged_nonfinite = self.unjudged_nonfinite or not math.isfinite(self.values[-1])
+        if self._flat == len(self.values) - 1 and self._is_the_first(self.values[-1]):
+            self._flat += 1
+
+    def _is_the_first(self, value: float) -> bool:
+        first = self.values[0]
+        return abs(value - first) <= limits.FLAT_LOSS_PRECISION * abs(first)
+
+    def flat(self) -> FlatLosses | None:
+        """How long the loss stayed as it was."""
+        if not self._flat or self.values[0] == 0.0:
+            return None
+        return FlatLosses(self._flat, self.values[0], self.steps[0], self._flat == len(self.values))
 
     def offender(self) -> Offender | None:
         """The last loss, if it is not finite."""
@@ -148,6 +163,7 @@ class Judge:
         if self._poisoned:
             return []  # once the weights are NaN every later number is an echo of the same fault
         view.learning = partial(self.losses.after, len(self.losses.values))
+        view.flat_losses = self.losses.flat()
         if view.previous_step is not None:
             self._interval = view.step - view.previous_step
         before = len(self._found)

@@ -138,6 +138,11 @@ UPDATE_RATIO_RISING = 2.0
 NOT_LEARNING_FRACTION = 0.9
 NOT_LEARNING_LOSSES = 50
 
+# A loss that has stayed the same to six digits from the first on, in more logged losses than this: batches differ, so
+# that any model which is trained moves it more. Ours.
+FLAT_LOSSES = 50.0
+FLAT_LOSS_PRECISION = 1e-6
+
 # --- ranks ------------------------------------------------------------------------------------------------------------
 
 # Ours, without an outside source: batches of one distribution through equal weights differ by far less, and a rank that

@@ -20,6 +20,11 @@ _ADVICE = {
         "value beyond the range of a 16-bit dtype (float16 ends at 65504). Clamp its argument, add a small epsilon, or "
         "run it in float32."
     ),
+    "weight": (
+        "That parameter was not finite before this step: look at how it is initialised or loaded, and at the "
+        "checkpoint (ts.summaries(state_dict) shows which tensors hold a NaN). If it came up during the run, an update "
+        "brought it that no recorded step shows: watch every step."
+    ),
     "output gradient": (
         "The forward pass was finite, so a derivative between this output and the loss is at fault: sqrt, norm or pow "
         "at zero, log of zero, torch.where over a branch that is not finite, or a loss scale that is too large."
@@ -110,4 +115,7 @@ class NonFinite(Rule):
 
     def advise(self, view: StepView) -> str:
         """The advice depends on the kind of tensor."""
-        return _ADVICE[view.offender.signal] if view.offender is not None else ""
+        offender = view.offender
+        if offender is None:
+            return ""
+        return _ADVICE["weight" if offender.weight is not None else offender.signal]

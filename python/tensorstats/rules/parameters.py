@@ -99,7 +99,11 @@ class Frozen(_ParameterRule):
 
 
 class NoGradient(_ParameterRule):
-    """Parameters in the optimizer that have received no gradient at all since watching began."""
+    """Parameters in the optimizer that have received no gradient at all since watching began.
+
+    One whose module holds others that get gradients is left out by a forward pass that knows it: the token for masked
+    patches in a classifier, say. It is told only where the logged losses say that the run does not learn.
+    """
 
     id = "no-gradient"
     selective = True
@@ -116,6 +120,7 @@ class NoGradient(_ParameterRule):
     def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
         super().__init__(limit=limit, patience=patience)
         self._had_gradient: set[str] = set()
+        self._used: set[str] = set()  # modules that hold one of them
         self._steps = 0
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
@@ -130,9 +135,15 @@ class NoGradient(_ParameterRule):
                 continue
             if parameter.has_gradient:
                 self._had_gradient.add(name)
-            if (parameter.in_optimizer or not view.has_optimizer) and parameter.requires_grad:
-                missing = name not in self._had_gradient
-                yield Measurement(name, float(missing), note=self._sentence)
+                self._used.add(parameter.module)
+        for parameter in view.parameters:
+            name = parameter.name
+            if name in done or not parameter.requires_grad or (view.has_optimizer and not parameter.in_optimizer):
+                continue
+            missing = name not in self._had_gradient
+            if missing and parameter.module in self._used:
+                missing = view.learning is False
+            yield Measurement(name, float(missing), note=self._sentence)
 
     def _sentence(self) -> str:
         return f"the gradient was None in each of the {self._steps} recorded steps so far. {self.why}"

@@ -55,14 +55,14 @@ class _Window:
 
 
 # What a layer that is silent throughout does to the layers after it and to every parameter.
-_SILENCE_LEADS_TO = frozenset({"dead-units", "all-zero", "unchanged", "vanishing-gradient"})
+_SILENCE_LEADS_TO = frozenset({"dead-units", "all-zero", "unchanged", "vanishing-gradient", "flat-loss"})
 
 
 def _silence_explains(mine: Told, other: Told) -> bool:
     """Silence spreads forward through the layers, and takes the gradient of everything that it touches."""
     if other.finding.rule == "unchanged":
         return other.key == ZERO_GRADIENT
-    return other.order > mine.order or other.finding.rule == "vanishing-gradient"
+    return other.order > mine.order or other.finding.rule in ("vanishing-gradient", "flat-loss")
 
 
 class DeadUnits(Rule):
@@ -213,7 +213,8 @@ class AllZeroOutput(Rule):
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Look for the first output of the step that is zero throughout."""
         for order, output in view.silent_outputs[:1]:
-            if output.kind != "relu":  # one of those is named by the rule on dead units
+            # One of a ReLU is named by the rule on dead units; masks and indices may well be False or 0.
+            if output.kind != "relu" and "float" in (output.summary.dtype or "float"):
                 yield Measurement(output.name, 1.0, note=partial(self._sentence, output, view), order=order)
 
     def _sentence(self, output: OutputView, view: StepView) -> str:

@@ -83,6 +83,7 @@ class Offender:
     argument: str | None = None  # the argument of that module through which it came in, when it was passed on
     backward: bool = False  # met on the way back
     produced: bool | None = None  # by that module; None: not known
+    weight: str | None = None  # the parameter of that module which already held one
     masking: bool = False  # all that is not finite there is -inf, as in masked logits
 
 
@@ -127,6 +128,16 @@ class Skips:
     final: bool = False  # the run is over
 
 
+@dataclass(frozen=True, slots=True)
+class FlatLosses:
+    """So many losses, from the first one on, that were the same; `still` if the last one was, too."""
+
+    count: int
+    value: float
+    step: int  # of the first
+    still: bool
+
+
 class _Trend:
     """What the losses say of a run. Given as a function, it is asked when first read: that means adding up losses."""
 
@@ -165,6 +176,7 @@ class StepView:
     has_optimizer: bool = True
     ranks: Sequence[RankSpread] = ()  # empty where there is one rank
     skips: Skips | None = None  # of all steps up to this one; None where none was skipped
+    flat_losses: FlatLosses | None = None  # None where no loss was logged, or the first was 0
     learning: _Trend = _Trend()  # a descriptor: True, False, or None where it is not known
     notes: list[str] = field(default_factory=list)
     _weight_gradients: list[tuple[ParameterView, float]] | None = field(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tensorstats.rules import Finding, Offender, ParameterView, StepView
 from tensorstats.torch.device_numbers import Numbers
-from tensorstats.torch.offender import step_offender
+from tensorstats.torch.offender import of_what_was_counted, step_offender
 from tensorstats.torch.recorded_step import RecordedStep
 from tensorstats.torch.states import first_nonfinite, is_countable, unravel
 
@@ -116,6 +116,8 @@ class Closing:
         monitor = self._monitor
         judge, skips = monitor._judge, monitor._abandonment.skips.facts(final=final)
         offender = judge.losses.offender() if judge.losses.unjudged_nonfinite else None
+        if offender is not None and monitor._guard.left_out:
+            offender = of_what_was_counted(offender)
         if offender is None and not (final and skips is not None and skips.skipped == skips.steps):
             return
         if offender is not None:
@@ -184,6 +186,8 @@ class Closing:
         if isinstance(kept, Numbers):
             kept = kept.read()[0] > 0
         offender = self._offender(step, parameters)
+        if offender is not None and self._monitor._guard.left_out:
+            offender = of_what_was_counted(offender)
         if step.abandoned:
             # No optimizer has stepped: what has no gradient and did not move says nothing.
             parameters = [view for view in parameters if view.gradient is not None]

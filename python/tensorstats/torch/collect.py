@@ -278,7 +278,9 @@ class Collector:
                 where = None if where is None else where.unsqueeze(-1)
                 tensor = real_parts(tensor)
             if not is_countable(tensor):
-                self.guard.note(f"{self.what} of {step.place.name}", f"a {_describe(tensor)} tensor is not counted")
+                self.guard.leave_out(
+                    f"{self.what} of {step.place.name}", f"a {_describe(tensor)} tensor is not counted"
+                )
                 step.units = None
                 return None
             parts = self.statistics.parts(tensor, histogram=self.histograms, where=where)

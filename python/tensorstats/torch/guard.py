@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 import weakref
 from abc import ABC, abstractmethod
@@ -33,6 +34,8 @@ class Guard:
 
     def __init__(self) -> None:
         self.holds = False  # hooks keep the monitor alive: somebody is told of findings, whoever holds it
+        self.closed_by: int | None = None  # another thread than this one was in the middle of a step then
+        self.left_out = False  # something was not counted
         self.errors: list[str] = []
         self._warned: set[str] = set()
 
@@ -45,7 +48,7 @@ class Guard:
         self._keep(place, message, "tensorstats could not watch {} (training goes on; told once)")
 
     def _keep(self, place: str, message: str, told_as: str) -> None:
-        if place in self._warned:
+        if place in self._warned or self.closed_by not in (None, threading.get_ident()):
             return
         self._warned.add(place)
         text = f"{place}: {message}"
@@ -53,6 +56,11 @@ class Guard:
             self.errors.append(text)
         with contextlib.suppress(Exception):
             warnings.warn(told_as.format(text), WatchWarning, stacklevel=3)
+
+    def leave_out(self, place: str, message: str) -> None:
+        """Keep that something is not counted: nothing may be said of it then."""
+        self.left_out = True
+        self.note(place, message)
 
     def remark(self, place: str, message: str) -> None:
         """Keep what somebody should know although everything is watched, once per place."""

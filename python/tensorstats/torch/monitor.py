@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import weakref
 from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
@@ -631,6 +632,7 @@ class Monitor(Reading):
         """
         if self._closed:
             return
+        self._guard.closed_by = threading.get_ident()
         self._graphs.close()
         abandoned: list[Finding] = []
         if self._reduction.active and self._targets.optimizers:

@@ -30,6 +30,7 @@ __all__ = [
     "StepOffenders",
     "argument_names",
     "gradient_offender",
+    "of_what_was_counted",
     "output_offender",
     "step_offender",
 ]
@@ -177,7 +178,7 @@ def output_offender(
     if from_input is not None:
         return from_input
     count, index, value = found
-    origin, argument = (UNSEEN_INPUT, None) if inputs is None else _origin(module, inputs, masks)
+    origin, argument, weight = (UNSEEN_INPUT, None, None) if inputs is None else _origin(module, inputs, masks)
     return Offender(
         name,
         "output",
@@ -189,6 +190,7 @@ def output_offender(
         call=call,
         module=place[0],
         argument=argument,
+        weight=weight,
         produced=argument is None,
         masking=_is_masking(tensor),
     )
@@ -196,8 +198,8 @@ def output_offender(
 
 def _origin(
     module: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]], masks: MaskViews
-) -> tuple[str, str | None]:
-    """Whether a module made its non-finite output or passed it on, and from which argument."""
+) -> tuple[str, str | None, str | None]:
+    """Whether a module made its non-finite output or passed it on, from which argument, or has it from which weight."""
     arguments, keywords = inputs
     names = argument_names(module)
     keys = [names[i] if i < len(names) else f"argument {i}" for i in range(len(arguments))]
@@ -209,16 +211,20 @@ def _origin(
                 masked = masked or f"{key}{path}, index {list(found[1])}"
             elif found is not None:
                 return (
-                    f"Passed on: the input of this module already held one ({key}{path}, index {list(found[1])}), "
-                    "while the model's input and every watched module before it were finite; the operation between "
-                    "them made it."
-                ), f"{key}{path}"
+                    (
+                        f"Passed on: the input of this module already held one ({key}{path}, index {list(found[1])}), "
+                        "while the model's input and every watched module before it were finite; the operation between "
+                        "them made it."
+                    ),
+                    f"{key}{path}",
+                    None,
+                )
     if masked:
-        return f"Produced here, of an input that holds -inf ({masked}) and is finite otherwise.", None
+        return f"Produced here, of an input that holds -inf ({masked}) and is finite otherwise.", None, None
     for name, parameter in module.named_parameters():
         if first_nonfinite(parameter) is not None:
-            return f"Produced here: the module's input is finite, but its own {name} already holds one.", None
-    return "Produced here: the module's input and its own parameters are finite.", None
+            return f"Produced here: the module's input is finite, but its own {name} already holds one.", None, name
+    return "Produced here: the module's input and its own parameters are finite.", None, None
 
 
 def _is_given_minus_inf(arguments: tuple[Any, ...], _keywords: dict[str, Any]) -> bool:
@@ -247,6 +253,12 @@ def _offender_from(
     index = None if first is None else unravel(first, shape)
     masking = summary.neginf_count == summary.nonfinite_count
     return Offender(where, signal, summary.nonfinite_count, summary.count, index, value, origin, masking=masking)
+
+
+def of_what_was_counted(offender: Offender) -> Offender:
+    """Say no more than that where something was not counted."""
+    origin = offender.origin.replace("watched", "counted")
+    return replace(offender, origin=f"{origin} (What was not counted is named in monitor.errors.)")
 
 
 def gradient_offender(

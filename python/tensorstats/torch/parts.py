@@ -104,7 +104,7 @@ class Locator:
         """Keep a summand until the ranks exchange the step; there is nothing to count until then."""
         signal, name = key
         if local.numel() * local.element_size() > _LARGEST_SUMMAND or signal == "raw_gradients":
-            self._guard.note(
+            self._guard.leave_out(
                 f"{signal} of {name}",
                 f"a DTensor of placements {_placements(tensor)} is not counted: its values are not added up yet",
             )

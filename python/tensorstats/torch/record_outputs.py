@@ -193,7 +193,7 @@ class OutputRecorder:
         inputs: tuple[tuple[Any, ...], dict[str, Any]] | None,
     ) -> None:
         if tensor.is_nested:
-            self._guard.note(f"the output of {path}", "a nested tensor is not counted")
+            self._guard.leave_out(f"the output of {path}", "a nested tensor is not counted")
             return
         if place.records_outputs:
             where, offenders = self._masks.of(path, tensor), self.offenders

@@ -322,7 +322,7 @@ class ParameterRecorder:
             part = self._here(signal, step, tensor)
             if not is_countable(part):
                 kind = type(part).__name__
-                self._guard.note(
+                self._guard.leave_out(
                     f"{what} of {step.name}", f"a {kind}, {part.layout}, {part.dtype} tensor is not counted"
                 )
             elif self._statistics.uses_core(part):
