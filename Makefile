@@ -12,16 +12,17 @@ VENV_STAMP     := $(VENV)/.stamp-venv
 PACKAGES_STAMP := $(VENV)/.stamp-packages
 BUILD_STAMP    := $(VENV)/.stamp-build
 BENCH_STAMP    := $(VENV)/.stamp-bench
+FIELD_STAMP    := $(VENV)/.stamp-field
 RUST_SOURCES   := $(shell find rust -type f \( -name '*.rs' -o -name 'Cargo.toml' \) 2>/dev/null) Cargo.toml $(wildcard Cargo.lock)
 
 # Two calls at once would write the same files: the second waits. Systems without flock(1) go unlocked.
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo 'flock .make.lock')
 
 .DEFAULT_GOAL := help
-.PHONY: help develop demo test lint fmt bench clean locked-develop locked-bench
+.PHONY: help develop demo test lint fmt bench field lower-bounds clean locked-develop locked-bench locked-field
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 develop: ## create .venv, build the extension in release mode, install it there (nothing to do when up to date)
 	@$(LOCK) $(MAKE) --no-print-directory locked-develop
@@ -51,8 +52,15 @@ bench: develop ## run the benches of both languages; every bench checks its answ
 	cargo bench -p tensorstats-core
 	$(BIN)/python -m pytest benches -o python_files='bench_*.py' -o python_functions='bench_*' --timeout=0 $(PYTEST)
 
+field: develop ## train models of other libraries watched and unwatched (an hour); FIELD="--only resnet" some of them
+	@$(LOCK) $(MAKE) --no-print-directory locked-field
+	$(BIN)/python benches/field/run.py $(FIELD)
+
+lower-bounds: develop ## run the tests with the oldest numpy and torch of pyproject.toml, in .venv-lower
+	tests/lower_bounds.sh $(BIN)/python
+
 clean: ## remove .venv, build outputs and caches
-	rm -rf $(VENV) target .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .make.lock
+	rm -rf $(VENV) .venv-lower target .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .make.lock
 	rm -f python/tensorstats/_core*.so python/tensorstats/_core*.pyd
 	find python tests benches -type d -name __pycache__ -exec rm -rf {} + 2>/dev/null || true
 
@@ -62,6 +70,9 @@ locked-develop: $(BUILD_STAMP)
 	@:
 
 locked-bench: $(BENCH_STAMP)
+	@:
+
+locked-field: $(FIELD_STAMP)
 	@:
 
 $(VENV_STAMP):
@@ -84,4 +95,8 @@ $(BUILD_STAMP): $(PACKAGES_STAMP) $(RUST_SOURCES)
 
 $(BENCH_STAMP): $(PACKAGES_STAMP)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --extras bench
+	@touch $@
+
+$(FIELD_STAMP): $(PACKAGES_STAMP)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --extras field
 	@touch $@
