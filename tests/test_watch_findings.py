@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bdb
+import subprocess
 import sys
 from typing import Any
 
@@ -268,3 +269,21 @@ def test_quitting_the_debugger_ends_the_program(monkeypatch: pytest.MonkeyPatch)
 def test_an_unknown_on_finding_is_refused() -> None:
     with pytest.raises(ValueError, match="a callable, 'raise', 'warn', 'breakpoint' or None, got 'stop'"):
         ts.watch(Network(nn.ReLU()), on_finding="stop")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("closed", ["<&-", "</dev/null"])
+def test_without_input_no_debugger_is_opened_and_training_goes_on(closed: str) -> None:
+    program = (
+        "import torch, tensorstats as ts, warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "model = torch.nn.Linear(2, 1); optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+        "with ts.watch(model, optimizer, on_finding='breakpoint') as monitor:\n"
+        "    for _ in range(3):\n"
+        "        model(torch.full((1, 2), float('nan'))).sum().backward()\n"
+        "        optimizer.step()\n"
+        "print(monitor.step, len(monitor.findings), monitor.errors)\n"
+    )
+    command = f'exec "$1" -c "$2" {closed}'
+    done = subprocess.run(["bash", "-c", command, "-", sys.executable, program], capture_output=True, text=True)
+    said = "on_finding='breakpoint': no debugger is opened, since there is no input to read from"
+    assert done.stdout == f"3 1 {[said]}\n", done.stderr

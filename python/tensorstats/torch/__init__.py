@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tensorstats.rules import Finding
 from tensorstats.torch._watch import watch
-from tensorstats.torch.actions import FindingError, FindingWarning
+from tensorstats.torch.actions import DebuggerQuit, FindingError, FindingWarning
 from tensorstats.torch.choosing import Collection
 from tensorstats.torch.clip import clip_grad_norm_
 from tensorstats.torch.guard import WatchWarning
@@ -13,6 +13,7 @@ from tensorstats.torch.schedule import Schedule
 
 __all__ = [
     "Collection",
+    "DebuggerQuit",
     "Finding",
     "FindingError",
     "FindingWarning",

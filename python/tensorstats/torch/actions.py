@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bdb
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from tensorstats._core import Summary
 from tensorstats.rules import Finding
 from tensorstats.torch.guard import AskedForError, Guard
 
-__all__ = ["Action", "FindingError", "FindingWarning", "OnFinding", "open_debugger"]
+__all__ = ["Action", "DebuggerQuit", "FindingError", "FindingWarning", "OnFinding", "open_debugger"]
 
 OnFinding: TypeAlias = Callable[[Finding], object] | Literal["raise", "warn", "breakpoint"] | None
 
@@ -62,9 +63,18 @@ class Action:
         summary: Summary,
     ) -> None:
         """The first non-finite output, while its module is still on the stack: the debugger opens there, once."""
-        if self.opens_debugger and not self._opened:
-            self._opened = True
+        if self._opens():
             _pass_quit(lambda: open_debugger(name, module, call, tensor, inputs, summary))
+
+    def _opens(self) -> bool:
+        """Whether the debugger opens now: once, and only where somebody can talk to it."""
+        if not self.opens_debugger or self._opened:
+            return False
+        self._opened = True
+        if _nobody_answers():
+            self._guard.remark("on_finding='breakpoint'", "no debugger is opened, since there is no input to read from")
+            return False
+        return True
 
     def tell(self, findings: Sequence[Finding]) -> None:
         """Act on the findings that are new with a step; errors of the user's callable are kept, not raised.
@@ -86,12 +96,11 @@ class Action:
                     self._guard.report("on_finding", error)
             elif self._wanted == "warn":
                 warnings.warn(str(finding), FindingWarning, stacklevel=2)
-            elif self.opens_debugger and not self._opened:
-                self._opened = True
+            elif self._opens():
                 _pass_quit(lambda finding=finding: _open_at_end(finding))  # type: ignore[misc]
 
 
-class _QuitError(AskedForError, bdb.BdbQuit):
+class DebuggerQuit(AskedForError, bdb.BdbQuit):  # noqa: N818 - named as what it stands for, bdb.BdbQuit
     """The user left the debugger with "quit", which ends the program as it does everywhere else."""
 
 
@@ -99,7 +108,20 @@ def _pass_quit(call: Callable[[], None]) -> None:
     try:
         call()
     except bdb.BdbQuit as quit_:
-        raise _QuitError from quit_
+        raise DebuggerQuit("left the debugger, which on_finding='breakpoint' had opened") from quit_
+
+
+def _nobody_answers() -> bool:
+    """Whether Python's own debugger would open with nothing to read commands from, and quit the program for that."""
+    if sys.breakpointhook is not sys.__breakpointhook__ or os.environ.get("PYTHONBREAKPOINT"):
+        return False
+    if sys.stdin is None or sys.stdin.closed:
+        return True
+    try:
+        peek = getattr(sys.stdin.buffer, "peek", None)
+        return peek is not None and not sys.stdin.isatty() and not peek(1)
+    except (AttributeError, OSError, ValueError):
+        return False  # it has been replaced, by somebody who knows what to do with a debugger
 
 
 def open_debugger(
