@@ -278,6 +278,17 @@ def test_saturated_units(ax: Axes):
     assert lightness[0] < lightness[1] < lightness[2]
 
 
+def test_units_that_are_all_alike_say_why(ax: Axes):
+    gelu = np.random.default_rng(0).standard_normal((100, 8)) + 1e-3
+    ts.plot.units(ts.unit_activity(gelu), ax)
+    assert "8 units\nall are active nearly always: GELU, SiLU, tanh" in ax.get_title(loc="left")
+    ax.figure.canvas.draw()
+    ts.plot.units(ts.unit_activity(gelu, saturation=(-9.0, 9.0)), ax, what="saturated")
+    assert ax.get_title(loc="left").endswith("no value is beyond the bounds (-9.0, 9.0)")
+    ts.plot.units(ts.unit_activity(gelu.clip(0)), ax)
+    assert ax.get_title(loc="left") == "8 units"
+
+
 def test_no_units(ax: Axes):
     ts.plot.units(ts.UnitActivity(1), ax)
     assert words(ax) == ["no units"]

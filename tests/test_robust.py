@@ -128,6 +128,50 @@ def test_every_call_hears_an_interrupt_soon(call: Callable[[], object]) -> None:
     assert heard < 1.5  # the aim is 0.2 s on an idle machine; this one may be busy
 
 
+LIMITED = """
+import resource, numpy as np, tensorstats as ts
+from tensorstats import _core
+tiny, axis = np.arange(9.0), ts.axis.Regular(5 << 20, 0.0, 1.0)
+{before}
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + {room},) * 2)
+{call}
+"""
+UNITS = "u = ts.unit_activity(np.ones((1, 1 << 20), np.float32), dim=1); packed = u.to_bytes()"
+BINS = "h = ts.histogram(tiny, axis)"
+LINEAR = "h = ts.histogram(np.array([0.0, 1.0]), ts.axis.Linear(1 << 23)); packed = h.to_bytes()"
+# More than the allocator keeps of what was let go of, but for these.
+MAY_FIT = ("u.mean", "u.dead_units(1.0)", "h.to_dict()", "h.quantile(0.5)", "ts.Histogram.from_bytes(packed)")
+BIG = "big = np.broadcast_to(np.float32(1), (1 << 9, 1 << 20))"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory a process has")
+@pytest.mark.parametrize(
+    ("before", "call"),
+    [
+        *(
+            (UNITS, call)
+            for call in ("u.copy()", "u + u", "u.to_bytes()", "u.mean", "u.dead_units(1.0)", "u.to_dict()")
+        ),
+        (UNITS, "ts.UnitActivity.from_bytes(packed)"),
+        ("x = np.ones((1, 1 << 20), np.float32)", "ts.unit_activity(x, dim=1)"),
+        *((BINS, call) for call in ("h.copy()", "h.values()", "h.edges", "h.update(tiny)", "h + h", "h.quantile(0.5)")),
+        (BINS, "ts.summary_and_histogram(tiny, axis)"),
+        (BIG, "ts.histogram(big, axis, threads=64)"),
+        *((LINEAR, call) for call in ("h.copy()", "h.values()", "h.to_dict()", "ts.Histogram.from_bytes(packed)")),
+        (BIG, "_core.Snapshots(1).take([big], [0])"),
+    ],
+)
+def test_memory_that_is_not_there_is_an_error(before: str, call: str) -> None:
+    code = LIMITED.format(before=before, room=10_000_000, call=call)
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    # Memory that was let go of before may be enough.
+    assert done.returncode in (0, 1), (done.returncode, done.stderr)
+    assert done.returncode == 0 or "\nMemoryError: no memory for " in done.stderr, done.stderr
+    assert done.returncode == 1 or call in MAY_FIT
+
+
 def test_bins_may_be_edges_as_numpy_has_them() -> None:
     x = np.array([0.5, 1.5, 2.0, 7.0])
     assert ts.histogram(x, bins=[0, 1, 2]).to_numpy()[0].tolist() == np.histogram(x, bins=[0, 1, 2])[0].tolist()

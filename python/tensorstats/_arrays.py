@@ -8,13 +8,26 @@ from __future__ import annotations
 import array
 import contextlib
 import difflib
+import math
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
-__all__ = ["DeviceError", "as_list", "dtype_name", "export", "host_rows", "is_torch_tensor"]
+__all__ = [
+    "REFUSALS",
+    "DeviceError",
+    "as_list",
+    "dtype_name",
+    "export",
+    "float_beside",
+    "host_rows",
+    "is_torch_tensor",
+    "numbers",
+    "of_named",
+    "refuse_export",
+]
 
 ACCEPTED = (
     "bool, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float16, bfloat16, float32, float64, "
@@ -23,6 +36,10 @@ ACCEPTED = (
 
 # numpy has no such types of its own; ml_dtypes registers them under these names, and DLPack refuses them.
 _ML_DTYPES: dict[str, Any] = {"bfloat16": np.uint16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8}
+
+
+# What a tensor is refused with.
+REFUSALS = (TypeError, ValueError, BufferError)
 
 
 class DeviceError(TypeError):
@@ -59,8 +76,13 @@ def _known_name(name: str) -> str:
     raise ValueError(f"unknown dtype: {name!r}; accepted: {ACCEPTED}{hint}")
 
 
-def as_list(tensors: Any, /) -> list[Any]:
+def as_list(tensors: Any, /) -> tuple[list[Any], list[str] | None]:
     """The tensors of an iterable, a mapping or a module, without those that are None; one tensor is a list of one.
+
+    Returns
+    -------
+    tensors, names
+        No names where there are none.
 
     Raises
     ------
@@ -68,21 +90,30 @@ def as_list(tensors: Any, /) -> list[Any]:
         For anything else.
     """
     if hasattr(tensors, "__dlpack__") or isinstance(tensors, np.ndarray | np.generic):
-        return [tensors]
-    if isinstance(tensors, Mapping):
-        tensors = tensors.values()
-    elif hasattr(tensors, "named_parameters"):
-        tensors = tensors.parameters()
+        return [tensors], None
+    if isinstance(tensors, Mapping) or hasattr(tensors, "named_parameters"):
+        items = tensors.items() if isinstance(tensors, Mapping) else tensors.named_parameters()
+        named = [(str(name), tensor) for name, tensor in items if tensor is not None]
+        return [tensor for _, tensor in named], [name for name, _ in named]
     if not isinstance(tensors, Iterable):
         raise TypeError(f"expected a tensor, several of them, a mapping or a module, got: {type(tensors).__name__}")
-    return [tensor for tensor in tensors if tensor is not None]
+    return [tensor for tensor in tensors if tensor is not None], None
 
 
-def host_rows(tensors: list[Any], /, *, moments: int = 2) -> list[Any]:
+def host_rows(tensors: list[Any], /, names: Sequence[Any] | None = None, *, moments: int = 2) -> list[Any]:
     """Summaries of tensors of which some live on a device, each computed where its tensor is."""
     from tensorstats._summary import summary
 
-    return [summary(tensor, moments=moments) for tensor in tensors]
+    rows = []
+    for index, tensor in enumerate(tensors):
+        try:
+            rows.append(summary(tensor, moments=moments))
+        except REFUSALS as error:
+            if names is None and len(tensors) == 1:
+                raise
+            which = index if names is None else repr(names[index])
+            raise type(error)(f"tensor {which}: {error}") from None
+    return rows
 
 
 def export(x: Any, /) -> tuple[Any, str | None]:
@@ -114,10 +145,10 @@ def export(x: Any, /) -> tuple[Any, str | None]:
     if isinstance(x, np.ndarray):
         return _export_numpy(x)
     if hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__"):
-        kind, index = x.__dlpack_device__()
-        if int(kind) not in (1, 3, 11, 13):
+        device, index = _device_of(x)
+        if int(device) not in (1, 3, 11, 13):
             raise DeviceError(
-                f"tensor memory is on DLPack device ({int(kind)}, {index}), which the host cannot read; "
+                f"tensor memory is on DLPack device ({int(device)}, {index}), which the host cannot read; "
                 "move it to the CPU first"
             )
         return x, None
@@ -126,6 +157,68 @@ def export(x: Any, /) -> tuple[Any, str | None]:
     if isinstance(x, (memoryview, bytearray, array.array)) or hasattr(x, "__array__"):
         return _export_numpy(np.asarray(x))  # shares the memory where the object lets it
     raise TypeError(f"expected a numpy array, a torch tensor or another object with __dlpack__, got: {kind}{hint}")
+
+
+def _device_of(x: Any) -> tuple[int, int]:
+    """Where an object says that its memory is."""
+    deleted = getattr(x, "is_deleted", None)
+    if callable(deleted) and deleted():
+        raise ValueError(f"{type(x).__name__} was deleted or donated, and has no values any more")
+    try:
+        kind, index = x.__dlpack_device__()
+    except Exception as error:  # whatever another library raises
+        refuse_export(x, error)
+    return kind, index
+
+
+def refuse_export(x: Any, error: Exception, /) -> NoReturn:
+    """Say which object does not hand over its memory, and what its own library says about it."""
+    kind = TypeError if isinstance(error, TypeError) else BufferError
+    reason = str(error) or type(error).__name__
+    raise kind(f"{type(x).__name__} does not hand over its memory: {reason}") from error
+
+
+def numbers(x: Any, name: str, /) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The float64 array of what numpy takes for numbers; `name` is that of the argument."""
+    array = np.asarray(x)
+    refused = array.dtype.kind in "SUMm" or (array.dtype.kind == "O" and None in array.ravel().tolist())
+    try:
+        if not refused:
+            return np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{name} must be a number or an array of numbers, got: {x!r}")
+
+
+def float_beside(bound: Any, name: str, /) -> float:
+    """A bound as the float that values of any float dtype are compared with as with the bound itself.
+
+    An integer beyond float64, or between two floats, becomes the next one inside: at least the `"min"`, at most the
+    `"max"`.
+    """
+    if not isinstance(bound, int):
+        try:
+            if not isinstance(bound, str | bytes):
+                return float(bound)
+        except (TypeError, ValueError):
+            pass
+        raise TypeError(f"{name} must be a number, got: {bound!r}")
+    inside = math.inf if name == "min" else -math.inf
+    try:
+        nearest = float(bound)
+    except OverflowError:
+        beyond = math.inf if bound > 0 else -math.inf
+        return beyond if beyond == inside else math.copysign(sys.float_info.max, beyond)
+    outside = nearest < bound if name == "min" else nearest > bound
+    return math.nextafter(nearest, inside) if outside else nearest
+
+
+def of_named(error: Exception, names: Sequence[Any] | None, /) -> Exception:
+    """The same error about one of many tensors, by its name instead of its place, where it has one."""
+    index = getattr(error, "index", None)
+    if names is None or not isinstance(index, int):
+        return error
+    return type(error)(f"tensor {names[index]!r}: {str(error).removeprefix(f'tensor {index}: ')}")
 
 
 def _export_numpy(x: np.ndarray[Any, Any]) -> tuple[Any, str | None]:
@@ -166,13 +259,16 @@ def _export_torch(x: Any) -> tuple[Any, str | None]:
         )
     if x.layout != torch.strided:
         layout = str(x.layout).removeprefix("torch.")
-        raise TypeError(f"unsupported layout: {layout}; accepted: strided; hint: x.values() holds the stored elements")
+        values = "x.coalesce().values()" if x.layout == torch.sparse_coo else "x.values()"
+        raise TypeError(f"unsupported layout: {layout}; accepted: strided; hint: {values} holds the stored elements")
     if x.device.type == "meta":
         raise TypeError("unsupported device: meta, a tensor without memory; accepted: any device that holds values")
     if x.dtype.is_complex:
         raise TypeError(f"unsupported dtype: {name}; accepted: {ACCEPTED}; hint: look at x.real and x.imag, or x.abs()")
     if name not in ACCEPTED.split(", "):
-        raise TypeError(f"unsupported dtype: {name}; accepted: {ACCEPTED}")
+        # Integers of less than a byte have no arithmetic in torch.
+        hint = "; hint: x.view(torch.uint8) shows the bytes" if name.startswith(("int", "uint")) else ""
+        raise TypeError(f"unsupported dtype: {name}; accepted: {ACCEPTED}{hint}")
     if hasattr(x, "full_tensor"):
         raise TypeError(
             "unsupported tensor: DTensor, whose local values are not its values; hint: pass x.full_tensor() or "

@@ -80,9 +80,9 @@ def check(
         kinds = ", ".join(f"{n} {kind}" for n, kind in ((nan, "NaN"), (posinf, "+inf"), (neginf, "-inf")) if n)
         broken.append(_line(nan + posinf + neginf, count, f"not finite ({kinds})", places[0], "finite values"))
     if below:
-        broken.append(_line(below, count, "below the minimum", places[1], f"at least {min}"))
+        broken.append(_line(below, count, "below the minimum", places[1], f"at least {_shown(min)}"))
     if above:
-        broken.append(_line(above, count, "above the maximum", places[2], f"at most {max}"))
+        broken.append(_line(above, count, "above the maximum", places[2], f"at most {_shown(max)}"))
     if broken:
         subject = name or f"{found_dtype} tensor of shape {list(found_shape)}"
         rules = "1 rule" if len(broken) == 1 else f"{len(broken)} rules"
@@ -99,6 +99,13 @@ def first_nonfinite(x: Any, /) -> tuple[int, tuple[int, ...], float] | None:
     (2, (1, 0), inf)
     """
     return _core.first_nonfinite(x)
+
+
+def _shown(bound: object) -> str:
+    """A bound in words; of an integer beyond any dtype its length says enough."""
+    if isinstance(bound, int) and bound.bit_length() > 128:
+        return f"{'-' if bound < 0 else ''}10^{math.floor(math.log10(abs(bound)))} or so"
+    return str(bound)
 
 
 def _line(broken: int, count: int, what: str, place: tuple[int, tuple[int, ...], float] | None, allowed: str) -> str:

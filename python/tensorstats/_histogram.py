@@ -53,7 +53,8 @@ def histogram(
     Histogram
         A mergeable state. A value falls into bin `i` when `edges[i] <= x < edges[i + 1]`, the last bin holds its upper
         edge too; -inf and +inf are in the flow bins, NaN in no bin, and all three are counted. `to_numpy()` equals
-        `numpy.histogram(x.astype(numpy.float64), bins, range)` bit for bit wherever numpy gives an answer.
+        `numpy.histogram(x.astype(numpy.float64), bins, range)` bit for bit, but for integers beyond 2^53, which numpy
+        rounds and this does not, and for a range of a single value such as (1, 1), which is refused here.
 
     Raises
     ------
@@ -73,6 +74,9 @@ def histogram(
     if axis is None and np.ndim(bins) > 0:
         axis = _of_edges(bins, range)
     elif axis is None:
+        if range is None:
+            # Two passes, and an object that is no array of ours is asked for its memory once.
+            x, where = _held(x), _held(where)
         axis = _regular(x, cast("int", bins), range, threads, where)
     elif range is not None:
         raise ValueError(f"range is part of the axis, got both: {axis!r} and range={range!r}")
@@ -84,6 +88,13 @@ def histogram(
         from tensorstats.torch.device import histogram as device_histogram
 
         return device_histogram(x, axis, where=where)
+
+
+def _held(x: Any) -> Any:
+    """Something that the core reads as often as it likes."""
+    if x is None or isinstance(x, np.ndarray | np.generic | list | tuple) or is_torch_tensor(x):
+        return x
+    return _core.Held(x)
 
 
 def _of_edges(edges: Any, range: tuple[float, float] | None) -> axis.Variable:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorstats import _core
-from tensorstats._arrays import DeviceError, as_list, host_rows
+from tensorstats._arrays import REFUSALS, DeviceError, as_list, host_rows, of_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["norm", "norms"]
 
 
-def _order(ord: float) -> float:
+def _order(ord: float | str) -> float:
+    if ord == "inf":
+        return math.inf  # as torch has it
     if ord not in (1, 2, math.inf):
         raise ValueError(f"ord must be 1, 2 or inf, got: {ord!r}")
     return float(ord)
 
 
-def norm(tensors: Any, /, *, ord: float = 2, threads: int | None = None) -> float:
+def norm(tensors: Any, /, *, ord: float | str = 2, threads: int | None = None) -> float:
     """Norm of all given tensors taken as one long vector.
 
     Parameters
@@ -32,7 +34,7 @@ def norm(tensors: Any, /, *, ord: float = 2, threads: int | None = None) -> floa
     tensors
         One tensor, or any iterable of them (gradients that are None are left out). dtypes and devices may differ.
     ord
-        1 (sum of magnitudes), 2 (Euclidean) or `math.inf` (largest magnitude).
+        1 (sum of magnitudes), 2 (Euclidean) or `math.inf` (largest magnitude; `"inf"` is the same).
     threads
         Most threads to use; None leaves it to `thread_count()`.
 
@@ -56,14 +58,16 @@ def norm(tensors: Any, /, *, ord: float = 2, threads: int | None = None) -> floa
     >>> ts.norm([np.full(3, 200, dtype=np.float16), np.zeros(0, dtype=np.float32)])
     346.41016151377545
     """
-    order, rows = _order(ord), as_list(tensors)
+    order, (rows, names) = _order(ord), as_list(tensors)
     try:
         return _core.norm(rows, order, threads)
     except DeviceError:
-        return _core.norm_from(_core.summaries_from(host_rows(rows)), order)
+        return _core.norm_from(_core.summaries_from(host_rows(rows, names)), order)
+    except REFUSALS as error:
+        raise of_named(error, names) from error.__cause__
 
 
-def norms(tensors: Iterable[Any], /, *, ord: float = 2, threads: int | None = None) -> npt.NDArray[np.float64]:
+def norms(tensors: Iterable[Any], /, *, ord: float | str = 2, threads: int | None = None) -> npt.NDArray[np.float64]:
     """Norm of each of the given tensors.
 
     Parameters, errors and the rule for NaN, infinities and empty tensors are those of `norm`.
@@ -80,9 +84,11 @@ def norms(tensors: Iterable[Any], /, *, ord: float = 2, threads: int | None = No
     >>> ts.norms([np.array([3.0, 4.0]), np.array([1e200, 1e200])])
     array([5.00000000e+000, 1.41421356e+200])
     """
-    order, rows = _order(ord), as_list(tensors)
+    order, (rows, names) = _order(ord), as_list(tensors)
     try:
         values = _core.norms(rows, order, threads)
     except DeviceError:
-        values = [_core.norm_from(_core.summaries_from([row]), order) for row in host_rows(rows)]
+        values = [_core.norm_from(_core.summaries_from([row]), order) for row in host_rows(rows, names)]
+    except REFUSALS as error:
+        raise of_named(error, names) from error.__cause__
     return np.array(values, dtype=np.float64)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tensorstats import _core
+from tensorstats._arrays import REFUSALS, of_named
 
 __all__ = ["Offender", "RangeCounts", "outside"]
 
@@ -108,7 +109,7 @@ def outside(tensors: Any, /, *, min: float | None = None, max: float | None = No
     Raises
     ------
     TypeError
-        A tensor is not supported.
+        A tensor is not supported; the message names it.
     ValueError
         A bound is NaN, or `min` is above `max`.
 
@@ -124,7 +125,10 @@ def outside(tensors: Any, /, *, min: float | None = None, max: float | None = No
     """
     if isinstance(tensors, Mapping):
         named = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-        return dict(zip(named, _counts(list(named.values()), min, max, threads), strict=True))
+        try:
+            return dict(zip(named, _counts(list(named.values()), min, max, threads), strict=True))
+        except REFUSALS as error:
+            raise of_named(error, list(named)) from error.__cause__
     if hasattr(tensors, "__dlpack__") or isinstance(tensors, np.ndarray | np.generic):
         return _counts([tensors], min, max, threads)[0]
     return _counts([tensor for tensor in tensors if tensor is not None], min, max, threads)

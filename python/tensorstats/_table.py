@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorstats import _core
-from tensorstats._arrays import DeviceError, host_rows
+from tensorstats._arrays import REFUSALS, DeviceError, host_rows, of_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -150,7 +150,7 @@ def summaries(tensors: Any, /, *, moments: int = 2, threads: int | None = None) 
     Raises
     ------
     TypeError
-        A tensor is not supported; the message is that of `summary`.
+        A tensor is not supported; the message is that of `summary`, and names the tensor.
 
     Examples
     --------
@@ -176,4 +176,11 @@ def summaries(tensors: Any, /, *, moments: int = 2, threads: int | None = None) 
     try:
         return SummaryTable(names, _core.summaries(rows, moments, threads))
     except DeviceError:
-        return SummaryTable(names, _core.summaries_from(host_rows(rows, moments=moments)))
+        return SummaryTable(names, _core.summaries_from(host_rows(rows, _known_as(tensors, names), moments=moments)))
+    except REFUSALS as error:
+        raise of_named(error, _known_as(tensors, names)) from error.__cause__
+
+
+def _known_as(tensors: Any, names: list[str]) -> list[Any]:
+    """What errors call the tensors: by their keys, or by their places among those given."""
+    return names if isinstance(tensors, Mapping) else list(map(int, names))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tensorstats import _core
-from tensorstats._arrays import DeviceError, as_list, host_rows
+from tensorstats._arrays import REFUSALS, DeviceError, as_list, host_rows, of_named
 
 __all__ = ["all_between", "is_finite"]
 
@@ -37,11 +37,13 @@ def is_finite(tensors: Any, /, *, threads: int | None = None) -> bool:
     >>> ts.is_finite(np.array([1.0, 2.0])), ts.is_finite([np.ones(3), np.array([np.inf])])
     (True, False)
     """
-    rows = as_list(tensors)
+    rows, names = as_list(tensors)
     try:
         return _core.all_hold(rows, None, threads)
     except DeviceError:
-        return all(row.nonfinite_count == 0 for row in host_rows(rows))
+        return all(row.nonfinite_count == 0 for row in host_rows(rows, names))
+    except REFUSALS as error:
+        raise of_named(error, names) from error.__cause__
 
 
 def all_between(tensors: Any, low: float, high: float, /, *, threads: int | None = None) -> bool:
@@ -75,12 +77,14 @@ def all_between(tensors: Any, low: float, high: float, /, *, threads: int | None
     >>> ts.all_between(np.array([0, 255], dtype=np.uint8), 0, 255), ts.all_between(np.array([0.0, 1.5]), 0, 1)
     (True, False)
     """
-    rows = as_list(tensors)
+    rows, names = as_list(tensors)
     try:
         return _core.all_hold(rows, (low, high), threads)
     except DeviceError:
         _core.all_hold([], (low, high))
-        return all(_within(row, low, high) for row in host_rows(rows))
+        return all(_within(row, low, high) for row in host_rows(rows, names))
+    except REFUSALS as error:
+        raise of_named(error, names) from error.__cause__
 
 
 def _within(row: _core.Summary, low: float, high: float) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tensorstats._core import Histogram, __version__
 from tensorstats.axis import LogLinear, Regular
 
@@ -47,9 +45,6 @@ def to_uhi(h: Histogram) -> dict[str, Any]:
         edges = h.edges
         if isinstance(h.axis, LogLinear):
             made_by["precision"] = h.axis.precision
-        if edges.size == 0:
-            # The schema has no axis without bins.
-            edges, values = np.array([0.0, 1.0]), np.insert(values, 1, 0)
         axis = {"type": "variable", "edges": edges, **flow}
     return {
         "uhi_schema": 1,

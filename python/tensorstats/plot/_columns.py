@@ -52,14 +52,12 @@ def bars_of(h: Histogram) -> Bars:
     if isinstance(h.axis, LogLinear):
         heights[(edges[:-1] <= 0) & (edges[1:] > 0)] = 0.0
     inside = np.flatnonzero((edges[:-1] >= -_LARGEST) & (edges[1:] <= _LARGEST))
-    if inside.size and np.abs(edges[[inside[0], inside[-1] + 1]]).max() < _SMALLEST:
-        inside = inside[:0]
-    if inside.size == 0:
-        return Bars(np.empty(0), np.empty(0), int(heights.sum()))
-    first, end = int(inside[0]), int(inside[-1]) + 1
+    first, end = (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, 0)
     if isinstance(h.axis, LogLinear) and heights[first:end].any():
         # Its bins reach from one value to another, of which either may be gone.
         first, end = (first + int(i) for i in np.flatnonzero(heights[first:end])[[0, -1]] + [0, 1])
+    if first == end or np.abs(edges[[first, end]]).max() < _SMALLEST:
+        return Bars(np.empty(0), np.empty(0), round(heights.sum()))
     drawn = heights[first:end]
     return Bars(edges[first : end + 1], drawn, round(heights.sum() - drawn.sum()))
 

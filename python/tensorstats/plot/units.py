@@ -20,13 +20,16 @@ Mask = npt.NDArray[np.bool_]
 
 _NONFINITE = "#8e44ad"
 _UNSEEN = "#d9d9d9"
+# From this share on no difference between units can be seen.
+_ALWAYS = 0.99
 
 
 def units(u: UnitActivity, ax: Axes | None = None, *, what: str = "active", threshold: float = 0.0) -> Axes:
     """Draws every unit as a cell, row by row, coloured by how often it is active or saturated.
 
     Dead units are red, units that gave NaN or ±inf violet, units without a value grey; below the picture stands
-    how many of each. With more than 64 units the cells form a near-square; row and column add up to the index.
+    how many of each. Where all cells have one colour, the title says why. With more than 64 units the cells form a
+    near-square; row and column add up to the index.
 
     Parameters
     ----------
@@ -65,7 +68,7 @@ def units(u: UnitActivity, ax: Axes | None = None, *, what: str = "active", thre
         raise ValueError("what='saturated' needs units counted with saturation=(low, high), got: none")
     ax = pyplot.gca() if ax is None else ax
     counted = f"{_words.amount(u.units)} unit{'' if u.units == 1 else 's'}"
-    ax.set_title(counted, loc="left", fontsize="small", color=_words.GREY)
+    ax.set_title("\n".join([counted, *_why_alike(u, what)]), loc="left", fontsize="small", color=_words.GREY)
     ax.set_xlabel("unit", loc="left")
     if u.units == 0:
         _words.say(ax, "no units")
@@ -114,6 +117,22 @@ def units(u: UnitActivity, ax: Axes | None = None, *, what: str = "active", thre
             handleheight=1,
         )
     return ax
+
+
+def _why_alike(u: UnitActivity, what: str) -> list[str]:
+    """Why all cells have the same colour, where they have."""
+    seen = u.count > 0
+    if not seen.any():
+        return []
+    if what == "saturated":
+        beyond = (u.low_count + u.high_count)[seen].any()
+        return [] if beyond else [f"no value is beyond the bounds {u.saturation}"]
+    if (u.active_fraction[seen] < _ALWAYS).any():
+        return []
+    return [
+        "all are active nearly always: GELU, SiLU, tanh and the like are hardly ever exactly 0",
+        'saturation=(low, high) counts what lies in their tails, and what="saturated" shows it',
+    ]
 
 
 def _marked(u: UnitActivity, threshold: float) -> tuple[Mask, Mask, Mask]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -115,14 +116,22 @@ def resolve(pending: Sequence[PendingSummary | PendingUnits]) -> list[RawSummary
     return finished
 
 
-def _decode(pattern: int, form: FloatFormat) -> float:
-    """The float with that magnitude pattern."""
-    integer = {torch.int64: torch.int64, torch.int32: torch.int32, torch.int16: torch.int16}.get(
-        form.integer, torch.uint8
-    )
-    dtype = next(dtype for dtype, candidate in FLOATS.items() if candidate is form)
-    value = torch.tensor([pattern], dtype=integer).view(dtype)
-    return float(value.to(torch.float32).item()) if integer is torch.uint8 else float(value.item())
+def _decode(key: int, form: FloatFormat) -> float:
+    """The float that an ordered key stands for: a magnitude pattern, or one less than its negative below zero.
+
+    From integers alone: a conversion would read subnormals as zeros where the process flushes them. A zero has no sign.
+    """
+    pattern = -key - 1 if key < 0 else key
+    if pattern == 0:
+        return 0.0
+    if form.integer is torch.int64:
+        sign = 1 << 63 if key < 0 else 0
+        return float(struct.unpack("<d", struct.pack("<Q", sign | pattern))[0])
+    bits = form.smallest_normal.bit_length() - 1
+    field, fraction = divmod(pattern, 1 << bits)
+    mantissa = fraction + (1 << bits if field else 0)
+    bias = (form.infinity >> bits) >> 1
+    return math.ldexp(-mantissa if key < 0 else mantissa, max(field, 1) - bias - bits)
 
 
 def _column(host: npt.NDArray[np.int64], names: Sequence[str], name: str) -> npt.NDArray[np.int64]:
@@ -168,9 +177,7 @@ def _finish_floats(pending: PendingSummary, host: npt.NDArray[np.int64]) -> RawS
         return raw
     low = int(_column(host, FLOAT_ROW, "min_key").min())
     high = int(_column(host, FLOAT_ROW, "max_key").max())
-    # Adding 0.0 turns -0.0 into 0.0: a zero has no sign in a summary.
-    raw.min = (-_decode(-low - 1, form) if low < 0 else _decode(low, form)) + 0.0
-    raw.max = (-_decode(-high - 1, form) if high < 0 else _decode(high, form)) + 0.0
+    raw.min, raw.max = _decode(low, form), _decode(high, form)
     raw.absmax = _decode(int(_column(host, FLOAT_ROW, "absmax_key").max()), form)
     smallest = int(_column(host, FLOAT_ROW, "absmin_key").min())
     raw.absmin = _decode(smallest, form) if smallest != INT64_MAX else None

@@ -15,6 +15,10 @@ pub enum Error {
     FormatNotKept(crate::Dtype),
     /// Two states that count different things cannot be merged.
     Incompatible(String),
+    /// Memory that is not there.
+    Memory(String),
+    /// More values than a state can count.
+    Overflow(String),
     /// Serialised bytes that are not ours, of another version, or cut short.
     Bytes(String),
     /// An axis that cannot exist.
@@ -59,6 +63,8 @@ impl fmt::Display for Error {
                 write!(f, "what {name} would hold was not counted; ask for it with formats=(\"{name}\",)")
             }
             Self::Incompatible(text)
+            | Self::Memory(text)
+            | Self::Overflow(text)
             | Self::Bytes(text)
             | Self::Axis(text)
             | Self::Level(text)

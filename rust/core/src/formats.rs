@@ -7,7 +7,7 @@
 
 use core::cmp::Ordering;
 
-use crate::double::scalb;
+use crate::double::{exponent, scalb};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::number::Number;
@@ -156,6 +156,31 @@ pub(crate) fn value_of(dtype: Dtype, magnitude: u64) -> Number {
     }
 }
 
+/// The smallest normal number of a float dtype.
+pub(crate) fn smallest_normal(dtype: Dtype) -> f64 {
+    scalb(1.0, 1 - Layout::of(dtype).bias)
+}
+
+/// Whether a dtype has this very value.
+pub(crate) fn holds(dtype: Dtype, x: Number) -> bool {
+    let layout = Layout::of(dtype);
+    let largest = value_of(dtype, layout.largest);
+    match (x, layout.mantissa) {
+        (Number::Int(n), None) => {
+            let signed = matches!(dtype, Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
+            let lowest = if signed { -i128::from(layout.largest) } else { 0 };
+            // The largest magnitude of a signed dtype is that of its smallest number.
+            (lowest..=i128::from(layout.largest) - i128::from(signed)).contains(&n)
+        }
+        (Number::Float(x), Some(bits)) if x.is_finite() && Number::Float(x).abs().compare(largest).is_le() => {
+            // Every finite number is one of f64.
+            let step = exponent(x).max(1 - layout.bias) - bits as i32;
+            dtype == Dtype::F64 || scalb(x, -step).fract() == 0.0
+        }
+        _ => false,
+    }
+}
+
 /// How many finite values other than zero would change their class in one format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Misfits {
@@ -180,7 +205,7 @@ impl Misfits {
         self.flushed = self.flushed.saturating_add(other.flushed);
     }
 
-    fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.overflow.saturating_add(self.subnormal).saturating_add(self.flushed)
     }
 }
@@ -228,18 +253,13 @@ impl Fits {
         Ok(Self { scale, formats: kept.map(|format| (format, Misfits::default())).collect() })
     }
 
-    /// With counts that came from outside, one for each of its formats; they may not contradict those of the summary.
-    pub fn with_counts(mut self, misfits: &[(Dtype, Misfits)], counts: &Counts) -> Result<Self> {
-        let nonzero = counts.negative.saturating_add(counts.positive);
-        let known = misfits.len() == self.formats.len() && misfits.iter().all(|(_, m)| m.total() <= nonzero);
+    /// With counts that came from outside, one for each of its formats.
+    pub fn with_counts(mut self, misfits: &[(Dtype, Misfits)]) -> Result<Self> {
+        let alike = misfits.len() == self.formats.len();
         for (format, mine) in &mut self.formats {
             match misfits.iter().find(|(other, _)| other == format) {
-                Some((_, theirs)) if known => *mine = *theirs,
-                _ => {
-                    return Err(Error::Bytes(
-                        "formats contradict the counts of their Summary; it was damaged".to_owned(),
-                    ));
-                }
+                Some((_, theirs)) if alike => *mine = *theirs,
+                _ => return Err(Error::Bytes("a Summary names a format twice; it was damaged".to_owned())),
             }
         }
         Ok(self)
@@ -274,16 +294,17 @@ impl Fits {
         }
     }
 
-    /// Takes in the counts of other values.
-    pub(crate) fn merge(&mut self, other: &Self) -> bool {
-        let alike = self.scale == other.scale
-            && self.formats.iter().map(|(format, _)| format).eq(other.formats.iter().map(|(format, _)| format));
-        if alike {
-            for ((_, mine), (_, theirs)) in self.formats.iter_mut().zip(&other.formats) {
-                mine.add(theirs);
-            }
+    /// Whether scale and formats are the same.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.scale == other.scale
+            && self.formats.iter().map(|(format, _)| format).eq(other.formats.iter().map(|(format, _)| format))
+    }
+
+    /// Takes in the counts of other values, for the same formats.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for ((_, mine), (_, theirs)) in self.formats.iter_mut().zip(&other.formats) {
+            mine.add(theirs);
         }
-        alike
     }
 
     /// For error messages.

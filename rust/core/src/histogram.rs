@@ -9,7 +9,9 @@ use crate::histogram_linear::LinearCounts;
 use crate::histogram_log::LogCounts;
 use crate::kernel::bins::Specials;
 use crate::kernel::wide::{AsWide, in_standard_mode};
+use crate::memory::check_memory;
 use crate::scan::Options;
+use crate::stats::check_room;
 use crate::view::TensorView;
 use crate::with_element;
 
@@ -61,23 +63,55 @@ impl Histogram {
         histogram
     }
 
+    /// What its counts take.
+    pub fn bytes(&self) -> u64 {
+        8 * match &self.bins {
+            Bins::Edges(ranks) => ranks.len() as u64,
+            Bins::Log(counts) => counts.bins(),
+            Bins::Linear(counts) => counts.span().map_or(0, |span| span.bins() as u64),
+        }
+    }
+
+    /// An independent copy, where there is memory for it.
+    pub fn try_clone(&self) -> Result<Self> {
+        check_memory(self.bytes(), "a copy of a histogram")?;
+        Ok(self.clone())
+    }
+
     /// Takes in another histogram of the same axis.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
-        if self.axis != other.axis {
-            return Err(Error::Incompatible(format!(
-                "cannot merge histograms of different axes: {} and {}",
-                self.axis, other.axis
-            )));
+        self.check_merge(other)?;
+        self.take_in(other);
+        Ok(())
+    }
+
+    /// Whether another histogram can be merged into this one; where it cannot, a merge changes nothing.
+    pub fn check_merge(&self, other: &Self) -> Result<()> {
+        self.check_axis(other)?;
+        if let (Bins::Linear(mine), Bins::Linear(theirs)) = (&self.bins, &other.bins) {
+            check_memory(mine.bytes_of_union(theirs), "the bins of two histograms")?;
         }
+        check_room(self.count_all(), other.count_all(), "the values of a Histogram")
+    }
+
+    fn check_axis(&self, other: &Self) -> Result<()> {
+        if self.axis == other.axis {
+            return Ok(());
+        }
+        Err(Error::Incompatible(format!("cannot merge histograms of different axes: {} and {}", self.axis, other.axis)))
+    }
+
+    /// As [`Histogram::merge`], of the same axis, and whatever the counts are.
+    fn take_in(&mut self, other: &Self) {
         match (&mut self.bins, &other.bins) {
             (Bins::Edges(mine), Bins::Edges(theirs)) => add_all(mine, theirs),
             (Bins::Log(mine), Bins::Log(theirs)) => mine.merge(theirs),
             (Bins::Linear(mine), Bins::Linear(theirs)) => mine.merge(theirs),
-            _ => return Err(Error::Incompatible("cannot merge histograms with different bins".to_owned())),
+            // An axis has one kind of bins.
+            _ => {}
         }
         self.specials.add(&other.specials);
         self.value_bits = self.value_bits.max(other.value_bits);
-        Ok(())
     }
 
     /// The same values counted with fewer mantissa bits.
@@ -151,8 +185,10 @@ impl Histogram {
     /// The edges of the bins that two histograms of the same axis have in common, and the counts of each between them, flow bins left
     /// out.
     pub fn aligned(&self, other: &Self) -> Result<(Vec<f64>, [Vec<u64>; 2])> {
+        self.check_axis(other)?;
         let mut whole = self.clone();
-        whole.merge(other)?;
+        // Only which bins are occupied matters: two counts below 2^63 stay below 2^64.
+        whole.take_in(other);
         let (edges, mine) = self.dense_within(&whole);
         Ok((edges, [mine, other.dense_within(&whole).1]))
     }

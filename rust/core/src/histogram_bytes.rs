@@ -8,6 +8,7 @@ use crate::histogram_linear::LinearCounts;
 use crate::histogram_log::Key;
 use crate::kernel::bins::Specials;
 use crate::kernel::wide::in_standard_mode;
+use crate::stats::MOST_VALUES;
 
 const MAGIC: [u8; 4] = *b"TSHI";
 const WHAT: &str = "Histogram";
@@ -79,6 +80,12 @@ impl Histogram {
         let len = r.len(16)?;
         let entries = (0..len).map(|_| Ok((r.i64()?, r.u64()?))).collect::<Result<Vec<_>>>()?;
         r.finish()?;
+        let in_order = entries.windows(2).all(|pair| matches!(pair, [(a, _), (b, _)] if a < b));
+        if !in_order || entries.iter().any(|&(_, n)| n == 0) {
+            return Err(Error::Bytes(format!(
+                "serialised {WHAT} has bins twice, out of order or empty; it was damaged"
+            )));
+        }
         Self::from_entries(axis, width_exponent, value_bits, specials, &entries)
     }
 
@@ -106,7 +113,7 @@ impl Histogram {
         }
     }
 
-    /// Puts [`Histogram::entries`] back together.
+    /// Puts [`Histogram::entries`] back together, in any order, if there are values that would give them.
     pub fn from_entries(
         axis: Axis,
         width_exponent: i64,
@@ -115,10 +122,11 @@ impl Histogram {
         entries: &[(i64, u64)],
     ) -> Result<Self> {
         let mut histogram = Self { specials, value_bits, ..Self::new(axis) };
+        check_places(entries)?;
         if let Axis::Linear { bins } = histogram.axis {
             let counts = in_standard_mode(|| LinearCounts::from_occupied(bins, width_exponent, entries))?;
             histogram.bins = Bins::Linear(counts);
-            return Ok(histogram);
+            return histogram.checked();
         }
         for &(place, n) in entries {
             let found = match &mut histogram.bins {
@@ -131,7 +139,7 @@ impl Histogram {
                 }
                 Bins::Linear(_) => false,
                 Bins::Log(counts) => match u32::try_from(place.unsigned_abs() - 1) {
-                    Ok(magnitude) => counts.add_key(Key { negative: place < 0, magnitude }, n),
+                    Ok(magnitude) => n == 0 || counts.add_key(Key { negative: place < 0, magnitude }, n),
                     Err(_) => false,
                 },
             };
@@ -139,8 +147,22 @@ impl Histogram {
                 return Err(Error::Bytes(format!("a Histogram of {} has no bin at place: {place}", histogram.axis)));
             }
         }
-        Ok(histogram)
+        histogram.checked()
     }
+}
+
+/// Refuses a bin that is given twice, and more values than can be counted.
+fn check_places(entries: &[(i64, u64)]) -> Result<()> {
+    let mut places: Vec<i64> = entries.iter().map(|&(place, _)| place).collect();
+    places.sort_unstable();
+    if let Some(&[place, _]) = places.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Error::Bytes(format!("a {WHAT} has a bin twice, at place: {place}")));
+    }
+    let total = entries.iter().map(|&(_, n)| u128::from(n)).sum::<u128>();
+    if total > u128::from(MOST_VALUES) {
+        return Err(Error::Bytes(format!("a {WHAT} counts fewer than 2^63 values, got: {total}")));
+    }
+    Ok(())
 }
 
 fn signed(key: Key) -> i64 {

@@ -8,6 +8,7 @@
 
 use crate::double::{exponent, scalb};
 use crate::error::{Error, Result};
+use crate::memory::check_memory;
 use crate::number::Number;
 
 /// The finest width there is: the smallest subnormal of `f64`.
@@ -74,6 +75,15 @@ impl Span {
     pub fn at(self, exponent: i32) -> Self {
         let up = (exponent - self.exponent).clamp(0, 63);
         Self { exponent, low: self.low >> up, high: self.high >> up }
+    }
+
+    /// Whether bins of half the width would hold whatever these hold, so that these are not the narrowest.
+    fn could_be_narrower(self, bins: u64) -> bool {
+        // A value in such a bin has digits to spare below half the width: one power of two for the rounding of the lower edge, and one for
+        // the last octave.
+        let spare = self.low.unsigned_abs().max(self.high.unsigned_abs()) < 1 << 51;
+        // Places `low` to `high` become at most `2 * low` to `2 * high + 1`.
+        self.exponent > FINEST && spare && 2 * ((self.high - self.low) as u64) < bins.saturating_sub(1)
     }
 
     /// How many bins there are.
@@ -149,6 +159,12 @@ impl LinearCounts {
         self.add_all(other.exponent, other.first, &other.counts);
     }
 
+    /// What the bins of both together take.
+    pub(crate) fn bytes_of_union(&self, other: &Self) -> u64 {
+        let whole = self.span().zip(other.span()).map(|(mine, theirs)| mine.union(theirs, self.bins));
+        8 * whole.map_or(0, |span| span.bins() as u64)
+    }
+
     /// Makes the bins those of `whole`, which holds all that are in use.
     fn cover(&mut self, whole: Span) {
         if self.span() == Some(whole) {
@@ -180,7 +196,13 @@ impl LinearCounts {
         let wrong = |text: String| Err(Error::Bytes(format!("a Histogram of Linear({bins}) has {text}")));
         let mut counts = Self::new(bins);
         let places = || occupied.iter().filter(|&&(_, n)| n > 0).map(|&(place, _)| place);
-        let (Some(low), Some(high)) = (places().min(), places().max()) else { return Ok(counts) };
+        let (Some(low), Some(high)) = (places().min(), places().max()) else {
+            return if exponent == 0 {
+                Ok(counts)
+            } else {
+                wrong(format!("no values, but bins of width 2^{exponent}"))
+            };
+        };
         let Some(exponent) = i32::try_from(exponent).ok().filter(|k| (FINEST..=WIDEST).contains(k)) else {
             return wrong(format!("no bins of width 2^{exponent}"));
         };
@@ -192,6 +214,10 @@ impl LinearCounts {
         if (high - low) as u64 >= bins {
             return wrong(format!("too few bins for places {low} to {high}"));
         }
+        if span.could_be_narrower(bins) {
+            return wrong(format!("wider bins than places {low} to {high} of width 2^{exponent} need"));
+        }
+        check_memory(8 * span.bins() as u64, "the bins of a histogram")?;
         counts.cover(span);
         for &(place, n) in occupied.iter().filter(|&&(_, n)| n > 0) {
             if let Some(count) = counts.counts.get_mut((place - low) as usize) {

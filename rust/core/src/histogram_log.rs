@@ -89,6 +89,11 @@ impl LogCounts {
         Self { precision, negative: Side::default(), positive: Side::default(), zeros: 0 }
     }
 
+    /// How many bins there are between the smallest and the largest octave of either sign.
+    pub fn bins(&self) -> u64 {
+        (self.negative.counts.len() + self.positive.counts.len()) as u64
+    }
+
     /// Mantissa bits kept.
     pub fn precision(&self) -> u8 {
         self.precision

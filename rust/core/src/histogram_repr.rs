@@ -54,8 +54,7 @@ impl fmt::Display for Histogram {
 
 impl fmt::Display for UnitActivity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total =
-            |get: fn(&crate::units::Unit) -> u64| self.units.iter().fold(0_u64, |sum, u| sum.wrapping_add(get(u)));
+        let total = |get: fn(&crate::units::Unit) -> u64| self.units.iter().map(|u| u128::from(get(u))).sum::<u128>();
         let (all, active, nonfinite) = (total(crate::units::Unit::count), total(|u| u.active), total(|u| u.nonfinite));
         write!(f, "UnitActivity dim={} units={} updates={} n={all}", self.dim, self.units.len(), self.updates)?;
         if all > 0 {

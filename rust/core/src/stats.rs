@@ -5,6 +5,7 @@
 //! half the digits of the variance when |mean| is a million times the spread.
 
 use crate::double::{Double, scalb};
+use crate::error::{Error, Result};
 use crate::number::Number;
 
 /// How many values fall into each class. The first six add up to the number of values.
@@ -50,20 +51,23 @@ impl Counts {
         ]
     }
 
-    /// Class by class sum. No real data gets near the limit; states read from damaged bytes might.
+    /// Class by class sum. Whoever merges states has asked [`check_room`] first.
     pub fn add(&mut self, other: &Self) {
         let mut other = *other;
         for (mine, theirs) in self.each_mut().into_iter().zip(other.each_mut()) {
-            *mine = mine.saturating_add(*theirs).min(Self::LIMIT);
+            *mine = mine.wrapping_add(*theirs);
         }
     }
+}
 
-    /// Largest number of values in one class: with six classes the total still fits.
-    pub(crate) const LIMIT: u64 = 1 << 60;
+/// Most values that a state counts: results are arrays of `int64`.
+pub const MOST_VALUES: u64 = i64::MAX as u64;
 
-    /// Whether every class is within the limit.
-    pub(crate) fn plausible(mut self) -> bool {
-        self.each_mut().iter().all(|n| **n <= Self::LIMIT) && self.subnormal <= self.negative + self.positive
+/// Refuses to count more than [`MOST_VALUES`] values together, before anything is changed. `what` names what is counted of what.
+pub(crate) fn check_room(mine: u64, theirs: u64, what: &str) -> Result<()> {
+    match mine.checked_add(theirs) {
+        Some(total) if total <= MOST_VALUES => Ok(()),
+        _ => Err(Error::Overflow(format!("{what} must stay below 2^63, got: {mine} and {theirs} more"))),
     }
 }
 
@@ -150,27 +154,6 @@ impl Stats {
         self.m3 = scalb(self.m3, 3 * k);
         self.m4 = scalb(self.m4, 4 * k);
         self.scale = scale;
-    }
-
-    /// Beyond any exponent of f64 by a little.
-    const SCALE_LIMIT: i32 = 1100;
-
-    /// Whether numbers that came from outside could be those of a real state, so that no later step can overflow or loop.
-    pub fn plausible(&self) -> bool {
-        let number = |n: Number| match n {
-            Number::Int(n) => n.unsigned_abs() <= 1 << 64,
-            Number::Float(x) => x.is_finite(),
-        };
-        let extremes = self.extremes.is_none_or(|e| {
-            let ordered = e.min.compare(e.max) != core::cmp::Ordering::Greater;
-            number(e.min) && number(e.max) && e.absmin.is_none_or(number) && ordered
-        });
-        self.counts.plausible()
-            && extremes
-            && self.extremes.is_some() == (self.counts.finite() > 0)
-            && self.int_l1 >= 0
-            && self.int_sum.unsigned_abs() <= self.int_l1.unsigned_abs()
-            && self.scale.abs() <= Self::SCALE_LIMIT
     }
 
     /// Whether any non-zero finite value was seen, so that the scale means something.

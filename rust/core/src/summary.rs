@@ -12,7 +12,7 @@ use crate::level::{Kernel, Level};
 use crate::number::Number;
 use crate::scan::{Options, Shares, ordered};
 use crate::sketch::Sketch;
-use crate::stats::Stats;
+use crate::stats::{Stats, check_room};
 use crate::view::{TensorView, Walk};
 use crate::with_element;
 
@@ -98,6 +98,15 @@ impl Summary {
 
     /// Takes in another summary, as if its values had been counted after these.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
+        self.check_merge(other)?;
+        self.merge_fits(other);
+        with_standard_floats(|| self.stats.merge(&other.stats));
+        self.seen = self.seen.with(other.seen);
+        Ok(())
+    }
+
+    /// Whether another summary can be merged into this one; where it cannot, a merge changes nothing.
+    pub fn check_merge(&self, other: &Self) -> Result<()> {
         if self.moments != other.moments {
             return Err(Error::Incompatible(format!(
                 "cannot merge summaries that keep different moments: {} and {}",
@@ -105,10 +114,8 @@ impl Summary {
                 other.moments.number()
             )));
         }
-        self.merge_fits(other)?;
-        with_standard_floats(|| self.stats.merge(&other.stats));
-        self.seen = self.seen.with(other.seen);
-        Ok(())
+        check_room(self.stats.counts.total(), other.stats.counts.total(), "the values of a Summary")?;
+        self.check_fits(other)
     }
 
     /// The dtype, when there is just one.

@@ -40,11 +40,18 @@ impl Summary {
         kept.ok_or(Error::FormatNotKept(format))
     }
 
-    /// Takes in the formats of another summary, before its other numbers.
-    pub(crate) fn merge_fits(&mut self, other: &Self) -> Result<()> {
-        let alike = match (&mut self.fits, &other.fits) {
+    /// Takes in the counts of the same formats.
+    pub(crate) fn merge_fits(&mut self, other: &Self) {
+        if let (Some(mine), Some(theirs)) = (&mut self.fits, &other.fits) {
+            mine.merge(theirs);
+        }
+    }
+
+    /// Whether another summary keeps the same formats.
+    pub(crate) fn check_fits(&self, other: &Self) -> Result<()> {
+        let alike = match (&self.fits, &other.fits) {
             (None, None) => true,
-            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (Some(mine), Some(theirs)) => mine.is_like(theirs),
             _ => false,
         };
         if alike {

@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::wide::in_standard_mode;
+use crate::memory::check_units_memory;
 use crate::scan::Options;
+use crate::stats::check_room;
 use crate::units_moments::Moments;
 use crate::units_scan::scan;
 use crate::view::TensorView;
@@ -96,7 +98,7 @@ pub(crate) fn merge_all(mine: &mut [Unit], others: &[Unit], updates_before: u64)
 pub const MAX_UNITS: i64 = 1 << 24;
 
 /// Refuses more units than can be kept, before memory is taken for them.
-fn check_units(units: i64) -> Result<()> {
+pub(crate) fn check_units(units: i64) -> Result<()> {
     if units <= MAX_UNITS {
         return Ok(());
     }
@@ -138,6 +140,8 @@ impl UnitActivity {
         let place = if dim < 0 { dim + ndim as i64 } else { dim };
         let place = usize::try_from(place).ok().filter(|&d| d < ndim).ok_or(Error::Dim { dim, ndim })?;
         check_units(view.shape()[place])?;
+        // The units themselves, while they grow, and those of the tasks that wait for their turn.
+        check_units_memory(view.shape()[place] as u64, 4)?;
         activity.units = scan(view, place, saturation, options);
         activity.updates = 1;
         for unit in &mut activity.units {
@@ -146,8 +150,29 @@ impl UnitActivity {
         Ok(activity)
     }
 
+    /// An independent copy, where there is memory for it.
+    pub fn try_clone(&self) -> Result<Self> {
+        check_units_memory(self.units.len() as u64, 1)?;
+        Ok(self.clone())
+    }
+
     /// Takes in another record, as if its updates had followed these.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
+        self.check_merge(other)?;
+        if other.updates == 0 {
+            return Ok(());
+        }
+        if self.updates == 0 {
+            *self = Self { dim: self.dim, ..other.clone() };
+            return Ok(());
+        }
+        merge_all(&mut self.units, &other.units, self.updates);
+        self.updates += other.updates;
+        Ok(())
+    }
+
+    /// Whether another record can be merged into this one; where it cannot, a merge changes nothing.
+    pub fn check_merge(&self, other: &Self) -> Result<()> {
         if self.saturation != other.saturation {
             return Err(Error::Incompatible(format!(
                 "cannot merge unit activities with different saturation: {} and {}",
@@ -155,11 +180,7 @@ impl UnitActivity {
                 shown(other.saturation)
             )));
         }
-        if other.updates == 0 {
-            return Ok(());
-        }
-        if self.updates == 0 {
-            *self = Self { dim: self.dim, ..other.clone() };
+        if self.updates == 0 || other.updates == 0 {
             return Ok(());
         }
         if self.units.len() != other.units.len() {
@@ -169,9 +190,11 @@ impl UnitActivity {
                 other.units.len()
             )));
         }
-        merge_all(&mut self.units, &other.units, self.updates);
-        self.updates = self.updates.wrapping_add(other.updates);
-        Ok(())
+        check_room(self.updates, other.updates, "the updates of a UnitActivity")?;
+        self.units
+            .iter()
+            .zip(&other.units)
+            .try_for_each(|(mine, theirs)| check_room(mine.count(), theirs.count(), "the values of a unit"))
     }
 
     /// Units whose share of active values is at most `threshold`. A unit without values is not among them.
@@ -205,8 +228,9 @@ impl UnitActivity {
     /// Share of all values that lie beyond the bounds of saturation; NaN without values.
     pub fn saturated_fraction(&self) -> Result<f64> {
         self.check_saturation()?;
-        let (beyond, all) = self.units.iter().fold((0_u64, 0_u64), |(beyond, all), u| {
-            (beyond.wrapping_add(u.low).wrapping_add(u.high), all.wrapping_add(u.count()))
+        // Counts of one unit stay below 2^63, those of all may not.
+        let (beyond, all) = self.units.iter().fold((0_u128, 0_u128), |(beyond, all), u| {
+            (beyond + u128::from(u.low + u.high), all + u128::from(u.count()))
         });
         Ok(beyond as f64 / all as f64)
     }

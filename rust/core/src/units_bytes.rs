@@ -41,8 +41,15 @@ impl UnitActivity {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let mut r = Reader::new(bytes, MAGIC, WHAT)?;
         let dim = r.i64()?;
-        let bounded = r.u8()? != 0;
+        let bounded = match r.u8()? {
+            0 => false,
+            1 => true,
+            flag => return Err(Error::Bytes(format!("serialised {WHAT} has an unknown flag for saturation: {flag}"))),
+        };
         let bounds = (r.f64()?, r.f64()?);
+        if !bounded && (bounds.0.to_bits(), bounds.1.to_bits()) != (0, 0) {
+            return Err(Error::Bytes(format!("serialised {WHAT} has bounds of saturation, and none; it was damaged")));
+        }
         let mut activity = Self::new(dim, bounded.then_some(bounds))?;
         activity.updates = r.u64()?;
         for _ in 0..r.len(UNIT_BYTES)? {
@@ -52,12 +59,11 @@ impl UnitActivity {
             let (count, mean, m2) = (r.u64()?, r.double()?, r.f64()?);
             let scale = i32::try_from(r.i64()?)
                 .ok()
-                .filter(|s| (-1100..=1100).contains(s))
                 .ok_or_else(|| Error::Bytes(format!("serialised {WHAT} has a scale out of range")))?;
             let moments = Moments { count, mean, m2, scale };
             activity.units.push(Unit { active, zero, nonfinite, low, high, moments, min, max, last_active });
         }
         r.finish()?;
-        Ok(activity)
+        activity.checked()
     }
 }

@@ -3,18 +3,29 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyByteArray;
+use pyo3::types::{PyByteArray, PyInt};
+use tensorstats_core::memory::check_memory;
+
+use crate::errors::to_py;
 
 /// A new `float64` array.
 pub(crate) fn floats<'py>(py: Python<'py>, values: &[f64]) -> PyResult<Bound<'py, PyAny>> {
+    check_array(values.len())?;
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_ne_bytes()).collect();
     from_bytes(py, &bytes, "float64")
 }
 
 /// A new `int64` array; a count beyond its range would need 2^63 values.
 pub(crate) fn counts(py: Python<'_>, values: impl IntoIterator<Item = u64>) -> PyResult<Bound<'_, PyAny>> {
-    let bytes: Vec<u8> = values.into_iter().flat_map(|n| (n as i64).to_ne_bytes()).collect();
+    let values = values.into_iter();
+    check_array(values.size_hint().1.unwrap_or(0))?;
+    let bytes: Vec<u8> = values.flat_map(|n| (n as i64).to_ne_bytes()).collect();
     from_bytes(py, &bytes, "int64")
+}
+
+/// Memory for an array: its bytes while they grow, and those in Python's hands.
+pub(crate) fn check_array(len: usize) -> PyResult<()> {
+    check_memory(32 * len as u64, "an array").map_err(to_py)
 }
 
 fn from_bytes<'py>(py: Python<'py>, bytes: &[u8], dtype: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -30,18 +41,24 @@ pub(crate) fn to_floats(object: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
     AS_ARRAY.import(py, "numpy", "asarray")?.call1((object, "float64"))?.call_method0(intern!(py, "tolist"))?.extract()
 }
 
-/// What `f` makes of a number, or of the numbers of an array; the result has the shape of `x`.
+/// Whether an object is what Python's `sum` begins with.
+pub(crate) fn begins_a_sum(object: &Bound<'_, PyAny>) -> bool {
+    object.is_exact_instance_of::<PyInt>() && object.extract::<i64>().is_ok_and(|n| n == 0)
+}
+
+/// What `f` makes of a number, or of the numbers of an array; the result has the shape of `x`, which errors call `name`.
 pub(crate) fn map<'py>(
     x: &Bound<'py, PyAny>,
+    name: &str,
     f: impl FnOnce(&[f64]) -> PyResult<Vec<f64>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static AS_ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static NUMBERS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = x.py();
     if let Ok(number) = x.extract::<f64>() {
         let result = f(&[number])?.first().copied().unwrap_or(f64::NAN);
         return Ok(result.into_pyobject(py)?.into_any());
     }
-    let array = AS_ARRAY.import(py, "numpy", "asarray")?.call1((x, "float64"))?;
+    let array = NUMBERS.import(py, "tensorstats._arrays", "numbers")?.call1((x, name))?;
     let flat: Vec<f64> = array.call_method0(intern!(py, "ravel"))?.call_method0(intern!(py, "tolist"))?.extract()?;
     let shape = array.getattr(intern!(py, "shape"))?;
     floats(py, &f(&flat)?)?.call_method1(intern!(py, "reshape"), (shape,))

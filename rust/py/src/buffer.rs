@@ -5,11 +5,11 @@
 
 use core::ffi::c_void;
 
-use pyo3::exceptions::{PyBufferError, PyTypeError};
+use pyo3::exceptions::{PyBufferError, PyException, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use tensorstats_core::{Dtype, TensorView};
 
 use crate::dlpack::{DataType, Exchange, Managed, Tensor};
@@ -33,7 +33,27 @@ pub(crate) struct Buffer {
     dense: bool,
     /// Keeps the memory alive; `None` for a borrow that ends before Python code runs again.
     #[expect(dead_code, reason = "held for its drop")]
-    owner: Option<Managed>,
+    owner: Option<Owner>,
+}
+
+/// What keeps memory alive.
+#[expect(dead_code, reason = "held for their drops")]
+enum Owner {
+    Producer(Managed),
+    Held(Py<PyHeld>),
+}
+
+/// A tensor that was asked for its memory once, for several calls of the core.
+#[pyclass(frozen, name = "Held", module = "tensorstats._core")]
+pub(crate) struct PyHeld(Buffer);
+
+#[pymethods]
+impl PyHeld {
+    #[new]
+    #[pyo3(signature = (x, /))]
+    fn new(x: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Buffer::owned(x).map(Self)
+    }
 }
 
 // SAFETY: the memory is kept alive by `owner` and only read; DLPack lets a deleter run on any thread (producers that need the GIL
@@ -57,6 +77,15 @@ impl Buffer {
             Some(buffer) => Ok(buffer),
             None => Self::of_numpy_or_other(object),
         }
+    }
+
+    /// A mask, which may also be a list, never borrowed.
+    pub(crate) fn of_mask(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        static AS_ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() {
+            return Self::owned(&AS_ARRAY.import(object.py(), "numpy", "asarray")?.call1((object,))?);
+        }
+        Self::owned(object)
     }
 
     /// Whether [`Buffer::of_ordinary_tensor`] would take an object.
@@ -113,26 +142,46 @@ impl Buffer {
         }
         let Ok(tensor) = exchange.borrow(object) else { return Ok(None) };
         // torch has tensors of zeros without memory.
-        let readable =
-            HOST_DEVICES.contains(&tensor.device.kind) && Format::of(tensor.dtype).is_some() && !tensor.data.is_null();
+        let whole = !is_byte_integer(tensor.dtype) || torch_bytes(object)?;
+        let readable = whole
+            && HOST_DEVICES.contains(&tensor.device.kind)
+            && Format::of(tensor.dtype).is_some()
+            && !tensor.data.is_null();
         Ok(readable.then_some((exchange, tensor)))
     }
 
     /// Through the Python side: detach, resolve, reinterpret, or refuse with a reason.
     fn of_other(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         static EXPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static REFUSED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        if let Ok(held) = object.cast::<PyHeld>() {
+            return Ok(Self::shared(held));
+        }
         let export = EXPORT.import(object.py(), "tensorstats._arrays", "export")?;
         let (exporter, name): (Bound<'_, PyAny>, Option<String>) = export.call1((object,))?.extract()?;
+        let py = object.py();
         let capsule = match export_versioned(&exporter) {
             // Exporters from before DLPack 1.0 know no `max_version`.
-            Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => {
-                exporter.call_method0(intern!(object.py(), "__dlpack__"))?
+            Err(error) if error.is_instance_of::<PyTypeError>(py) => exporter.call_method0(intern!(py, "__dlpack__")),
+            other => other,
+        };
+        let capsule = match capsule {
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                // Raises: whoever owns the memory may not say what went wrong with which object.
+                REFUSED.import(py, "tensorstats._arrays", "refuse_export")?.call1((object, error))?
             }
             other => other?,
         };
         let managed = Managed::from_capsule(&capsule)?;
         let dtype = name.as_deref().map(Dtype::from_name).transpose().map_err(crate::errors::to_py)?;
         Self::new(managed.tensor(), Some(managed), dtype)
+    }
+
+    /// The memory of a tensor that is held.
+    fn shared(held: &Bound<'_, PyHeld>) -> Self {
+        let Self { data, dtype, ndim, inline, heap, dense, .. } = &held.get().0;
+        let owner = Some(Owner::Held(held.clone().unbind()));
+        Self { data: *data, dtype: *dtype, ndim: *ndim, inline: *inline, heap: heap.clone(), dense: *dense, owner }
     }
 
     /// Checks a description and copies shape and strides out of it. `named` overrides the dtype by one of the same width.
@@ -165,7 +214,7 @@ impl Buffer {
             inline: [[0; INLINE_DIMS]; 2],
             heap: Vec::new(),
             dense: tensor.strides.is_null(),
-            owner,
+            owner: owner.map(Owner::Producer),
         };
         if ndim > INLINE_DIMS {
             buffer.heap = vec![0; 2 * ndim];
@@ -210,7 +259,8 @@ impl Buffer {
         self.bytes() <= SMALL_BYTES
     }
 
-    fn bytes(&self) -> u64 {
+    /// What its values take, repeats included.
+    pub(crate) fn bytes(&self) -> u64 {
         self.view().count().saturating_mul(self.dtype.size() as u64)
     }
 
@@ -314,6 +364,20 @@ fn export_versioned<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAn
 fn is_plain_numpy(object: &Bound<'_, PyAny>) -> bool {
     static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     NDARRAY.import(object.py(), "numpy", "ndarray").is_ok_and(|class| object.get_type().is(class))
+}
+
+/// Whether a dtype is that of integers of one byte: torch says so of narrower ones too.
+fn is_byte_integer(dtype: DataType) -> bool {
+    matches!((dtype.code, dtype.bits), (0 | 1, 8))
+}
+
+/// Whether a tensor of torch has a dtype of which every element is a byte: not `torch.int4` and the like.
+fn torch_bytes(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static SIGNED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static UNSIGNED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = object.py();
+    let dtype = object.getattr(intern!(py, "dtype"))?;
+    Ok(dtype.is(SIGNED.import(py, "torch", "int8")?) || dtype.is(UNSIGNED.import(py, "torch", "uint8")?))
 }
 
 /// torch's classes whose instances are plain strided memory, and their exchange functions.

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use tensorstats_core::TensorView;
 
 use crate::buffer::Buffer;
+use crate::errors::of_many;
 use crate::summary::Shape;
 
 /// The tensors of a call so far.
@@ -22,10 +23,11 @@ impl Buffers {
         Self { later: Vec::new(), shapes: Vec::with_capacity(tensors) }
     }
 
-    /// The next tensor: itself where it is to be used at once, before any other Python code runs, else `None`.
-    pub(crate) fn next(&mut self, tensor: &Bound<'_, PyAny>) -> PyResult<Option<Buffer>> {
+    /// The next tensor of so many: itself where it is to be used at once, before any other Python code runs, else `None`.
+    pub(crate) fn next(&mut self, tensor: &Bound<'_, PyAny>, tensors: usize) -> PyResult<Option<Buffer>> {
         let first = self.later.is_empty();
-        let buffer = if first { Buffer::of(tensor)? } else { Buffer::owned(tensor)? };
+        let buffer = if first { Buffer::of(tensor) } else { Buffer::owned(tensor) };
+        let buffer = buffer.map_err(|error| of_many(tensor.py(), error, self.shapes.len(), tensors))?;
         self.shapes.push(Shape::One(buffer.shape().into()));
         if first && buffer.is_small() {
             return Ok(Some(buffer));

@@ -5,7 +5,6 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
 use tensorstats_core::Dtype;
 use tensorstats_core::formats::{FORMATS, Fit, Fits, Limits, Misfits, not_a_format};
-use tensorstats_core::stats::Counts;
 
 use crate::dicts::field;
 use crate::errors::to_py;
@@ -64,7 +63,7 @@ pub(crate) fn to_dict<'py>(py: Python<'py>, fits: &Fits) -> PyResult<Bound<'py, 
 }
 
 /// The same from such a dict, checked.
-pub(crate) fn from_dict(dict: &Bound<'_, PyDict>, counts: &Counts) -> PyResult<Fits> {
+pub(crate) fn from_dict(dict: &Bound<'_, PyDict>) -> PyResult<Fits> {
     let kept: Bound<'_, PyDict> = field(dict, WHAT, "counts")?;
     let mut misfits = Vec::with_capacity(kept.len());
     for (name, each) in kept.iter() {
@@ -76,7 +75,7 @@ pub(crate) fn from_dict(dict: &Bound<'_, PyDict>, counts: &Counts) -> PyResult<F
     }
     let formats: Vec<Dtype> = misfits.iter().map(|&(format, _)| format).collect();
     let fits = Fits::new(&formats, field(dict, WHAT, "scale")?).map_err(to_py)?;
-    fits.with_counts(&misfits, counts).map_err(to_py)
+    fits.with_counts(&misfits).map_err(to_py)
 }
 
 /// For each format the last magnitudes of a dtype that round to zero, to a subnormal or zero, to a finite number: bits without the sign

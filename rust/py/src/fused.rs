@@ -3,10 +3,11 @@
 use pyo3::prelude::*;
 use tensorstats_core::fused::{Fused, of_each};
 use tensorstats_core::kernel::Moments;
+use tensorstats_core::memory::check_histogram;
 use tensorstats_core::{Axis, Histogram, Sketch, Summary};
 
 use crate::buffer::Buffer;
-use crate::errors::to_py;
+use crate::errors::{of_many, to_py};
 use crate::histogram::PyHistogram;
 use crate::summary::{PySummary, Shape, State};
 use crate::{axis, run};
@@ -29,11 +30,12 @@ fn pairs(
     moments: Moments,
     threads: usize,
 ) -> PyResult<Vec<Pair>> {
+    check_histogram(axis, 0, 1).map_err(to_py)?;
     let mut fused = Fused::new(axis, moments);
     let mut rows: Vec<Option<Pair>> = Vec::with_capacity(tensors.len());
     let mut later: Vec<(usize, Buffer)> = Vec::new();
     for (row, tensor) in tensors.iter().enumerate() {
-        let buffer = Buffer::of(tensor)?;
+        let buffer = Buffer::of(tensor).map_err(|error| of_many(py, error, row, tensors.len()))?;
         if !buffer.is_small() {
             later.push((row, buffer));
             rows.push(None);
@@ -43,6 +45,7 @@ fn pairs(
         rows.push(Some(pair(counted, &buffer)));
     }
     if !later.is_empty() {
+        check_histogram(axis, u64::MAX, threads + later.len()).map_err(to_py)?;
         let counted = run::detached(py, threads, |options| {
             let views: Vec<_> = later.iter().map(|(_, buffer)| buffer.view()).collect();
             let sketches: Vec<_> = views.iter().map(Sketch::of).collect();
@@ -67,8 +70,10 @@ pub(crate) fn summary_and_histogram(
 ) -> PyResult<Pair> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
     let axis = axis::of(axis)?;
+    let threads = run::threads(threads)?;
     let buffer = Buffer::of(x)?;
-    let counted = run::count(py, &buffer, run::threads(threads)?, |view, options| {
+    check_histogram(&axis, buffer.bytes(), threads).map_err(to_py)?;
+    let counted = run::count(py, &buffer, threads, |view, options| {
         let counted = of_each(core::slice::from_ref(view), &axis, moments, options).pop();
         (counted.unwrap_or_else(|| Fused::new(&axis, moments).of(view, options.level)), Sketch::of(view))
     })?;

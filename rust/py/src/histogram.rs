@@ -2,13 +2,15 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use tensorstats_core::histogram::Bins;
 use tensorstats_core::kernel::bins::Specials;
+use tensorstats_core::memory::{check_histogram, check_memory};
 use tensorstats_core::{Axis, Histogram};
 
+use crate::arrays::begins_a_sum;
 use crate::buffer::Buffer;
 use crate::dicts::{check_kind, field};
 use crate::errors::to_py;
@@ -54,6 +56,11 @@ impl PyHistogram {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether counts of the same axis can be taken in.
+    pub(crate) fn check(&self, part: &Histogram) -> PyResult<()> {
+        self.lock().check_merge(part).map_err(to_py)
+    }
+
     /// Takes in counts of the same axis.
     pub(crate) fn add(&self, part: &Histogram) -> PyResult<()> {
         self.lock().merge(part).map_err(to_py)
@@ -64,6 +71,19 @@ impl PyHistogram {
         self.lock().axis.clone()
     }
 
+    /// A copy of its state.
+    fn snapshot(&self) -> PyResult<Histogram> {
+        self.lock().try_clone().map_err(to_py)
+    }
+
+    /// Edges and the counts between them; where nothing was counted, an empty bin from 0 to 1 as numpy has it.
+    fn dense(&self) -> PyResult<(Vec<f64>, Vec<u64>)> {
+        let state = self.lock();
+        check_memory(2 * state.bytes(), "the bins of a histogram").map_err(to_py)?;
+        let (edges, counts) = state.dense();
+        Ok(if edges.is_empty() { (vec![0.0, 1.0], vec![0]) } else { (edges, counts) })
+    }
+
     fn of(
         py: Python<'_>,
         x: &Bound<'_, PyAny>,
@@ -72,8 +92,9 @@ impl PyHistogram {
         threads: usize,
     ) -> PyResult<Histogram> {
         // The mask first: a borrowed tensor must be used before other Python code runs.
-        let mask = mask.map(Buffer::owned).transpose()?;
+        let mask = mask.map(Buffer::of_mask).transpose()?;
         let buffer = Buffer::of(x)?;
+        check_histogram(axis, buffer.bytes(), threads).map_err(to_py)?;
         run::count_chosen(py, &buffer, mask.as_ref(), threads, |view, options| Histogram::of(view, axis, options))
     }
 }
@@ -83,7 +104,9 @@ impl PyHistogram {
     #[new]
     #[pyo3(signature = (axis, /))]
     fn new(axis: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Ok(Self::wrap(Histogram::new(axis::of(axis)?)))
+        let axis = axis::of(axis)?;
+        check_histogram(&axis, 0, 0).map_err(to_py)?;
+        Ok(Self::wrap(Histogram::new(axis)))
     }
 
     /// Counts the values of a tensor in, those where a mask is true; returns the state itself.
@@ -103,7 +126,7 @@ impl PyHistogram {
     /// Takes in another histogram of the same axis; returns the state itself.
     #[pyo3(signature = (other, /))]
     fn merge<'py>(slf: Bound<'py, Self>, other: &Self) -> PyResult<Bound<'py, Self>> {
-        let part = other.lock().clone();
+        let part = other.snapshot()?;
         slf.get().lock().merge(&part).map_err(to_py)?;
         Ok(slf)
     }
@@ -111,10 +134,18 @@ impl PyHistogram {
     fn __add__<'py>(&self, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = other.py();
         let Ok(other) = other.cast::<Self>() else { return Ok(py.NotImplemented().into_bound(py)) };
-        let part = other.get().lock().clone();
-        let mut state = self.lock().clone();
+        let part = other.get().snapshot()?;
+        let mut state = self.snapshot()?;
         state.merge(&part).map_err(to_py)?;
         Ok(Bound::new(py, Self::wrap(state))?.into_any())
+    }
+
+    fn __radd__<'py>(&self, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = other.py();
+        if !begins_a_sum(other) {
+            return Ok(py.NotImplemented().into_bound(py));
+        }
+        Ok(Bound::new(py, self.copy()?)?.into_any())
     }
 
     /// Forgets all counts.
@@ -124,15 +155,15 @@ impl PyHistogram {
     }
 
     /// An independent copy.
-    fn copy(&self) -> Self {
-        Self::wrap(self.lock().clone())
+    fn copy(&self) -> PyResult<Self> {
+        self.snapshot().map(Self::wrap)
     }
 
-    fn __copy__(&self) -> Self {
+    fn __copy__(&self) -> PyResult<Self> {
         self.copy()
     }
 
-    fn __deepcopy__(&self, _memo: &Bound<'_, PyAny>) -> Self {
+    fn __deepcopy__(&self, _memo: &Bound<'_, PyAny>) -> PyResult<Self> {
         self.copy()
     }
 
@@ -165,19 +196,20 @@ impl PyHistogram {
     }
 
     /// Edges of the bins, float64, one more than there are bins. For `LogLinear` and `Linear` those from the smallest to the
-    /// largest value counted (empty when nothing was). Of `LogLinear`, values below zero belong to the bin whose *upper* edge they touch.
+    /// largest value counted; 0 and 1, around no value, when nothing was, as numpy has it. Of `LogLinear`, values below zero belong to the bin whose *upper* edge they touch.
     #[getter]
     fn edges<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let edges = self.lock().dense().0;
+        let edges = self.dense()?.0;
         arrays::floats(py, &edges)
     }
 
     /// Counts of the bins, int64; with `flow`, underflow before and overflow after them.
     #[pyo3(signature = (flow = false))]
     fn values<'py>(&self, py: Python<'py>, flow: bool) -> PyResult<Bound<'py, PyAny>> {
-        let (counts, underflow, overflow) = {
+        let counts = self.dense()?.1;
+        let (underflow, overflow) = {
             let state = self.lock();
-            (state.dense().1, state.underflow(), state.overflow())
+            (state.underflow(), state.overflow())
         };
         let (before, after) = (flow.then_some(underflow), flow.then_some(overflow));
         arrays::counts(py, before.into_iter().chain(counts).chain(after))
@@ -203,7 +235,7 @@ impl PyHistogram {
 
     /// The pair that `numpy.histogram` returns: counts and edges.
     fn to_numpy<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        let (edges, counts) = self.lock().dense();
+        let (edges, counts) = self.dense()?;
         Ok((arrays::counts(py, counts)?, arrays::floats(py, &edges)?))
     }
 
@@ -257,8 +289,8 @@ impl PyHistogram {
     /// first or beyond the last edge. NaN when there are no values. `q` is a number or an array of any shape.
     #[pyo3(signature = (q, /))]
     fn quantile<'py>(&self, q: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let state = self.lock().clone();
-        arrays::map(q, |qs| qs.iter().map(|&q| state.quantile(q).map_err(to_py)).collect())
+        let state = self.snapshot()?;
+        arrays::map(q, "q", |qs| qs.iter().map(|&q| state.quantile(q).map_err(to_py)).collect())
     }
 
     /// The share of all values but NaN that is at most `x`: the inverse of `quantile`.
@@ -268,8 +300,8 @@ impl PyHistogram {
     /// there are no values, or for NaN. `x` is a number or an array of any shape.
     #[pyo3(signature = (x, /))]
     fn cdf<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let state = self.lock().clone();
-        arrays::map(x, |xs| Ok(xs.iter().map(|&x| state.cdf(x)).collect()))
+        let state = self.snapshot()?;
+        arrays::map(x, "x", |xs| Ok(xs.iter().map(|&x| state.cdf(x)).collect()))
     }
 
     /// `quantile(0.5)`.
@@ -288,8 +320,8 @@ impl PyHistogram {
     /// The edges of the bins in common with another histogram of the same axis, and the counts of both between them.
     #[pyo3(signature = (other, /))]
     fn aligned<'py>(&self, py: Python<'py>, other: &Bound<'py, Self>) -> PyResult<Aligned<'py>> {
-        let other = other.get().lock().clone();
-        let (edges, [mine, theirs]) = self.lock().clone().aligned(&other).map_err(to_py)?;
+        let other = other.get().snapshot()?;
+        let (edges, [mine, theirs]) = self.snapshot()?.aligned(&other).map_err(to_py)?;
         Ok((arrays::floats(py, &edges)?, arrays::counts(py, mine)?, arrays::counts(py, theirs)?))
     }
 
@@ -304,21 +336,26 @@ impl PyHistogram {
     }
 
     /// The versioned byte form.
-    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let bytes = self.lock().to_bytes();
-        PyBytes::new(py, &bytes)
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let state = self.lock();
+        // Place and count of each, twice: here and in Python's hands.
+        check_memory(state.bytes().saturating_mul(4), "the bytes of a histogram").map_err(to_py)?;
+        let bytes = state.to_bytes();
+        drop(state);
+        Ok(PyBytes::new(py, &bytes))
     }
 
     /// Reads `to_bytes` back.
     #[staticmethod]
     #[pyo3(signature = (data, /))]
     fn from_bytes(data: &[u8]) -> PyResult<Self> {
+        check_memory(3 * data.len() as u64, "a serialised Histogram").map_err(to_py)?;
         Histogram::from_bytes(data).map(Self::wrap).map_err(to_py)
     }
 
     /// Everything as plain Python values.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let state = self.lock().clone();
+        let state = self.snapshot()?;
         let dict = PyDict::new(py);
         dict.set_item("kind", "histogram")?;
         dict.set_item("version", tensorstats_core::bytes::VERSION)?;
@@ -357,10 +394,16 @@ impl PyHistogram {
                 Axis::linear(field(data, WHAT, "bins")?)
             }
             "log_linear" => Axis::log_linear(field(data, WHAT, "precision")?),
-            kind => {
+            "variable" => Axis::variable(field(data, WHAT, "edges")?),
+            "regular" => {
                 let edges: Vec<f64> = field(data, WHAT, "edges")?;
                 let ends = edges.first().copied().zip(edges.last().copied()).unwrap_or((0.0, 0.0));
-                if kind == "regular" { Axis::regular(ends.0, ends.1, edges) } else { Axis::variable(edges) }
+                Axis::regular(ends.0, ends.1, edges)
+            }
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "a {WHAT}'s axis must be regular, variable, log_linear or linear, got: {other}"
+                )));
             }
         };
         let specials = Specials {
@@ -385,7 +428,7 @@ impl PyHistogram {
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
         let rebuild = py.get_type::<Self>().getattr("from_bytes")?;
-        Ok((rebuild, (self.to_bytes(py),)))
+        Ok((rebuild, (self.to_bytes(py)?,)))
     }
 
     /// The dict of UHI's serialisation: what `uhi.io`, hist and boost-histogram read. See `tensorstats.export.to_uhi`.

@@ -32,6 +32,8 @@ mod _core {
     #[pymodule_export]
     use crate::axis::PyAxis;
     #[pymodule_export]
+    use crate::buffer::PyHeld;
+    #[pymodule_export]
     use crate::formats::format_limits;
     #[pymodule_export]
     use crate::fused::{summaries_and_histograms, summary_and_histogram};

@@ -100,6 +100,21 @@ impl PySummaries {
         Self::of(self.lock().clone())
     }
 
+    fn __copy__(&self) -> Self {
+        self.copy()
+    }
+
+    fn __deepcopy__(&self, _memo: &Bound<'_, PyAny>) -> Self {
+        self.copy()
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyList>,))> {
+        let rows = self.lock().clone();
+        let states = (0..rows.len()).filter_map(|row| rows.state(row)).map(PySummary::wrap);
+        let rebuild = py.import("tensorstats._core")?.getattr("summaries_from")?;
+        Ok((rebuild, (PyList::new(py, states.collect::<Vec<_>>())?,)))
+    }
+
     /// Lets go of what only a repr shows, the shapes and the samples for a sparkline: half of the memory.
     fn keep_numbers(&self) {
         self.lock().keep_numbers();
@@ -150,7 +165,7 @@ fn rows(py: Python<'_>, tensors: &Bound<'_, PyList>, moments: Moments, threads: 
     let mut counted = Vec::with_capacity(tensors.len());
     let mut buffers = Buffers::with_capacity(tensors.len());
     for tensor in tensors.iter() {
-        if let Some(buffer) = buffers.next(&tensor)? {
+        if let Some(buffer) = buffers.next(&tensor, tensors.len())? {
             let count =
                 |view: &TensorView<'_>, options: &Options<'_>| (Summary::of(view, moments, options), Sketch::of(view));
             counted.push(run::count(py, &buffer, 1, count)?);

@@ -16,7 +16,7 @@ pub(crate) fn quantile<'py>(
     q: &Bound<'py, PyAny>,
     threads: Option<i64>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    arrays::map(q, |qs| {
+    arrays::map(q, "q", |qs| {
         let buffer = Buffer::of(x)?;
         run::count(py, &buffer, run::threads(threads)?, |view, options| quantiles(view, qs, options))?.map_err(to_py)
     })

@@ -3,13 +3,14 @@
 use core::slice;
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple};
 use tensorstats_core::Number;
 use tensorstats_core::range::{self, Bounds, Outside, Place};
 use tensorstats_core::verdict::Question;
 
 use crate::buffer::Buffer;
-use crate::errors::to_py;
+use crate::errors::{of_many, to_py};
 use crate::run;
 
 /// Position in C order, index, value.
@@ -36,11 +37,24 @@ pub(crate) fn first_nonfinite<'py>(
     place.map(|place| shown(py, place)).transpose()
 }
 
-/// A bound as Python gives it: whole numbers stay exact.
-fn bound(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Number>> {
-    object
-        .map(|object| object.extract::<i128>().map(Number::Int).or_else(|_| object.extract::<f64>().map(Number::Float)))
-        .transpose()
+/// Which of two bounds, and its name in errors.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Low,
+    High,
+}
+
+/// A bound as Python gives it: whole numbers stay exact. Those beyond 128 bits are beyond all integers, and become the float next to them
+/// on the side from which floats are compared with it.
+fn bound(object: Option<&Bound<'_, PyAny>>, side: Side) -> PyResult<Option<Number>> {
+    static NEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let Some(object) = object else { return Ok(None) };
+    if let Ok(whole) = object.extract::<i128>() {
+        return Ok(Some(Number::Int(whole)));
+    }
+    let name = if side == Side::Low { "min" } else { "max" };
+    let float = NEXT.import(object.py(), "tensorstats._arrays", "float_beside")?;
+    Ok(Some(Number::Float(float.call1((object, name))?.extract()?)))
 }
 
 /// What a look for values out of range found: dtype and shape; how many are NaN, +inf, -inf, below, above; the first that is not finite,
@@ -59,12 +73,12 @@ pub(crate) fn outside<'py>(
     allowed: bool,
     threads: Option<i64>,
 ) -> PyResult<Vec<Report<'py>>> {
-    let bounds = Bounds::new(bound(low)?, bound(high)?, allowed).map_err(to_py)?;
+    let bounds = Bounds::new(bound(low, Side::Low)?, bound(high, Side::High)?, allowed).map_err(to_py)?;
     let threads = run::threads(threads)?;
     let mut reports = Vec::with_capacity(tensors.len());
     let mut later: Vec<(usize, Buffer)> = Vec::new();
     for (row, tensor) in tensors.iter().enumerate() {
-        let buffer = Buffer::of(tensor)?;
+        let buffer = Buffer::of(tensor).map_err(|error| of_many(py, error, row, tensors.len()))?;
         if buffer.is_small() {
             let found =
                 run::count(py, &buffer, 1, |view, options| range::outside(slice::from_ref(view), &bounds, options))?;
@@ -107,13 +121,16 @@ pub(crate) fn all_hold(
         None => Question::Finite,
         Some((low, high)) => {
             let infinite = Number::Float(f64::INFINITY);
-            Question::between(bound(Some(low))?.unwrap_or(infinite), bound(Some(high))?.unwrap_or(infinite))
-                .map_err(to_py)?
+            Question::between(
+                bound(Some(low), Side::Low)?.unwrap_or(infinite),
+                bound(Some(high), Side::High)?.unwrap_or(infinite),
+            )
+            .map_err(to_py)?
         }
     };
     let threads = run::threads(threads)?;
-    for tensor in tensors {
-        let buffer = Buffer::of(&tensor)?;
+    for (i, tensor) in tensors.iter().enumerate() {
+        let buffer = Buffer::of(&tensor).map_err(|error| of_many(py, error, i, tensors.len()))?;
         if !run::count(py, &buffer, threads, |view, options| question.of(view, options))? {
             return Ok(false);
         }

@@ -71,6 +71,10 @@ impl Rows {
                 other.len()
             )));
         }
+        // All or nothing.
+        for (mine, theirs) in self.summaries.iter().zip(&other.summaries) {
+            mine.check_merge(theirs).map_err(to_py)?;
+        }
         for (mine, theirs) in self.summaries.iter_mut().zip(&other.summaries) {
             mine.merge(theirs).map_err(to_py)?;
         }

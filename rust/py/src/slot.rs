@@ -202,9 +202,12 @@ impl PyTensorSlot {
             counted
         };
         if let (Some(total), Some(part)) = (&histogram, &counted.histogram) {
-            total.get().add(part)?;
+            total.get().check(part)?;
         }
         self.merge(&counted.state)?;
+        if let (Some(total), Some(part)) = (&histogram, &counted.histogram) {
+            total.get().add(part)?;
+        }
         Ok(Some(counted.is_finite()))
     }
 

@@ -8,6 +8,7 @@ use tensorstats_core::formats::Fits;
 use tensorstats_core::kernel::Moments;
 use tensorstats_core::{Dtype, Number, Sketch, Summary};
 
+use crate::arrays::begins_a_sum;
 use crate::buffer::Buffer;
 use crate::dims::Dims;
 use crate::errors::to_py;
@@ -53,7 +54,7 @@ impl State {
         threads: usize,
     ) -> PyResult<Self> {
         // The mask first: a borrowed tensor must be used before other Python code runs.
-        let mask = mask.map(Buffer::owned).transpose()?;
+        let mask = mask.map(Buffer::of_mask).transpose()?;
         let buffer = Buffer::of(x)?;
         let (summary, sketch) = run::count_chosen(py, &buffer, mask.as_ref(), threads, |view, options| {
             (Summary::of_formats(view, moments, fits, options), Sketch::of(view))
@@ -160,6 +161,14 @@ impl PySummary {
         let mut state = self.lock().clone();
         state.merge(&part)?;
         Ok(Bound::new(py, Self::wrap(state))?.into_any())
+    }
+
+    fn __radd__<'py>(&self, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = other.py();
+        if !begins_a_sum(other) {
+            return Ok(py.NotImplemented().into_bound(py));
+        }
+        Ok(Bound::new(py, self.copy())?.into_any())
     }
 
     fn reset(&self) {

@@ -1,10 +1,12 @@
 //! Owns the dict form of a summary. Knows nothing of how its numbers come about.
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyInt};
 use tensorstats_core::bytes::{VERSION, VERSION_WITH_FORMATS};
 use tensorstats_core::double::Double;
 use tensorstats_core::kernel::Moments;
+use tensorstats_core::sketch::SAMPLES;
 use tensorstats_core::stats::{Counts, Extremes, Stats};
 use tensorstats_core::summary::Seen;
 use tensorstats_core::{Dtype, Number, Sketch, Summary};
@@ -71,12 +73,40 @@ fn field<'py, T: for<'a> FromPyObject<'a, 'py>>(dict: &Bound<'py, PyDict>, name:
     dicts::field(dict, WHAT, name)
 }
 
-fn number(dict: &Bound<'_, PyDict>, name: &str, integer: bool) -> PyResult<Option<Number>> {
+fn number(dict: &Bound<'_, PyDict>, name: &str, seen: Seen) -> PyResult<Option<Number>> {
+    let integer = match seen {
+        Seen::One(dtype) => dtype.is_integer(),
+        Seen::Nothing => false,
+        // Of several dtypes each extreme is what its own was.
+        Seen::Several => field::<Bound<'_, PyAny>>(dict, name)?.is_instance_of::<PyInt>(),
+    };
     if integer {
         Ok(field::<Option<i128>>(dict, name)?.map(Number::Int))
     } else {
         Ok(field::<Option<f64>>(dict, name)?.map(Number::Float))
     }
+}
+
+/// Refuses samples that are none of the values.
+fn check_sample(sample: &[f64], summary: &Summary) -> PyResult<()> {
+    let near = |x: Number| x.to_f64().clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32;
+    let possible = |x: f64| {
+        let x = near(Number::Float(x));
+        summary.stats.extremes.is_some_and(|e| near(e.min) <= x && x <= near(e.max))
+    };
+    if sample.len() <= SAMPLES && sample.iter().all(|&x| possible(x)) {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!("a {WHAT}'s dict has a sample that is not among its values; it was damaged")))
+}
+
+/// Refuses a shape with fewer elements than values were counted; a mask may have left some out.
+fn check_shape(shape: &[i64], count: u64) -> PyResult<()> {
+    let elements = shape.iter().try_fold(1_u128, |product, &n| product.checked_mul(u128::try_from(n).ok()?));
+    if elements.is_some_and(|elements| elements >= u128::from(count)) {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!("a {WHAT}'s dict has a shape of fewer elements than values: {shape:?}")))
 }
 
 /// A state from such a dict, checked.
@@ -88,7 +118,6 @@ pub(crate) fn from_dict(dict: &Bound<'_, PyDict>) -> PyResult<State> {
         Some("mixed") => Seen::Several,
         Some(name) => Seen::One(Dtype::from_name(name).map_err(to_py)?),
     };
-    let integer = matches!(seen, Seen::One(dtype) if dtype.is_integer());
     let count = |name: &str| field::<u64>(dict, name);
     let counts = Counts {
         nan: count("nan_count")?,
@@ -99,8 +128,8 @@ pub(crate) fn from_dict(dict: &Bound<'_, PyDict>) -> PyResult<State> {
         positive: count("positive_count")?,
         subnormal: count("subnormal_count")?,
     };
-    let extremes = number(dict, "min", integer)?.zip(number(dict, "max", integer)?);
-    let absmin = number(dict, "absmin", integer)?;
+    let extremes = number(dict, "min", seen)?.zip(number(dict, "max", seen)?);
+    let absmin = number(dict, "absmin", seen)?;
     let double = |name: &str| field::<[f64; 2]>(dict, name).map(|[hi, lo]| Double { hi, lo });
     let stats = Stats {
         counts,
@@ -118,12 +147,17 @@ pub(crate) fn from_dict(dict: &Bound<'_, PyDict>) -> PyResult<State> {
     let moments = Moments::from_number(field(dict, "moments")?).map_err(to_py)?;
     let fits = match version {
         VERSION => None,
-        _ => Some(Box::new(formats::from_dict(&field(dict, "formats")?, &counts)?)),
+        _ => Some(Box::new(formats::from_dict(&field(dict, "formats")?)?)),
     };
     let shape = field::<Option<Vec<i64>>>(dict, "shape")?;
     let sample: Vec<f64> = field(dict, "sample")?;
+    let summary = Summary { stats, seen, moments, fits }.checked().map_err(to_py)?;
+    check_sample(&sample, &summary)?;
+    if let Some(shape) = &shape {
+        check_shape(shape, counts.total())?;
+    }
     Ok(State {
-        summary: Summary { stats, seen, moments, fits }.checked().map_err(to_py)?,
+        summary,
         sketch: Sketch::from_values(sample, counts.total()),
         shape: match (shape, counts.total()) {
             (Some(shape), _) => Shape::One(shape.as_slice().into()),

@@ -6,11 +6,13 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tensorstats_core::double::Double;
+use tensorstats_core::memory::{check_memory, check_units_memory};
 use tensorstats_core::scan::Options;
 use tensorstats_core::units::Unit;
 use tensorstats_core::units_moments::Moments;
 use tensorstats_core::{TensorView, UnitActivity};
 
+use crate::arrays::begins_a_sum;
 use crate::buffer::Buffer;
 use crate::dicts::{check_kind, field};
 use crate::errors::to_py;
@@ -54,6 +56,11 @@ impl PyUnitActivity {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A copy of its state.
+    fn snapshot(&self) -> PyResult<UnitActivity> {
+        self.lock().try_clone().map_err(to_py)
+    }
+
     fn of(
         py: Python<'_>,
         x: &Bound<'_, PyAny>,
@@ -63,19 +70,25 @@ impl PyUnitActivity {
         threads: usize,
     ) -> PyResult<UnitActivity> {
         // The mask first: a borrowed tensor must be used before other Python code runs.
-        let mask = mask.map(Buffer::owned).transpose()?;
+        let mask = mask.map(Buffer::of_mask).transpose()?;
         let buffer = Buffer::of(x)?;
         let count = |view: &TensorView<'_>, options: &Options<'_>| UnitActivity::of(view, dim, saturation, options);
         run::count_chosen(py, &buffer, mask.as_ref(), threads, count)?.map_err(to_py)
     }
 
     fn counts<'py>(&self, py: Python<'py>, f: impl Fn(&Unit) -> u64) -> Array<'py> {
-        let values: Vec<u64> = self.lock().units.iter().map(f).collect();
+        let state = self.lock();
+        arrays::check_array(state.units.len())?;
+        let values: Vec<u64> = state.units.iter().map(f).collect();
+        drop(state);
         arrays::counts(py, values)
     }
 
     fn floats<'py>(&self, py: Python<'py>, f: impl Fn(&Unit) -> f64) -> Array<'py> {
-        let values: Vec<f64> = self.lock().units.iter().map(f).collect();
+        let state = self.lock();
+        arrays::check_array(state.units.len())?;
+        let values: Vec<f64> = state.units.iter().map(f).collect();
+        drop(state);
         arrays::floats(py, &values)
     }
 }
@@ -109,7 +122,7 @@ impl PyUnitActivity {
     /// Takes in another state with as many units, as if its updates had followed; returns the state itself.
     #[pyo3(signature = (other, /))]
     fn merge<'py>(slf: Bound<'py, Self>, other: &Self) -> PyResult<Bound<'py, Self>> {
-        let part = other.lock().clone();
+        let part = other.snapshot()?;
         slf.get().lock().merge(&part).map_err(to_py)?;
         Ok(slf)
     }
@@ -117,10 +130,18 @@ impl PyUnitActivity {
     fn __add__<'py>(&self, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = other.py();
         let Ok(other) = other.cast::<Self>() else { return Ok(py.NotImplemented().into_bound(py)) };
-        let part = other.get().lock().clone();
-        let mut state = self.lock().clone();
+        let part = other.get().snapshot()?;
+        let mut state = self.snapshot()?;
         state.merge(&part).map_err(to_py)?;
         Ok(Bound::new(py, Self::wrap(state))?.into_any())
+    }
+
+    fn __radd__<'py>(&self, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = other.py();
+        if !begins_a_sum(other) {
+            return Ok(py.NotImplemented().into_bound(py));
+        }
+        Ok(Bound::new(py, self.copy()?)?.into_any())
     }
 
     /// Forgets all updates.
@@ -131,15 +152,15 @@ impl PyUnitActivity {
     }
 
     /// An independent copy.
-    fn copy(&self) -> Self {
-        Self::wrap(self.lock().clone())
+    fn copy(&self) -> PyResult<Self> {
+        self.snapshot().map(Self::wrap)
     }
 
-    fn __copy__(&self) -> Self {
+    fn __copy__(&self) -> PyResult<Self> {
         self.copy()
     }
 
-    fn __deepcopy__(&self, _memo: &Bound<'_, PyAny>) -> Self {
+    fn __deepcopy__(&self, _memo: &Bound<'_, PyAny>) -> PyResult<Self> {
         self.copy()
     }
 
@@ -221,6 +242,7 @@ impl PyUnitActivity {
     fn inactive_for<'py>(&self, py: Python<'py>) -> Array<'py> {
         let values: Vec<u64> = {
             let state = self.lock();
+            arrays::check_array(state.units.len())?;
             state.units.iter().map(|u| state.inactive_for(u)).collect()
         };
         arrays::counts(py, values)
@@ -259,6 +281,7 @@ impl PyUnitActivity {
     /// Indices of the units whose share of active values is at most `threshold`; a unit without values is not among them.
     #[pyo3(signature = (threshold = 0.0))]
     fn dead_units<'py>(&self, py: Python<'py>, threshold: f64) -> Array<'py> {
+        arrays::check_array(self.lock().units.len())?;
         let dead = self.lock().dead_units(threshold).map_err(to_py)?;
         arrays::counts(py, dead.into_iter().map(|i| i as u64))
     }
@@ -267,6 +290,7 @@ impl PyUnitActivity {
     /// without values is not among them.
     #[pyo3(signature = (updates, /))]
     fn inactive_units<'py>(&self, py: Python<'py>, updates: u64) -> Array<'py> {
+        arrays::check_array(self.lock().units.len())?;
         let inactive = self.lock().inactive_units(updates).map_err(to_py)?;
         arrays::counts(py, inactive.into_iter().map(|i| i as u64))
     }
@@ -284,6 +308,7 @@ impl PyUnitActivity {
 
     /// The same for each unit.
     fn saturated_fractions<'py>(&self, py: Python<'py>) -> Array<'py> {
+        arrays::check_array(self.lock().units.len())?;
         let fractions = self.lock().saturated_fractions().map_err(to_py)?;
         arrays::floats(py, &fractions)
     }
@@ -293,29 +318,39 @@ impl PyUnitActivity {
     }
 
     /// The versioned byte form.
-    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let bytes = self.lock().to_bytes();
-        PyBytes::new(py, &bytes)
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let state = self.lock();
+        // Twice while they grow, and once in Python's hands.
+        check_units_memory(state.units.len() as u64, 3).map_err(to_py)?;
+        let bytes = state.to_bytes();
+        drop(state);
+        Ok(PyBytes::new(py, &bytes))
     }
 
     /// Reads `to_bytes` back.
     #[staticmethod]
     #[pyo3(signature = (data, /))]
     fn from_bytes(data: &[u8]) -> PyResult<Self> {
+        check_memory(2 * data.len() as u64, "a serialised UnitActivity").map_err(to_py)?;
         UnitActivity::from_bytes(data).map(Self::wrap).map_err(to_py)
     }
 
-    /// Everything as plain Python values; fields of units are lists.
+    /// Everything as plain Python values, in types that strict JSON knows; fields of units are lists.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let state = self.lock().clone();
+        let state = self.snapshot()?;
+        check_units_memory(state.units.len() as u64, 1).map_err(to_py)?;
         let dict = PyDict::new(py);
         dict.set_item("kind", "unit_activity")?;
         dict.set_item("version", tensorstats_core::bytes::VERSION)?;
         dict.set_item("dim", state.dim)?;
-        dict.set_item("saturation", state.saturation.map(|(low, high)| vec![low, high]))?;
+        dict.set_item("saturation", state.saturation.map(|(low, high)| [low, high].map(Limit)))?;
         dict.set_item("updates", state.updates)?;
         for (name, get) in COUNTS {
             dict.set_item(name, state.units.iter().map(get).collect::<Vec<u64>>())?;
+        }
+        for (name, get) in EXTREMES {
+            let finite = |u: &Unit| Some(get(u)).filter(|x| x.is_finite());
+            dict.set_item(name, state.units.iter().map(finite).collect::<Vec<Option<f64>>>())?;
         }
         for (name, get) in FLOATS {
             dict.set_item(name, state.units.iter().map(get).collect::<Vec<f64>>())?;
@@ -329,17 +364,13 @@ impl PyUnitActivity {
     #[pyo3(signature = (data, /))]
     fn from_dict(data: &Bound<'_, PyDict>) -> PyResult<Self> {
         check_kind(data, WHAT, "unit_activity")?;
-        let saturation = match field::<Option<Vec<f64>>>(data, WHAT, "saturation")?.as_deref() {
-            None => None,
-            Some(&[low, high]) => Some((low, high)),
-            Some(other) => return Err(PyValueError::new_err(format!("saturation must be two bounds, got: {other:?}"))),
-        };
+        let saturation = field::<Option<[Limit; 2]>>(data, WHAT, "saturation")?.map(|[low, high]| (low.0, high.0));
         let mut activity = UnitActivity::new(field(data, WHAT, "dim")?, saturation).map_err(to_py)?;
         activity.updates = field(data, WHAT, "updates")?;
         let counts = COUNTS.map(|(name, _)| field::<Vec<u64>>(data, WHAT, name));
         let [active, zero, nonfinite, low, high, last_active] = counts;
-        let floats = FLOATS.map(|(name, _)| field::<Vec<f64>>(data, WHAT, name));
-        let [min, max, mean, rest, m2] = floats;
+        let [min, max] = EXTREMES.map(|(name, _)| field::<Vec<Option<f64>>>(data, WHAT, name));
+        let [mean, rest, m2] = FLOATS.map(|(name, _)| field::<Vec<f64>>(data, WHAT, name));
         let columns = [&active, &zero, &nonfinite, &low, &high, &last_active].map(|c| c.as_ref().map_or(0, Vec::len));
         let (active, zero, nonfinite, low, high, last_active) = (active?, zero?, nonfinite?, low?, high?, last_active?);
         let (min, max, mean, rest, m2) = (min?, max?, mean?, rest?, m2?);
@@ -353,10 +384,10 @@ impl PyUnitActivity {
         }
         for i in 0..active.len() {
             let moments = Moments {
-                count: active[i].wrapping_add(zero[i]),
+                count: active[i].saturating_add(zero[i]),
                 mean: Double { hi: mean[i], lo: rest[i] },
                 m2: m2[i],
-                scale: scale[i].clamp(-1100, 1100),
+                scale: scale[i],
             };
             activity.units.push(Unit {
                 active: active[i],
@@ -365,17 +396,46 @@ impl PyUnitActivity {
                 low: low[i],
                 high: high[i],
                 moments,
-                min: min[i],
-                max: max[i],
+                min: min[i].unwrap_or(f64::INFINITY),
+                max: max[i].unwrap_or(f64::NEG_INFINITY),
                 last_active: last_active[i],
             });
         }
-        Ok(Self::wrap(activity))
+        activity.checked().map(Self::wrap).map_err(to_py)
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
         let rebuild = py.get_type::<Self>().getattr("from_bytes")?;
-        Ok((rebuild, (self.to_bytes(py),)))
+        Ok((rebuild, (self.to_bytes(py)?,)))
+    }
+}
+
+/// A bound of saturation in a dict: JSON has no infinite numbers, which are spelled out.
+struct Limit(f64);
+
+impl<'py> IntoPyObject<'py> for Limit {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if self.0.is_finite() {
+            Ok(self.0.into_pyobject(py)?.into_any())
+        } else {
+            Ok(self.0.to_string().into_pyobject(py)?.into_any())
+        }
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Limit {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        match object.extract::<&str>() {
+            Ok("inf") => Ok(Self(f64::INFINITY)),
+            Ok("-inf") => Ok(Self(f64::NEG_INFINITY)),
+            _ => object.extract::<f64>().map(Self),
+        }
     }
 }
 
@@ -391,15 +451,12 @@ const COUNTS: [Field<u64>; 6] = [
     ("last_active", |u| u.last_active),
 ];
 
-/// `min` and `max` are infinite for a unit without finite values; the mean is `mean + mean_rest`, and both it and `m2` (the sum of squared
-/// differences from the mean) are divided by 2^scale and 4^scale.
-const FLOATS: [Field<f64>; 5] = [
-    ("min", |u| u.min),
-    ("max", |u| u.max),
-    ("mean", |u| u.moments.mean.hi),
-    ("mean_rest", |u| u.moments.mean.lo),
-    ("m2", |u| u.moments.m2),
-];
+/// None for a unit without finite values.
+const EXTREMES: [Field<f64>; 2] = [("min", |u| u.min), ("max", |u| u.max)];
+
+/// The mean is `mean + mean_rest`; both it and `m2` (the sum of squared differences from the mean) are divided by 2^scale and 4^scale.
+const FLOATS: [Field<f64>; 3] =
+    [("mean", |u| u.moments.mean.hi), ("mean_rest", |u| u.moments.mean.lo), ("m2", |u| u.moments.m2)];
 
 /// Counts the units of one tensor.
 #[pyfunction]

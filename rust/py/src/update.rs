@@ -5,11 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tensorstats_core::kernel::Moments;
+use tensorstats_core::memory::check_memory;
 use tensorstats_core::snapshot::{Snapshot, take_all};
 use tensorstats_core::update::{Change, Changes, Counted, changes};
 use tensorstats_core::{Axis, Level, Sketch, Summary};
 
 use crate::buffers::Buffers;
+use crate::errors::to_py;
 use crate::histogram::PyHistogram;
 use crate::many::PySummaries;
 use crate::rows::Rows;
@@ -92,7 +94,7 @@ impl Borrowed<'_> {
         let mut buffers = Buffers::with_capacity(tensors.len());
         let mut later: Vec<&mut Snapshot> = Vec::new();
         for (tensor, snapshot) in tensors.iter().zip(&mut self.snapshots) {
-            match buffers.next(tensor)? {
+            match buffers.next(tensor, tensors.len())? {
                 Some(small) => snapshot.take(&small.view()),
                 None => later.push(snapshot),
             }
@@ -100,7 +102,13 @@ impl Borrowed<'_> {
         if later.is_empty() {
             return Ok(());
         }
-        run::detached(py, threads, |options| take_all(&buffers.views(), &mut later, options))
+        let views = buffers.views();
+        let wanted = views.iter().zip(&later).filter(|(view, snapshot)| !snapshot.fits(view));
+        let bytes = wanted
+            .map(|(view, _)| view.count().saturating_mul(view.dtype().size() as u64))
+            .fold(0, u64::saturating_add);
+        check_memory(bytes, "copies of tensors").map_err(to_py)?;
+        run::detached(py, threads, |options| take_all(&views, &mut later, options))
     }
 }
 
@@ -185,7 +193,7 @@ impl PySnapshots {
         let mut buffers = Buffers::with_capacity(tensors.len());
         let level = Level::current();
         for (tensor, snapshot) in tensors.iter().zip(&borrowed.snapshots) {
-            if let Some(buffer) = buffers.next(tensor)? {
+            if let Some(buffer) = buffers.next(tensor, tensors.len())? {
                 changed.push(small.of(&buffer.view(), Some(snapshot), level));
             }
         }
@@ -197,12 +205,24 @@ impl PySnapshots {
         drop(views);
 
         let [value_histograms, update_histograms] = histograms;
+        // All or nothing.
+        for (i, change) in changed.iter().enumerate() {
+            check_histogram(value_histograms.get(i), Some(&change.value))?;
+            check_histogram(update_histograms.get(i), change.update.as_ref())?;
+        }
         for (i, change) in changed.iter().enumerate() {
             add_histogram(value_histograms.get(i), Some(&change.value))?;
             add_histogram(update_histograms.get(i), change.update.as_ref())?;
         }
         let (values, updates) = tables(changed, buffers.into_shapes());
         Ok((PySummaries::of(values), PySummaries::of(updates)))
+    }
+}
+
+fn check_histogram(total: Option<&PyRef<'_, PyHistogram>>, counted: Option<&Counted>) -> PyResult<()> {
+    match (total, counted.and_then(|counted| counted.histogram.as_ref())) {
+        (Some(total), Some(part)) => total.check(part),
+        _ => Ok(()),
     }
 }
 

@@ -90,11 +90,21 @@ pub struct RankCounter<'a> {
     pub specials: Specials,
 }
 
+/// Counters of each rank, side by side.
+fn copies_of(slots: usize) -> usize {
+    if slots <= MANY_COPIES_SLOTS { 8 } else { 4 }
+}
+
+/// What the counters of one thread take for so many ranks, tables that find ranks faster aside: those are bounded.
+pub(crate) fn bytes_of_counter(slots: usize) -> u64 {
+    slots as u64 * (size_of::<u64>() + copies_of(slots) * size_of::<u32>()) as u64
+}
+
 impl<'a> RankCounter<'a> {
     /// All zero.
     pub fn new(edges: &'a Edges, ahead: usize) -> Self {
         let slots = edges.values().len() + 1;
-        let copies = if slots <= MANY_COPIES_SLOTS { 8 } else { 4 };
+        let copies = copies_of(slots);
         Self {
             edges,
             table: vec![0; slots * copies],
