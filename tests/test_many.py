@@ -216,7 +216,7 @@ def test_an_array_without_memory_is_refused_in_words():
             TypeError, match=r"^Deleted does not hand over its memory: object of type 'NoneType' has no"
         ):
             call(Deleted(False))
-        with pytest.raises(BufferError, match=r"^Broken does not hand over its memory: INTERNAL: nothing here$"):
+        with pytest.raises(RuntimeError, match=r"^Broken does not hand over its memory: INTERNAL: nothing here$"):
             call(Broken(False))
 
 

@@ -173,9 +173,13 @@ def _device_of(x: Any) -> tuple[int, int]:
 
 def refuse_export(x: Any, error: Exception, /) -> NoReturn:
     """Say which object does not hand over its memory, and what its own library says about it."""
-    kind = TypeError if isinstance(error, TypeError) else BufferError
     reason = str(error) or type(error).__name__
-    raise kind(f"{type(x).__name__} does not hand over its memory: {reason}") from error
+    text = f"{type(x).__name__} does not hand over its memory: {reason}"
+    if type(error) in (BufferError, RuntimeError, ValueError):
+        raise type(error)(text) from error
+    if isinstance(error, TypeError | AttributeError):
+        raise TypeError(text) from error
+    raise error
 
 
 def numbers(x: Any, name: str, /) -> np.ndarray[Any, np.dtype[np.float64]]:

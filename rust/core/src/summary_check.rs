@@ -3,7 +3,7 @@
 //! Counts and extremes are exact, so whatever follows from them is asked for exactly. Sums are asked for as closely as any way of counting
 //! has them: on devices without `float64` they are whole numbers of a small unit.
 
-use crate::double::{Double, scalb};
+use crate::double::{Double, exponent, scalb};
 use crate::dtype::{Dtype, Kind};
 use crate::environment::with_standard_floats;
 use crate::error::{Error, Result};
@@ -27,9 +27,6 @@ const FLUSHED_BELOW: i32 = -126;
 
 /// Beyond it a scale is that of `f64` alone.
 const LARGEST_FIXED_SCALE: i32 = 200;
-
-/// Beyond any exponent of `f64` by a little.
-const SCALE_LIMIT: i32 = 1100;
 
 /// What contradicts what.
 type Contradiction = &'static str;
@@ -103,7 +100,7 @@ impl Summary {
     /// Sums and moments of whatever dtype, as floats.
     fn check_sums(&self, extremes: &Extremes) -> core::result::Result<(), Contradiction> {
         let (stats, counts) = (&self.stats, &self.stats.counts);
-        claim(stats.scale.abs() <= SCALE_LIMIT, "scale")?;
+        claim(scale_fits(stats.scale, extremes.absmax().to_f64(), self.seen), "scale and extremes")?;
         let pairs = [stats.sum, stats.l1, stats.squares, stats.m2];
         claim(pairs.iter().all(|pair| is_pair(*pair)), "a sum that is no number")?;
         claim(stats.m3.is_finite() && stats.m4.is_finite(), "a moment that is no number")?;
@@ -114,33 +111,46 @@ impl Summary {
         let (n, negative, positive) = (counts.finite() as f64, counts.negative as f64, counts.positive as f64);
         let (sum, l1) = (stats.scaled_sum().value(), stats.scaled_l1().value());
         let (squares, m2) = (stats.squares.value(), stats.m2.value());
-        // What is below the unit of fixed point is lost there, and devices may take subnormals for zeros when they add them up.
-        let unit = |power: i32| match stats.scale {
-            0 => scalb(1.0, power * FLUSHED_BELOW),
-            LOWEST_FIXED_SCALE => 1.0,
+        // Devices may take subnormals for zeros when they add them up, and fixed point rounds to its unit.
+        let flushed = match stats.scale {
+            0 if self.seen == Seen::One(Dtype::F64) => f64::MIN_POSITIVE,
+            0 => scalb(1.0, FLUSHED_BELOW),
+            LOWEST_FIXED_SCALE => f64::INFINITY,
+            _ => 0.0,
+        };
+        let kept = |x: f64| if x < flushed { 0.0 } else { x };
+        let rounded = |power: i32| match stats.scale {
+            0 if least >= flushed => 0.0,
+            0 => scalb(1.0, FIXED_UNIT + power * LOWEST_FIXED_SCALE),
             scale if scale.abs() <= LARGEST_FIXED_SCALE => scalb(1.0, FIXED_UNIT),
             _ => 0.0,
         };
-        let off = TOLERANCE * l1.abs() + n * unit(1);
-        let off_squares = TOLERANCE * squares.abs() + n * unit(2);
+        let off = TOLERANCE * l1.abs() + n * rounded(1);
+        let off_squares = TOLERANCE * squares.abs() + n * rounded(2);
 
         let within = |part: f64, n: f64, largest: f64| {
-            let low = if n == 0.0 { 0.0 } else { largest + (n - 1.0) * least };
+            let low = if n == 0.0 { 0.0 } else { kept(largest) + (n - 1.0) * kept(least) };
             part >= low - off && part <= n * largest.abs() + off
         };
         claim(within(f64::midpoint(l1, sum), positive, max), "sum of the positive values and their extremes")?;
         claim(within(f64::midpoint(l1, -sum), negative, -min), "sum of the negative values and their extremes")?;
 
-        let nonzero = (negative + positive).max(1.0);
-        let ends = if negative > 0.0 && positive > 0.0 { min * min + max * max } else { most * most };
-        let rest = (nonzero - 2.0).max(0.0) * least * least;
+        if counts.negative + counts.positive == 0 {
+            let nothing = [sum, l1, squares, m2, stats.m3, stats.m4].iter().all(|&x| x == 0.0);
+            return claim(nothing, "sums of zeros");
+        }
+        let nonzero = negative + positive;
+        let ends =
+            if negative > 0.0 && positive > 0.0 { kept(-min).powi(2) + kept(max).powi(2) } else { kept(most).powi(2) };
+        let rest = (nonzero - 2.0).max(0.0) * kept(least).powi(2);
         let high = (l1 * most).min(nonzero * most * most);
-        let products = squares >= (ends + rest).max(l1 * l1 / nonzero) - off_squares && squares <= high + off_squares;
+        let low = (ends + rest).max(l1 * l1 / nonzero);
+        let products = squares >= low - off_squares && squares <= high + off_squares;
         claim(products, "sum of squares and extremes")?;
 
         let spread = max - min;
         claim((m2 - (squares - sum * sum / n)).abs() <= off_squares, "variance and sum of squares")?;
-        claim(m2 >= spread * spread / 2.0 - off_squares, "variance and extremes")?;
+        claim(m2 >= kept(spread).powi(2) / 2.0 - off_squares, "variance and extremes")?;
         let room = (max - sum / n) * (sum / n - min) * n;
         claim(m2 <= room.max(0.0) + off_squares + off * spread, "variance, mean and extremes")?;
         if self.moments == Moments::Two {
@@ -150,7 +160,7 @@ impl Summary {
         let m2 = m2.max(0.0);
         let fourth = stats.m4 >= m2 * m2 / n - off_fourths && stats.m4 <= m2 * spread * spread + off_fourths;
         claim(fourth, "fourth moment and variance")?;
-        claim(stats.m3.abs() <= (m2 * stats.m4.max(0.0)).sqrt() + off_cubes, "third moment and variance")
+        claim(stats.m3.abs() <= m2.sqrt() * stats.m4.max(0.0).sqrt() + off_cubes, "third moment and variance")
     }
 
     /// Counts of formats.
@@ -266,6 +276,14 @@ fn check_subnormals(counts: &Counts, extremes: &Extremes, seen: Seen) -> core::r
     at_least = if both { nonzero } else { at_least };
     at_most = if extremes.absmin.is_some_and(small) { at_most } else { 0 };
     claim((at_least..=at_most).contains(&subnormal), WHAT)
+}
+
+/// Whether a scale is one that a part of the values may have asked for: on the host the exponent of the largest magnitude, or none; on devices
+/// up to two more.
+fn scale_fits(scale: i32, absmax: f64, seen: Seen) -> bool {
+    let wide = matches!(seen, Seen::One(Dtype::F64) | Seen::Several) || scale.abs() <= LARGEST_FIXED_SCALE;
+    let power = if absmax == 0.0 { LOWEST_FIXED_SCALE } else { exponent(absmax) };
+    scale == 0 || (wide && scale <= (power + 2).max(LOWEST_FIXED_SCALE) && (scale > 0 || scale >= power))
 }
 
 /// Whether a pair is one that additions leave: finite, the second number at most the rounding of the first.
