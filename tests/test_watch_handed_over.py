@@ -190,8 +190,11 @@ def test_a_scripted_part_is_left_out_and_the_rest_is_watched() -> None:
         part = torch.jit.script(nn.Linear(8, 4))
     model = nn.Sequential(nn.Linear(8, 8), part)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with ts.watch(model, optimizer) as monitor:
+    with pytest.warns(ts.torch.WatchWarning, match="the outputs of 1: scripted and traced code takes no hooks"):
+        monitor = ts.watch(model, optimizer)
+    with monitor:
         step(model, optimizer)
+    assert len(monitor.errors) == 1
     assert monitor.names("outputs") == ["0"]
     assert set(monitor.names("gradients")) == {"0.weight", "0.bias", "1.weight", "1.bias"}
 

@@ -20,6 +20,7 @@ __all__ = [
     "is_activation",
     "module_layout",
     "saturation_bounds",
+    "scripted_parts",
     "unit_dimension",
 ]
 
@@ -101,6 +102,16 @@ def choose_modules(model: nn.Module, modules: ModuleChoice, *, several: bool = F
             f"modules={modules!r} chooses none of the {sum(1 for _ in model.modules())} modules of the model"
         )
     return chosen
+
+
+def scripted_parts(model: nn.Module) -> list[str]:
+    """The names of the outermost modules of scripted and traced code, which take no hooks."""
+    found: list[str] = []
+    for name, module in model.named_modules():
+        inside = any(not outer or name.startswith(outer + ".") for outer in found)
+        if isinstance(module, torch.jit.ScriptModule) and not inside:
+            found.append(name)
+    return found
 
 
 def _predicate(modules: ModuleChoice) -> Callable[[str, nn.Module], bool]:

@@ -29,7 +29,7 @@ from tensorstats.torch.hooks import StepHooks
 from tensorstats.torch.log import ScalarLog
 from tensorstats.torch.losses import LossQueue
 from tensorstats.torch.masks import Mask
-from tensorstats.torch.modules import ModuleChoice, choose_modules
+from tensorstats.torch.modules import ModuleChoice, choose_modules, scripted_parts
 from tensorstats.torch.parameters import WatchedParameters
 from tensorstats.torch.reading import Reading
 from tensorstats.torch.recent import Recent
@@ -103,6 +103,9 @@ class Monitor(Reading):
         self._modules = choose_modules(targets.root, modules, several="" not in targets.models)
         guard = Guard()
         guard.holds = on_finding is not None
+        if scripted := scripted_parts(targets.root):
+            what = "scripted and traced code takes no hooks: what its modules return is left out"
+            guard.remark(f"the outputs of {', '.join(scripted)}", what)
         types = {name: type(module).__name__ for name, module in self._modules.items()}
         super().__init__(guard, Judge(rules), types, collections)
         self.step = self._first_step = start_step
