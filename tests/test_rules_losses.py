@@ -100,12 +100,6 @@ def test_a_parameter_beside_others_that_learn_is_left_out_on_purpose() -> None:
     assert monitor.findings == []
 
 
-def test_it_is_told_where_the_run_does_not_learn() -> None:
-    model = nn.Sequential(Tokens(), mlp())
-    monitor = run(model, lambda y, _x, _n: (y - torch.randn(16, 1) * 10).square().mean(), lr=1e-5)
-    assert [(f.rule, f.where) for f in monitor.findings] == [("no-gradient", "0.mask_token")]
-
-
 class Above(nn.Module):
     def forward(self, x: Any) -> Any:
         return x > 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -72,6 +73,14 @@ class LossTrend:
     def _is_the_first(self, value: float) -> bool:
         first = self.values[0]
         return abs(value - first) <= limits.FLAT_LOSS_PRECISION * abs(first)
+
+    def rose(self) -> bool | None:
+        """Whether the last loss lies far above those before it; None for too few."""
+        before = self.values[-limits.LOSS_ROSE_LOSSES - 1 : -1]
+        if len(before) < limits.LOSS_ROSE_LOSSES:
+            return None
+        usual = statistics.median(before)
+        return not self.values[-1] <= usual + limits.LOSS_ROSE * abs(usual)
 
     def flat(self) -> FlatLosses | None:
         """How long the loss stayed as it was."""
@@ -163,6 +172,7 @@ class Judge:
         if self._poisoned:
             return []  # once the weights are NaN every later number is an echo of the same fault
         view.learning = partial(self.losses.after, len(self.losses.values))
+        view.loss_rose = self.losses.rose()
         view.flat_losses = self.losses.flat()
         if view.previous_step is not None:
             self._interval = view.step - view.previous_step

@@ -70,6 +70,12 @@ DEPTH_TREND_WEIGHTS = 4
 # after 40 steps did so in healthy trainings of ours, and one lively step of it was then 168 times the first.
 EXPLODING_GROWTH = 100.0
 EXPLODING_USUAL_STEPS = 10
+# Up to this growth the loss has a say: where it was logged, it must be half above the median of its last ten. Gradients
+# of a speech encoder that left its plateau after 110 steps grew 103 to 290 times, while its loss fell (healthy runs of
+# Wav2Vec2, Hubert and BERT without warm-up). Ours.
+EXPLODING_GROWTH_ALONE = 1000.0
+LOSS_ROSE = 0.5
+LOSS_ROSE_LOSSES = 10
 # ... and of at least so many recorded steps: where the loss is flat to begin with, the first gradients are rounding
 # noise, and any real one is hundreds of times as large. Ours.
 EXPLODING_FEWEST_STEPS = 3

@@ -15,7 +15,7 @@ __all__ = ["FlatLoss"]
 class FlatLoss(Rule):
     """A logged loss that has been the same ever since watching began, to six digits; 0 says nothing.
 
-    Invariant under the scale of the loss.
+    Invariant under the scale of the loss, of the data, under the width and the batch size.
     """
 
     id = "flat-loss"

@@ -47,7 +47,10 @@ _ADVICE = {
 
 
 class NonFinite(Rule):
-    """A NaN or an infinity, named by the first tensor of the step that holds one."""
+    """A NaN or an infinity, named by the first tensor of the step that holds one.
+
+    Invariant under every scale that the format of the numbers can hold, under the width and the batch size.
+    """
 
     id = "non-finite"
     default_limit = 0.0

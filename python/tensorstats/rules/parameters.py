@@ -46,6 +46,8 @@ class Frozen(_ParameterRule):
 
     ``requires_grad=False`` outside the optimizer is a decision and no finding, and so are weights that no gradient ever
     reaches: a target network that is copied to now and then, a backbone that runs under ``torch.no_grad()``.
+
+    Invariant under every scale, the width and the batch size: it asks whether, not how much.
     """
 
     id = "frozen"
@@ -102,7 +104,7 @@ class NoGradient(_ParameterRule):
     """Parameters in the optimizer that have received no gradient at all since watching began.
 
     One whose module holds others that get gradients is left out by a forward pass that knows it: the token for masked
-    patches in a classifier, say. It is told only where the logged losses say that the run does not learn.
+    patches in a classifier, say. It is no finding. Invariant under every scale, the width and the batch size.
     """
 
     id = "no-gradient"
@@ -140,9 +142,7 @@ class NoGradient(_ParameterRule):
             name = parameter.name
             if name in done or not parameter.requires_grad or (view.has_optimizer and not parameter.in_optimizer):
                 continue
-            missing = name not in self._had_gradient
-            if missing and parameter.module in self._used:
-                missing = view.learning is False
+            missing = name not in self._had_gradient and parameter.module not in self._used
             yield Measurement(name, float(missing), note=self._sentence)
 
     def _sentence(self) -> str:
@@ -150,7 +150,11 @@ class NoGradient(_ParameterRule):
 
 
 class Unchanged(_ParameterRule):
-    """Parameters that get a gradient and are in the optimizer, and still never change."""
+    """Parameters that get a gradient and are in the optimizer, and still never change.
+
+    Invariant under the scale of the loss with Adam, under the width and the batch size; with SGD a loss so small that
+    no update reaches the next number is what it finds.
+    """
 
     id = "unchanged"
     selective = True

@@ -15,7 +15,10 @@ __all__ = ["OddRank", "OtherModel", "ReplicasDiffer"]
 
 
 class ReplicasDiffer(Rule):
-    """Copies of a parameter, or of its gradient, that data parallelism keeps equal and that are not."""
+    """Copies of a parameter, or of its gradient, that data parallelism keeps equal and that are not.
+
+    Invariant under every scale, the width and the batch size: bits are compared.
+    """
 
     id = "replicas-differ"
     status = "failure"
@@ -52,7 +55,10 @@ class ReplicasDiffer(Rule):
 
 
 class OtherModel(Rule):
-    """Layers that have the same name on several ranks and are not the same, or that a rank does not have."""
+    """Layers that have the same name on several ranks and are not the same, or that a rank does not have.
+
+    Invariant under every scale and the batch size: no value is looked at.
+    """
 
     id = "other-model"
     symptom = False
@@ -106,7 +112,10 @@ def _words(spread: RankSpread) -> str:
 
 
 class OddRank(Rule):
-    """A rank whose outputs are much larger or smaller than those of the others, step after step."""
+    """A rank whose outputs are much larger or smaller than those of the others, step after step.
+
+    A ratio of root mean squares: invariant under the scale of the loss and of the data, the width and the batch size.
+    """
 
     id = "odd-rank"
     default_limit = limits.ODD_RANK_RATIO

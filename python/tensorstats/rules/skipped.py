@@ -15,6 +15,8 @@ __all__ = ["SkippedSteps"]
 class SkippedSteps(Rule):
     """The share of steps in which no weight was changed, because the scaler or the loop left them out.
 
+    A share of steps: invariant under every scale, the width and the batch size.
+
     Steps in which a gradient scaler still looks for its scale are not counted: outputs are finite, and the scale is
     above 1.
     """

@@ -68,6 +68,9 @@ def _silence_explains(mine: Told, other: Told) -> bool:
 class DeadUnits(Rule):
     """Units of a ReLU that were never active during a window of recorded steps.
 
+    Invariant under the scale of the loss, under the width (it is a share) and under the batch size (small batches
+    lengthen the window); under the scale of the data as far as biases are small against it.
+
     Parameters
     ----------
     limit : float, default 0.7
@@ -157,6 +160,8 @@ class SaturatedActivation(Rule):
 
     The activation of the output layer is left out unless the logged losses say that the run does not learn: a
     classifier that is sure of itself saturates there, and that is no fault.
+
+    Invariant under the scale of the loss, the width and the batch size. The scale of the data is what it finds.
     """
 
     id = "saturated"
@@ -198,7 +203,10 @@ class SaturatedActivation(Rule):
 
 
 class AllZeroOutput(Rule):
-    """A module whose output is exactly zero everywhere; only the first one, since zeros are passed on."""
+    """A module whose output is exactly zero everywhere; only the first one, since zeros are passed on.
+
+    Invariant under every scale, the width and the batch size. Masks and counts (bool and integer outputs) may be zero.
+    """
 
     id = "all-zero"
     default_limit = limits.ALL_ZERO_FRACTION

@@ -176,6 +176,7 @@ class StepView:
     has_optimizer: bool = True
     ranks: Sequence[RankSpread] = ()  # empty where there is one rank
     skips: Skips | None = None  # of all steps up to this one; None where none was skipped
+    loss_rose: bool | None = None  # whether the last logged loss lies far above those before it; None: not known
     flat_losses: FlatLosses | None = None  # None where no loss was logged, or the first was 0
     learning: _Trend = _Trend()  # a descriptor: True, False, or None where it is not known
     notes: list[str] = field(default_factory=list)
