@@ -161,7 +161,7 @@ _LANGUAGE = [
         "encoder",
         _from("BertConfig", "BertForSequenceClassification", **_SIZE),
         text_with_classes,
-        3e-4,
+        1e-4,
     ),
     _case("Roberta", "encoder", _from("RobertaConfig", "RobertaForMaskedLM", **{**_SIZE, **_SPECIAL}), _masked),
     _case(
@@ -214,8 +214,8 @@ def _spectra() -> list[Batch]:
 
 
 _OTHERS = [
-    _case("Wav2Vec2", "speech", _from("Wav2Vec2Config", "Wav2Vec2ForSequenceClassification", **_SPEECH), tones),
-    _case("Hubert", "speech", _from("HubertConfig", "HubertForSequenceClassification", **_SPEECH), tones),
+    _case("Wav2Vec2", "speech", _from("Wav2Vec2Config", "Wav2Vec2ForSequenceClassification", **_SPEECH), tones, 3e-4),
+    _case("Hubert", "speech", _from("HubertConfig", "HubertForSequenceClassification", **_SPEECH), tones, 3e-4),
     _case(
         "Whisper",
         "speech",
