@@ -96,11 +96,11 @@ class VanishingGradient(Rule):
 class ExplodingGradient(Rule):
     """Gradients that are too large: against the layer's own past, against the last layer's, or as steps.
 
-    Growth up to 1000 times counts only where the loss, if it is known, rises with it. Growth and ratio are invariant
-    under the scale of the loss and of the targets, and under the batch size. The limit on the norm itself is not: it
-    counts only where the optimizer steps in proportion to the gradient (SGD), or where the outputs grow through the
-    depth as the gradients do. Adam and its kin divide the scale of the loss out, and there no size of a gradient is too
-    large by itself.
+    Growth up to 1000 times counts only where the loss, if it is known, rises with it for two steps. Growth and ratio
+    are invariant under the scale of the loss and of the targets, and under the batch size. The limit on the norm itself
+    is not: it counts only where the optimizer steps in proportion to the gradient (SGD), or where the outputs grow
+    through the depth as the gradients do. Adam and its kin divide the scale of the loss out, and there no size of a
+    gradient is too large by itself.
     """
 
     id = "exploding-gradient"
@@ -151,11 +151,13 @@ class ExplodingGradient(Rule):
             # A layer behind weights that are born small catches up with the others: that is no explosion.
             catches_up = norm <= max(map(max, self._recent.values()))
             growth = 0.0 if catches_up else norm / max(first, statistics.median(recent))
-            if growth <= limits.EXPLODING_GROWTH_ALONE and view.loss_rose is False:
-                growth = 0.0  # a plateau is left, and the loss falls
+            patience = None
+            if growth <= limits.EXPLODING_GROWTH_ALONE and view.loss_rose is not None:
+                patience = limits.EXPLODING_GROWTH_PATIENCE
+                growth = growth if view.loss_rose else 0.0  # otherwise a plateau is left, and the loss falls
             note = partial(self._large, parameter, norm, view, growth)
             key = parameter.name + "+growth"
-            yield Measurement(place, growth, note=note, limit=limits.EXPLODING_GROWTH, key=key)
+            yield Measurement(place, growth, note=note, limit=limits.EXPLODING_GROWTH, patience=patience, key=key)
 
     def _large(self, parameter: ParameterView, norm: float, view: StepView, growth: float | None = None) -> str:
         grown = "" if growth is None else f", {growth:.3g} times what it was before"
