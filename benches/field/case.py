@@ -39,6 +39,7 @@ class Case:
     loss: Callable[[nn.Module, Batch], torch.Tensor] = classifies
     rate: float = 1e-3
     sgd: bool = False
+    slow_in_float16: bool = False  # its convolutions take minutes on a CPU: another loop takes the scaler's turn
     loops: tuple[str, ...] = ()  # the only loops it is for; none: all but the trainers of single libraries
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

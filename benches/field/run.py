@@ -42,7 +42,10 @@ def _plan(name: str, chosen: list[str]) -> list[tuple[str, bool]]:
     if chosen or own:
         return [(loop, warm) for loop in own or chosen for warm in (True, False)]
     rest = ("GradScaler", "Accelerate", "Lightning", "Trainer")
-    return [("plain", True), ("plain", False), (rest[number % len(rest)], number % 8 < 4)]
+    turn = rest[number % len(rest)]
+    if turn == "GradScaler" and CASES[name].slow_in_float16:
+        turn = "Accelerate"
+    return [("plain", True), ("plain", False), (turn, number % 8 < 4)]
 
 
 def _train(case: Case, loop: str, warm: bool, steps: int, *, watched: bool) -> tuple[list[float], Any, torch.nn.Module]:
@@ -155,7 +158,14 @@ def _in_a_process(name: str, arguments: argparse.Namespace, known: list[dict[str
     if done.returncode or any("broke" in row for row in rows):
         print(f"{name}: exit {done.returncode}\n{done.stderr[-2000:]}", flush=True)
         if not rows:
-            rows = [{"name": name, "loop": "-", "warm_up": False, "broke": done.stderr.strip().splitlines()[-1][:300]}]
+            rows = [
+                {
+                    "name": name,
+                    "loop": "-",
+                    "warm_up": False,
+                    "broke": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1][:300],
+                }
+            ]
     for row in rows:
         told = ", ".join(
             f"{status} {rule} at {where} ({when})" for rule, where, status, when, _ in row.get("findings", [])

@@ -251,7 +251,17 @@ _TORCHVISION = [
     Case("FasterRCNN", "detection", "torchvision", _faster_rcnn, boxed_digits, _detects, rate=3e-4),
     Case("RetinaNet", "detection", "torchvision", _retina_net, boxed_digits, _detects, rate=3e-4),
     Case("lraspp_mobilenet_v3", "segmentation", "torchvision", _lraspp, masked_digits, _segments),
-    Case("fcn_resnet18", "segmentation", "torchvision", _fcn, masked_digits, _segments, rate=0.02, sgd=True),
+    Case(
+        "fcn_resnet18",
+        "segmentation",
+        "torchvision",
+        _fcn,
+        masked_digits,
+        _segments,
+        rate=0.02,
+        sgd=True,
+        slow_in_float16=True,
+    ),
 ]
 
 CASES = [*_REGISTERED, *_BUILT, *_TORCHVISION]
