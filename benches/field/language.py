@@ -334,7 +334,7 @@ _ADAPTERS = [
         _adapted("PromptTuningConfig", num_virtual_tokens=8),
         text,
         returns_loss,
-        1e-1,
+        2e-2,
     ),
 ]
 

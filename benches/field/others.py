@@ -121,7 +121,7 @@ def _reconstructs(model: nn.Module, batch: Batch) -> torch.Tensor:
 _DIFFUSION = [
     Case("UNet2DModel", "diffusion", "diffusers", _unet, _unconditional, _denoises),
     Case("DiT", "diffusion", "diffusers", _dit, lambda: digits(16, channels=1), _denoises),
-    Case("AutoencoderKL", "diffusion", "diffusers", _autoencoder, _unconditional, _reconstructs),
+    Case("AutoencoderKL", "diffusion", "diffusers", _autoencoder, _unconditional, _reconstructs, slow_in_float16=True),
 ]
 
 CASES = [*_GRAPHS, *_DIFFUSION]

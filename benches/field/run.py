@@ -27,7 +27,7 @@ import others
 import torch
 import vision
 from case import Case, returns_loss
-from loops import LOOPS
+from loops import LOOPS, Run
 from table import write
 
 CASES: dict[str, Case] = {case.name: case for case in [*vision.CASES, *language.CASES, *others.CASES]}
@@ -48,13 +48,16 @@ def _plan(name: str, chosen: list[str]) -> list[tuple[str, bool]]:
     return [("plain", True), ("plain", False), (turn, number % 8 < 4)]
 
 
-def _train(case: Case, loop: str, warm: bool, steps: int, *, watched: bool) -> tuple[list[float], Any, torch.nn.Module]:
+def _built(case: Case) -> torch.nn.Module:
     torch.manual_seed(0)
     model = case.build()
     model.train()
+    return model
+
+
+def _train(case: Case, model: torch.nn.Module, loop: str, warm: bool, steps: int, *, watched: bool) -> Run:
     torch.manual_seed(1)
-    losses, monitor = LOOPS[loop](case, model, steps, WARM_UP if warm else 0, watched)
-    return losses, monitor, model
+    return LOOPS[loop](case, model, steps, WARM_UP if warm else 0, watched)
 
 
 def _bits(model: torch.nn.Module) -> dict[str, bytes]:
@@ -62,14 +65,11 @@ def _bits(model: torch.nn.Module) -> dict[str, bytes]:
     return {name: value.contiguous().numpy().tobytes() for name, value in state.items() if torch.is_tensor(value)}
 
 
-def _that_ran(case: Case) -> set[str]:
-    """The modules without children that return a tensor in a forward pass of the model in training mode.
+def _note_calls(model: torch.nn.Module) -> set[str]:
+    """The modules without children that return a tensor from now on.
 
     Those that compute a weight from others (weight norm) are part of the layer whose weight it is.
     """
-    torch.manual_seed(0)
-    model = case.build()
-    model.train()
     ran: set[str] = set()
 
     def hook(name: str) -> Any:
@@ -83,9 +83,6 @@ def _that_ran(case: Case) -> set[str]:
     for name, module in model.named_modules():
         if not any(True for _ in module.children()) and ".parametrizations." not in name:
             module.register_forward_hook(hook(name))
-    # A few passes: layers may be dropped at random, and experts may have nothing to do.
-    for batch in case.batches()[:3]:
-        case.loss(model, batch)
     return ran
 
 
@@ -97,10 +94,12 @@ def _learned(losses: list[float]) -> bool:
 
 def _one(case: Case, loop: str, warm: bool, steps: int) -> dict[str, Any]:
     began = time.perf_counter()
-    losses, _, reference = _train(case, loop, warm, steps, watched=False)
+    reference, model = _built(case), _built(case)
+    ran = _note_calls(reference)
+    losses, _ = _train(case, reference, loop, warm, steps, watched=False)
     unwatched = time.perf_counter() - began
     began = time.perf_counter()
-    watched_losses, monitor, model = _train(case, loop, warm, steps, watched=True)
+    watched_losses, monitor = _train(case, model, loop, warm, steps, watched=True)
     seconds = time.perf_counter() - began
     inside = "model." if _is_inside(case, loop) else ""
     recorded = {name[: len(name) - len(rest)] for name in monitor.names("outputs") for rest in _rests(name)}
@@ -114,7 +113,7 @@ def _one(case: Case, loop: str, warm: bool, steps: int) -> dict[str, Any]:
         "learned": _learned(losses),
         "same_bits": _bits(reference) == _bits(model) and losses == watched_losses,
         "errors": list(monitor.errors),
-        "missing": sorted(name for name in _that_ran(case) if inside + name not in recorded),
+        "missing": sorted(name for name in ran if inside + name not in recorded),
         "findings": [[f.rule, f.where, f.status, f.when, f"{f.value:.4g}"] for f in monitor.findings],
         "said": [str(finding) for finding in monitor.findings],
         "seconds": [round(unwatched, 1), round(seconds, 1)],
