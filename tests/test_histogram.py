@@ -282,7 +282,7 @@ def test_the_zero_bin_lies_between_the_signs():
     assert h.edges.tolist() == [-8.0, -4.0, -2.0, -1.0, 0.5, 1.0]
     assert h.values().tolist() == [1, 0, 1, 2, 1]
     assert ts.histogram(np.zeros(3), ts.axis.LogLinear(4)).to_numpy()[1].tolist() == [-0.5, 0.5]
-    assert ts.Histogram(ts.axis.LogLinear(4)).to_numpy()[1].tolist() == []
+    assert ts.Histogram(ts.axis.LogLinear(4)).to_numpy()[1].tolist() == [0.0, 1.0]
 
 
 # --- quantiles --------------------------------------------------------------------------------------------------------
