@@ -34,6 +34,27 @@ if nothing went wrong in the watcher (`monitor.errors` is empty). Over all runs 
 fails and at most one warning. "Learned" means that the mean loss of the last tenth is below 0.97 times that of the
 first.
 
+What each run asks, in short:
+
+```python
+import torch
+
+import tensorstats as ts
+
+model = torch.nn.Linear(4, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+with ts.watch(model, optimizer) as monitor:
+    for _ in range(10):
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).square().mean().backward()
+        optimizer.step()
+print(monitor.step, monitor.names("outputs"), monitor.findings, monitor.errors)
+```
+
+```text
+10 ['(model)'] [] []
+```
+
 | | |
 |---|---|
 | runs that learned | {learned} of {runs} |
