@@ -55,7 +55,8 @@ fn makes_sense(s: &Summary) -> bool {
         && number(s.l1()) >= number(s.sum()).abs() * (1.0 - 1e-4)
         && s.rms() <= absmax * (1.0 + 1e-4)
         && s.l2() * (1.0 + 1e-4) >= absmax
-        && s.std(0.0) <= (max - min) / 2.0 * (1.0 + 1e-4) + off * n.sqrt()
+        // Squares are checked to 1e-5 of their sum, which leaves a deviation its root.
+        && s.std(0.0) <= (max - min) / 2.0 * (1.0 + 1e-4) + off * n.sqrt() + 4e-3 * absmax
 }
 
 proptest! {
