@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -99,10 +99,10 @@ class Board:
         self._posts = [post for post in self._posts if post.number != number]
         self._write()
 
-    def meet(self, number: int, ranks: Sequence[int], timeout: timedelta) -> Meeting:
+    def meet(self, number: int, ranks: Sequence[int], timeout: timedelta, absent: Collection[int] = ()) -> Meeting:
         """Wait for the watchers of these ranks that belong to this one; those that come in time meet.
 
-        Nobody waits longer than twice the timeout.
+        Nobody waits longer than twice the timeout, and for those known to be `absent` nobody waits.
         """
         mine = next(post for post in self._posts if post.number == number)
         mine.ranks, mine.state = sorted(ranks), _READY
@@ -113,7 +113,7 @@ class Board:
             if agreed is None:
                 waited = time.monotonic() - begun
                 partners, elsewhere = self._look(mine)
-                found = len(partners) + len(elsewhere) == len(mine.ranks)
+                found = {*partners, *elsewhere, *absent}.issuperset(mine.ranks)
                 leads = min(partners) == self.rank
                 if (leads and (found or waited >= timeout.total_seconds())) or waited >= 2 * timeout.total_seconds():
                     partners = partners if leads else {self.rank: number}

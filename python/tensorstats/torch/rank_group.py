@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -60,12 +60,15 @@ class RankGroup:
     ----------
     ranks : tuple of int
         The ranks that take part, in order; this one alone until they have met.
+    reason : str
+        Why some take part no longer.
     """
 
     def __init__(self, board: Board, size: int, watched: Watched, *, timeout: timedelta | None = None) -> None:
         self.rank = board.rank
         self.size = size
         self.ranks: tuple[int, ...] = (board.rank,)
+        self.reason = ""
         self._board = board
         self._number = board.post(watched)
         self._timeout = timeout
@@ -109,28 +112,52 @@ class RankGroup:
     def gather(self, message: bytes) -> list[bytes]:
         """The messages of all ranks that take part, in the order of `ranks`.
 
-        Where a rank has left, the others go on without it.
+        Where ranks have left, died or do not answer in time, the others go on without them; `reason` says why.
 
         Raises
         ------
         RankError
-            If a rank does not answer in time, or only this one is left.
+            If only this one is left.
         """
         begun = time.monotonic()
         try:
             return self._exchange(message)
-        except RuntimeError as error:
-            reason = self._reason(error, time.monotonic() - begun)
-        left = self._left()
-        staying = tuple(rank for rank in self.ranks if rank not in left)
-        if not left or len(staying) < 2:
-            raise RankError(reason)
-        self._connection, self.ranks = None, staying
-        self._connect()
+        except RuntimeError:
+            self._regroup(time.monotonic() - begun)
         try:
             return self._exchange(message)
         except RuntimeError as error:
-            raise RankError(self._reason(error, time.monotonic() - begun)) from error
+            raise RankError(f"the exchange failed twice: {_first_line(error)}") from error
+
+    def _regroup(self, waited: float) -> None:
+        """Go on with the ranks that are still there; says in `reason` why the others are not."""
+        self._connection = None  # which the others notice at once
+        before, name, left = self.ranks, self._name, self._left()
+        others = [rank for rank in before if rank != self.rank and rank not in left]
+        if others:
+            number = self._board.post(Watched.of([f"meeting {name}"]))
+            timeout = min(self._timeout or TIMEOUT, _FAREWELL)
+            meeting = self._board.meet(number, before, timeout, absent=tuple(left))
+            self._name, self.ranks = meeting.name, meeting.ranks
+        else:
+            self.ranks = (self.rank,)
+        self.reason = self._words_on([rank for rank in before if rank not in self.ranks], left, waited)
+        if len(self.ranks) < 2:
+            self._name = name
+            raise RankError(self.reason)
+        with contextlib.suppress(RuntimeError):  # for those that come too late
+            self._board.store.set(f"left/{name}/{self.rank}", f"it went on without others: {self.reason}")
+        self._connect()
+
+    def _words_on(self, gone: Sequence[int], left: Mapping[int, str], waited: float) -> str:
+        """What is to be said of ranks that take part no longer."""
+        said = [f"rank {rank} has left: {left[rank]}" for rank in gone if rank in left]
+        silent = ", ".join(str(rank) for rank in gone if rank not in left)
+        if silent and self._timeout is not None and waited >= 0.9 * self._timeout.total_seconds():
+            said.append(f"not every rank answered within {waited:.2g} s: rank {silent} did not")
+        elif silent:
+            said.append(f"rank {silent} is gone: its connection ended after {waited:.2g} s, without a word")
+        return "; ".join(said)
 
     def say_farewell(self, message: bytes, ranks: Sequence[int]) -> dict[int, bytes]:
         """A last message, and those of the ranks that leave at the same time or end a step; nothing is waited for long.
@@ -169,18 +196,9 @@ class RankGroup:
                     found[rank] = store.get(self._leaving(rank)).decode()
         return found
 
-    def _reason(self, error: Exception, waited: float) -> str:
-        left = self._left()
-        if left:
-            return "; ".join(f"rank {rank} has left: {why}" for rank, why in left.items())
-        if self._timeout is not None and waited < 0.9 * self._timeout.total_seconds():
-            return f"the connection to another rank ended after {waited:.2g} s: {_first_line(error)}"
-        return f"not every rank answered within {waited:.2g} s: {_first_line(error)}"
-
     def _connect(self) -> None:
         timeout = self._timeout or _bounded_timeout()
-        prefix = f"gloo/{self._name}/{','.join(map(str, self.ranks))}"
-        store = torch.distributed.PrefixStore(prefix, self._board.store)
+        store = torch.distributed.PrefixStore(f"gloo/{self._name}", self._board.store)
         try:
             place = self.ranks.index(self.rank)
             self._connection = torch.distributed.ProcessGroupGloo(store, place, len(self.ranks), timeout)

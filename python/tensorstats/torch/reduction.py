@@ -155,10 +155,9 @@ class Reduction:
             self.leave(str(error))
             return None
         if group.ranks != before:
-            gone = ", ".join(str(rank) for rank in before if rank not in group.ranks)
             listed = ", ".join(map(str, group.ranks))
             self._monitor._guard.note(
-                "the other ranks", f"rank {gone} has left; from step {number} on, numbers are of ranks {listed}"
+                "the other ranks", f"{group.reason}; from step {number} on, numbers are of ranks {listed}"
             )
         for rank, said in messages.items():
             for entry in said.entries:
