@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import tensorstats as ts
-from tensorstats.torch import device
+from tensorstats.device import results as device
 
 pytest.importorskip("pytest_benchmark")
 

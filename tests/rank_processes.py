@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import nn
 
 import tensorstats as ts
-from tensorstats.torch import rank_group
+from tensorstats.torch.ranks import group as rank_group
 
 Facts = dict[str, Any]
 

@@ -293,7 +293,7 @@ def test_what_data_gives_is_taken_alone_and_merged(dtype: Any):
 @pytest.mark.parametrize("name", ["float32", "float64", "bfloat16", "int64", "uint8"])
 def test_what_devices_give_is_taken(name: str):
     torch = pytest.importorskip("torch")
-    from tensorstats.torch import device
+    from tensorstats.device import results as device
 
     dtype = getattr(torch, name)
     for values in ([], [0.0], [3.0] * 5, [1e-40, 1.0], [100.0, 101.0, 99.0], [1e30, 1.0], [-1e-30, 1e-45]):
@@ -317,7 +317,7 @@ def test_extremes_of_states_of_several_dtypes_stay_what_they_were():
 
 def test_extremes_are_right_where_the_process_flushes_subnormals():
     torch = pytest.importorskip("torch")
-    from tensorstats.torch import device
+    from tensorstats.device import results as device
 
     single, double = torch.tensor([1e-40, -1e-41, 0.0]), torch.tensor([5e-324, -5e-324], dtype=torch.float64)
     if not torch.set_flush_denormal(True):

@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import tensorstats as ts  # noqa: E402
-from tensorstats.torch import device, device_kernels  # noqa: E402
+from tensorstats.device import kernels  # noqa: E402
+from tensorstats.device import results as device  # noqa: E402
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2, torch.float8_e4m3fn]
 UNSIGNED = [torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64]
@@ -68,7 +69,7 @@ def assert_agrees(x: torch.Tensor, *, place: str = "cpu", moments: int = 4) -> N
             )
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 1000, 3 * device_kernels.CPU_BLOCK + 5])
+@pytest.mark.parametrize("size", [0, 1, 7, 1000, 3 * kernels.CPU_BLOCK + 5])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_floats(dtype: torch.dtype, size: int) -> None:
     check_floats(dtype, size)
@@ -98,7 +99,7 @@ def check_bit_patterns(dtype: torch.dtype, place: str = "cpu") -> None:
     assert_agrees(bits.view(dtype), place=place, moments=2)
 
 
-@pytest.mark.parametrize("size", [0, 1, 5, device_kernels.CPU_BLOCK + 3])
+@pytest.mark.parametrize("size", [0, 1, 5, kernels.CPU_BLOCK + 3])
 @pytest.mark.parametrize("dtype", UNSIGNED + SIGNED, ids=str)
 def test_integers(dtype: torch.dtype, size: int) -> None:
     check_integers(dtype, size)
@@ -138,10 +139,10 @@ def check_layouts(dtype: torch.dtype, place: str = "cpu") -> None:
 
 
 def test_a_strided_tensor_of_many_blocks_is_never_copied_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_kernels, "CPU_BLOCK", 1000)
+    monkeypatch.setattr(kernels, "CPU_BLOCK", 1000)
     x = torch.randn(70, 90, 11).transpose(0, 2)
-    assert max(block.numel() for block in device_kernels.blocks(x, 1000)) <= 1000
-    assert sum(block.numel() for block in device_kernels.blocks(x, 1000)) == x.numel()
+    assert max(block.numel() for block in kernels.blocks(x, 1000)) <= 1000
+    assert sum(block.numel() for block in kernels.blocks(x, 1000)) == x.numel()
     assert_agrees(x)
 
 
@@ -179,7 +180,7 @@ def test_subnormals_are_counted_when_the_cpu_flushes_them() -> None:
 
 
 def test_the_first_non_finite_value_is_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_kernels, "CPU_BLOCK", 64)
+    monkeypatch.setattr(kernels, "CPU_BLOCK", 64)
     x = torch.zeros(10, 100)
     x[6, 17] = math.inf
     x[7, 3] = math.nan
@@ -292,7 +293,7 @@ def check_units(dtype: torch.dtype, shape: tuple[int, ...], dim: int, place: str
 
 
 def test_units_over_many_blocks_and_non_finite_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_kernels, "CPU_BLOCK", 50)
+    monkeypatch.setattr(kernels, "CPU_BLOCK", 50)
     x = torch.randn(30, 4, 9)
     x[3, 1, 2], x[9, 1, 0], x[:, 2] = math.nan, math.inf, 0.0
     core, other = ts.unit_activity(x, 1), device.unit_activity(x, 1)
@@ -317,7 +318,7 @@ def test_all_of_the_above_on_a_gpu() -> None:
         check_bit_patterns(dtype, place="cuda")
         check_layouts(dtype, place="cuda")
         check_units(dtype, (8, 5, 6, 7), 1, place="cuda")
-        for size in (0, 1, 1000, device_kernels.DEVICE_BLOCK + 5):
+        for size in (0, 1, 1000, kernels.DEVICE_BLOCK + 5):
             check_floats(dtype, size, place="cuda")
     for dtype in UNSIGNED + SIGNED:
         check_integers(dtype, 100_000, place="cuda")

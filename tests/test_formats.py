@@ -399,7 +399,7 @@ def test_a_gpu_gives_the_same():
 
 def check_torch_path(dtype: str, place: str) -> None:
     torch = pytest.importorskip("torch")
-    from tensorstats.torch import device
+    from tensorstats.device import results as device
 
     narrow = dtype in NARROW and dtype != "bool"
     array = all_patterns(dtype) if narrow else random_bits(dtype, 40_000)

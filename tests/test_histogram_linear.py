@@ -205,7 +205,7 @@ def test_a_stream_of_unknown_range():
 )
 def test_the_device_path_counts_the_same(dtype: str):
     torch = pytest.importorskip("torch", reason="the device path is torch operations")
-    from tensorstats.torch import device
+    from tensorstats.device import results as device
 
     generator = torch.Generator().manual_seed(0)
     bits = torch.randint(-(2**63), 2**63 - 1, (3000,), generator=generator)

@@ -50,7 +50,7 @@ def test_three_bins_over_many_equidistant_values():
 def test_one_rule_for_edges_on_every_device():
     """torch multiplies and divides in another order on CPU and CUDA, which put other values on the wrong side."""
     torch = pytest.importorskip("torch", reason="a torch tensor is the input")
-    from tensorstats.torch import device
+    from tensorstats.device import results as device
 
     x = torch.linspace(0, 0.99, 1001)
     h = ts.histogram(x, bins=10, range=(0, 0.99))

@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 import tensorstats as ts  # noqa: E402
-from tensorstats.torch.lightning import WatchCallback  # noqa: E402
+from tensorstats.integrations.lightning import WatchCallback  # noqa: E402
 
 pytestmark = [
     # Lightning 2.6 calls what torch 2.15 calls deprecated.

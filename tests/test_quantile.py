@@ -210,7 +210,7 @@ def test_no_temporary_beside_the_tensor(dtype: str):
 )
 def test_the_device_path_gives_the_same(dtype: str):
     torch = pytest.importorskip("torch", reason="the device path is torch operations")
-    from tensorstats.torch.device_quantile import quantile
+    from tensorstats.device.quantile import quantile
 
     generator = torch.Generator().manual_seed(0)
     bits = torch.randint(-(2**63), 2**63 - 1, (1001,), generator=generator)

@@ -14,9 +14,9 @@ torch = pytest.importorskip("torch")
 
 import torch.distributed as dist  # noqa: E402
 
-from tensorstats.torch import rank_group  # noqa: E402
-from tensorstats.torch.rank_board import Board, Watched  # noqa: E402
-from tensorstats.torch.rank_group import RankError, RankGroup  # noqa: E402
+from tensorstats.torch.ranks import group as rank_group  # noqa: E402
+from tensorstats.torch.ranks.board import Board, Watched  # noqa: E402
+from tensorstats.torch.ranks.group import RankError, RankGroup  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     not dist.is_available() or not hasattr(dist, "ProcessGroupGloo"), reason="torch was built without gloo"

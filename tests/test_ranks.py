@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import tensorstats as ts  # noqa: E402
-from tensorstats.torch.ranks import Copies, Entry, Merged, joined_units, merge_ranks, pack, unpack  # noqa: E402
+from tensorstats.torch.ranks.merge import Copies, Entry, Merged, joined_units, merge_ranks, pack, unpack  # noqa: E402
 
 
 def summary(*values: float) -> ts.Summary:

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
-from tensorstats.torch.transformers import WatchCallback  # noqa: E402
+from tensorstats.integrations.transformers import WatchCallback  # noqa: E402
 
 # What torch says of pinned memory where there is no accelerator; the Trainer asks for it by default.
 pytestmark = pytest.mark.filterwarnings(r"ignore:'pin_memory' argument is set as true but no accelerator is found")

@@ -85,8 +85,8 @@ def test_unknown_names_signals_and_fields_say_what_there_is() -> None:
 
 
 def test_a_long_series_is_thinned_evenly_and_its_total_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tensorstats.torch.log.MAX_POINTS", 8)
-    monkeypatch.setattr("tensorstats.torch.log.MIN_POINTS", 8)
+    monkeypatch.setattr("tensorstats.run.series.MAX_POINTS", 8)
+    monkeypatch.setattr("tensorstats.run.series.MIN_POINTS", 8)
     monitor = watched(small_model(), steps=30)
     steps, _ = monitor.series("outputs", "0", "mean")
     assert 4 <= len(steps) <= 8

@@ -97,8 +97,8 @@ def test_without_torch_the_extra_is_named() -> None:
 
 
 def callbacks() -> list[Any]:
-    lightning = pytest.importorskip("tensorstats.torch.lightning", exc_type=ImportError)
-    transformers = pytest.importorskip("tensorstats.torch.transformers", exc_type=ImportError)
+    lightning = pytest.importorskip("tensorstats.integrations.lightning", exc_type=ImportError)
+    transformers = pytest.importorskip("tensorstats.integrations.transformers", exc_type=ImportError)
     return [lightning.WatchCallback, transformers.WatchCallback]
 
 

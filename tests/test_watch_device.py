@@ -15,9 +15,10 @@ from torch import nn  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import tensorstats as ts  # noqa: E402
-from tensorstats.torch import device, device_fixed  # noqa: E402
-from tensorstats.torch.device_arena import Arena  # noqa: E402
-from tensorstats.torch.device_kernels import INTEGERS  # noqa: E402
+from tensorstats.device import fixed_point  # noqa: E402
+from tensorstats.device import results as device  # noqa: E402
+from tensorstats.device.arena import Arena  # noqa: E402
+from tensorstats.device.kernels import INTEGERS  # noqa: E402
 
 WAITS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "unique", "index")
 SIGNALS = ("outputs", "output_gradients", "parameters", "gradients", "updates", "raw_gradients")
@@ -46,7 +47,7 @@ class Spy(TorchDispatchMode):
 @pytest.fixture
 def no_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The CPU plays a device without float64."""
-    monkeypatch.setattr(device_fixed, "has_float64", lambda _device: False)
+    monkeypatch.setattr(fixed_point, "has_float64", lambda _device: False)
     return
 
 

@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 
 import tensorstats as ts  # noqa: E402
 from held import SIGNALS, batches, build, everything, train  # noqa: E402
-from tensorstats.torch.device_arena import Arena, Batch  # noqa: E402
+from tensorstats.device.arena import Arena, Batch  # noqa: E402
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from torch import nn  # noqa: E402
 
 import tensorstats as ts  # noqa: E402
 from held import SIGNALS, batches, build, everything, train  # noqa: E402
+from tensorstats.device.backend import Statistics  # noqa: E402
 from tensorstats.rules import Rule, StepView  # noqa: E402
-from tensorstats.torch import losses  # noqa: E402
-from tensorstats.torch.states import Statistics  # noqa: E402
+from tensorstats.torch.record import losses  # noqa: E402
 
 
 @pytest.mark.parametrize("options", [{}, {"every": 2}, {"steps": [0, 1, 4]}, {"units": "all"}, {"histograms": True}])

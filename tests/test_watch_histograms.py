@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import tensorstats as ts  # noqa: E402
-from tensorstats.torch import histogram_series  # noqa: E402
-from tensorstats.torch.choosing import SIGNALS  # noqa: E402
+from tensorstats.run import histograms as histogram_series  # noqa: E402
+from tensorstats.run.choosing import SIGNALS  # noqa: E402
 from watched import small_model, train, watched  # noqa: E402
 
 AXIS = ts.axis.LogLinear(6)

@@ -49,7 +49,7 @@ def test_nested_outputs_are_found(make: Any, names: list[str]) -> None:
 def test_an_output_that_contains_itself_ends() -> None:
     loop: list[Any] = []
     loop.append(loop)
-    assert list(ts.torch.outputs.tensors_in(loop)) == []
+    assert list(ts.torch.attach.outputs.tensors_in(loop)) == []
 
 
 class Shared(nn.Module):

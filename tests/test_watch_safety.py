@@ -121,8 +121,8 @@ def test_an_error_inside_a_hook_is_kept_told_once_and_never_raised(monkeypatch: 
     model = build()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with ts.watch(model, optimizer) as monitor:
-        monkeypatch.setattr("tensorstats.torch.record_outputs.OutputRecorder.record", broken)
-        monkeypatch.setattr("tensorstats.torch.record_parameters.ParameterRecorder.read_gradients", broken)
+        monkeypatch.setattr("tensorstats.torch.record.outputs.OutputRecorder.record", broken)
+        monkeypatch.setattr("tensorstats.torch.record.parameters.ParameterRecorder.read_gradients", broken)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             for _ in range(3):
@@ -141,7 +141,7 @@ def test_warnings_as_errors_stay_inside_too(monkeypatch: pytest.MonkeyPatch) -> 
     def broken(*_arguments: Any) -> None:
         raise RuntimeError("no luck today")
 
-    monkeypatch.setattr("tensorstats.torch.record_outputs.OutputRecorder.record", broken)
+    monkeypatch.setattr("tensorstats.torch.record.outputs.OutputRecorder.record", broken)
     model = nn.Linear(4, 2)
     with ts.watch(model) as monitor:
         model(torch.randn(2, 4))  # pytest turns warnings into errors

@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import tensorstats as ts  # noqa: E402
-from tensorstats.torch.choosing import SIGNALS  # noqa: E402
+from tensorstats.run.choosing import SIGNALS  # noqa: E402
 
 ALL = list(SIGNALS)
 

@@ -327,10 +327,11 @@ def test_a_gpu_gives_the_same(monkeypatch: pytest.MonkeyPatch):
 
 def check_torch_path(dtype: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    from tensorstats.torch import device, device_kernels
+    from tensorstats.device import kernels
+    from tensorstats.device import results as device
 
-    monkeypatch.setattr(device_kernels, "CPU_BLOCK", 1000)
-    monkeypatch.setattr(device_kernels, "DEVICE_BLOCK", 1000)
+    monkeypatch.setattr(kernels, "CPU_BLOCK", 1000)
+    monkeypatch.setattr(kernels, "DEVICE_BLOCK", 1000)
     array = mixed(dtype, 6 * 7 * 50)
     x = torch.from_numpy(array.view(np.uint8)).view(getattr(torch, dtype)).reshape(6, 7, 50)
     # Ordinary values: means of others cancel, and their squares may be beyond float64.
@@ -356,7 +357,7 @@ def check_torch_path(dtype: str, place: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_torch_path_refuses_what_the_core_refuses():
     torch = pytest.importorskip("torch")
-    from tensorstats.torch import device
+    from tensorstats.device import results as device
 
     x = torch.ones(4, 5, 6)
     with pytest.raises(TypeError, match=r"^where must be a mask of dtype: bool; got: uint8; hint: where=mask != 0$"):

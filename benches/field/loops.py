@@ -114,7 +114,7 @@ def lightning(case: Case, model: nn.Module, steps: int, warm_up: int, watched: b
     from lightning.pytorch import LightningModule, Trainer
     from torch.utils.data import DataLoader
 
-    from tensorstats.torch.lightning import WatchCallback
+    from tensorstats.integrations.lightning import WatchCallback
 
     losses: list[float] = []
 
@@ -152,7 +152,7 @@ def transformers_trainer(case: Case, model: nn.Module, steps: int, warm_up: int,
     """The Trainer of transformers, with this project's callback."""
     from transformers import Trainer, TrainingArguments
 
-    from tensorstats.torch.transformers import WatchCallback
+    from tensorstats.integrations.transformers import WatchCallback
 
     class InOrder(Trainer):
         def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
@@ -189,7 +189,7 @@ def fine_tuning(case: Case, model: nn.Module, steps: int, warm_up: int, watched:
     from transformers import PreTrainedTokenizerFast
     from trl import SFTConfig, SFTTrainer
 
-    from tensorstats.torch.transformers import WatchCallback
+    from tensorstats.integrations.transformers import WatchCallback
 
     words = Tokenizer(models.WordLevel({f"t{number}": number for number in range(128)}, unk_token="t0"))
     tokenizer = PreTrainedTokenizerFast(

@@ -81,8 +81,8 @@ class Watch(Way):
     def attach(self, run: Run) -> None:
         import tensorstats as ts
         from tensorstats import _core
-        from tensorstats.torch.choosing import SIGNALS
-        from tensorstats.torch.guard import GuardedHook
+        from tensorstats.run.choosing import SIGNALS
+        from tensorstats.torch.attach.guard import GuardedHook
 
         if _core.build_profile != "release":
             raise MissingError(f"refusing to time a {_core.build_profile} build; hint: make develop")
@@ -129,7 +129,7 @@ class WatchDefault(Watch):
     reads = "outputs, weights, their gradients and updates"
 
     def attach(self, run: Run) -> None:
-        from tensorstats.torch.choosing import DEFAULT_SIGNALS
+        from tensorstats.run.choosing import DEFAULT_SIGNALS
 
         self.signals = DEFAULT_SIGNALS
         super().attach(run)

@@ -56,6 +56,6 @@ def summary_and_histogram(
     except DeviceError:
         if not is_torch_tensor(x):
             raise
-        from tensorstats.torch.device import histogram, summary
+        from tensorstats.device.results import histogram, summary
 
         return summary(x, moments=moments), histogram(x, axis)

@@ -85,7 +85,7 @@ def histogram(
     except DeviceError:
         if not is_torch_tensor(x):
             raise
-        from tensorstats.torch.device import histogram as device_histogram
+        from tensorstats.device.results import histogram as device_histogram
 
         return device_histogram(x, axis, where=where)
 

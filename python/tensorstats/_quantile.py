@@ -58,6 +58,6 @@ def quantile(x: Any, q: Any, /, *, threads: int | None = None) -> Any:
     except DeviceError:
         if not is_torch_tensor(x):
             raise
-        from tensorstats.torch.device_quantile import quantile as device_quantile
+        from tensorstats.device.quantile import quantile as device_quantile
 
         return device_quantile(x, q)

@@ -77,6 +77,6 @@ def summary(
     except DeviceError:
         if not is_torch_tensor(x):
             raise
-        from tensorstats.torch.device import summary as device_summary
+        from tensorstats.device.results import summary as device_summary
 
         return device_summary(x, moments=moments, where=where, formats=format_names(formats), scale=scale)

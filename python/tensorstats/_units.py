@@ -64,6 +64,6 @@ def unit_activity(
     except DeviceError:
         if not is_torch_tensor(x):
             raise
-        from tensorstats.torch.device import unit_activity as device_unit_activity
+        from tensorstats.device.results import unit_activity as device_unit_activity
 
         return device_unit_activity(x, dim, saturation=saturation, where=where)

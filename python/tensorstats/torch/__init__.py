@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tensorstats.rules import Finding
+from tensorstats.run.choosing import Collection
 from tensorstats.torch._watch import watch
 from tensorstats.torch.actions import DebuggerQuit, FindingError, FindingWarning
-from tensorstats.torch.choosing import Collection
+from tensorstats.torch.attach.guard import WatchWarning
+from tensorstats.torch.attach.schedule import Schedule
 from tensorstats.torch.clip import clip_grad_norm_
-from tensorstats.torch.guard import WatchWarning
 from tensorstats.torch.monitor import Monitor
-from tensorstats.torch.schedule import Schedule
 
 __all__ = [
     "Collection",

@@ -9,19 +9,19 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
+from tensorstats.device.backend import Backend
 from tensorstats.rules import Rule
+from tensorstats.run.choosing import Collection
 from tensorstats.torch.actions import FindingError, OnFinding
-from tensorstats.torch.choosing import Collection
-from tensorstats.torch.collect import Units
-from tensorstats.torch.guard import WatchWarning
-from tensorstats.torch.masks import Mask
-from tensorstats.torch.modules import ModuleChoice
+from tensorstats.torch.attach.guard import WatchWarning
+from tensorstats.torch.attach.masks import Mask
+from tensorstats.torch.attach.modules import ModuleChoice
+from tensorstats.torch.attach.schedule import Schedule
+from tensorstats.torch.attach.targets import Models, Optimizers, resolve_targets
 from tensorstats.torch.monitor import Monitor
 from tensorstats.torch.options import resolve_options
-from tensorstats.torch.reduction import Ranks
-from tensorstats.torch.schedule import Schedule
-from tensorstats.torch.states import Backend
-from tensorstats.torch.targets import Models, Optimizers, resolve_targets
+from tensorstats.torch.ranks.reduction import Ranks
+from tensorstats.torch.record.collect import Units
 
 __all__ = ["DEFAULTS", "watch"]
 

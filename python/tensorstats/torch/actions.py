@@ -14,7 +14,7 @@ from torch import nn
 
 from tensorstats._core import Summary
 from tensorstats.rules import Finding
-from tensorstats.torch.guard import AskedForError, Guard
+from tensorstats.torch.attach.guard import AskedForError, Guard
 
 __all__ = ["Action", "DebuggerQuit", "FindingError", "FindingWarning", "OnFinding", "open_debugger"]
 

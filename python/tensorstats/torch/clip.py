@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tensorstats._norms import norm
-from tensorstats.torch.device_fixed import has_float64
+from tensorstats.device.fixed_point import has_float64
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,36 +14,36 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tensorstats._core import Summary
+from tensorstats.device.backend import Backend, Statistics
+from tensorstats.device.numbers import Numbers
 from tensorstats.rules import Finding, Judge, NonFinite, Rule
-from tensorstats.torch.abandoned import Abandonment
+from tensorstats.run.choosing import Collection as TensorCollection
+from tensorstats.run.reading import Reading
+from tensorstats.run.series import ScalarLog
 from tensorstats.torch.actions import Action, FindingError, OnFinding
-from tensorstats.torch.choosing import Collection as TensorCollection
-from tensorstats.torch.closing import Closing
-from tensorstats.torch.collect import Collector, PendingList, Units, units_kept
-from tensorstats.torch.compiled import is_tracing
-from tensorstats.torch.device_numbers import Numbers
-from tensorstats.torch.evaluation import EvaluationRecorder
-from tensorstats.torch.graphs import GraphReports
-from tensorstats.torch.guard import Guard
-from tensorstats.torch.hooks import StepHooks
-from tensorstats.torch.log import ScalarLog
-from tensorstats.torch.losses import LossQueue
-from tensorstats.torch.masks import Mask
-from tensorstats.torch.modules import ModuleChoice, choose_modules, scripted_parts
-from tensorstats.torch.parameters import WatchedParameters
-from tensorstats.torch.reading import Reading
-from tensorstats.torch.recent import Recent
-from tensorstats.torch.record_optimizer import OptimizerRecorder, learning_rates, log_learning_rates
-from tensorstats.torch.record_outputs import OutputRecorder
-from tensorstats.torch.record_parameters import ParameterRecorder
-from tensorstats.torch.record_raw import RawGradientRecorder
-from tensorstats.torch.recorded_step import RecordedStep
-from tensorstats.torch.reduction import Ranks, Reduction
-from tensorstats.torch.reset import ResetWatch
-from tensorstats.torch.schedule import Schedule
-from tensorstats.torch.sharded import is_distributed
-from tensorstats.torch.states import Backend, Statistics
-from tensorstats.torch.targets import Targets, parameters_of
+from tensorstats.torch.attach.compiled import is_tracing
+from tensorstats.torch.attach.graphs import GraphReports
+from tensorstats.torch.attach.guard import Guard
+from tensorstats.torch.attach.hooks import StepHooks
+from tensorstats.torch.attach.masks import Mask
+from tensorstats.torch.attach.modules import ModuleChoice, choose_modules, scripted_parts
+from tensorstats.torch.attach.parameters import WatchedParameters
+from tensorstats.torch.attach.reset import ResetWatch
+from tensorstats.torch.attach.schedule import Schedule
+from tensorstats.torch.attach.targets import Targets, parameters_of
+from tensorstats.torch.ranks.reduction import Ranks, Reduction
+from tensorstats.torch.ranks.sharded import is_distributed
+from tensorstats.torch.record.abandoned import Abandonment
+from tensorstats.torch.record.closing import Closing
+from tensorstats.torch.record.collect import Collector, PendingList, Units, units_kept
+from tensorstats.torch.record.evaluation import EvaluationRecorder
+from tensorstats.torch.record.losses import LossQueue
+from tensorstats.torch.record.optimizer import OptimizerRecorder, learning_rates, log_learning_rates
+from tensorstats.torch.record.outputs import OutputRecorder
+from tensorstats.torch.record.parameters import ParameterRecorder
+from tensorstats.torch.record.raw import RawGradientRecorder
+from tensorstats.torch.record.recent import Recent
+from tensorstats.torch.record.step import RecordedStep
 
 __all__ = ["Monitor"]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
+from tensorstats.device.backend import check_backend
 from tensorstats.rules import Rule
+from tensorstats.run.choosing import DEFAULT_SIGNALS, SCALARS, SIGNALS, resolve_collections
 from tensorstats.torch.actions import Action
-from tensorstats.torch.choosing import DEFAULT_SIGNALS, SCALARS, SIGNALS, resolve_collections
-from tensorstats.torch.guard import Guard
-from tensorstats.torch.reduction import check_ranks
-from tensorstats.torch.schedule import Schedule, check_whole
-from tensorstats.torch.states import check_backend
+from tensorstats.torch.attach.guard import Guard
+from tensorstats.torch.attach.schedule import Schedule, check_whole
+from tensorstats.torch.ranks.reduction import check_ranks
 
 __all__ = ["check_options", "resolve_options"]
 

@@ -1,0 +1,214 @@
+"""What can be read from a monitor, during the run and after it; records nothing."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tensorstats._core import Histogram, Summary, UnitActivity
+from tensorstats.report import LINES, Row, format_report, format_table
+from tensorstats.rules import Finding, Judge
+from tensorstats.run.choosing import COLLECTIONS, SCALARS, SIGNALS, Collection
+from tensorstats.run.series import EXTRA_FIELDS, ScalarLog, SignalLog, read_number
+from tensorstats.torch.attach.guard import Guard
+
+__all__ = ["Mode", "Reading"]
+
+Mode: TypeAlias = Literal["train", "eval"]
+
+
+class Reading:
+    """The reading half of a monitor: names, series, totals, findings, tables."""
+
+    def __init__(
+        self, guard: Guard, judge: Judge, module_types: dict[str, str], collections: tuple[Collection, ...] | None
+    ) -> None:
+        self.step = 0
+        self._guard = guard
+        self._judge = judge
+        self._module_types = module_types
+        self._collections = collections
+        self._logs: dict[str, dict[str, SignalLog]] = {
+            mode: {signal: SignalLog() for signal in SIGNALS} for mode in ("train", "eval")
+        }
+        self._scalars: dict[str, dict[str, ScalarLog]] = {signal: {} for signal in SCALARS}
+
+    def _settle(self) -> None:
+        """Take in what has been recorded and not been read yet."""
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong, earliest first; one finding per rule and place."""
+        self._settle()
+        return self._judge.findings
+
+    @property
+    def errors(self) -> list[str]:
+        """The watcher's own errors; none of them reached the training loop."""
+        self._settle()
+        return list(self._guard.errors)
+
+    def names(self, signal: str, *, mode: Mode = "train") -> list[str]:
+        """The names recorded for a signal, in the order in which they first appeared.
+
+        Parameters
+        ----------
+        signal : str
+            One of the signals of ``ts.watch``, ``"losses"`` or ``"learning_rates"``.
+        mode : {"train", "eval"}
+        """
+        if signal in SCALARS:
+            self._settle()
+            return list(self._scalars[signal])
+        return list(self._log_of(signal, mode).modules)
+
+    def collection(self, name: str) -> list[tuple[str, str]]:
+        """The recorded tensors of a collection, built in or given to ``ts.watch``, as pairs of signal and name.
+
+        Raises
+        ------
+        KeyError
+            If there is no such collection; the message lists all of them.
+        """
+        known = {**COLLECTIONS, **{collection.name: collection for collection in self._collections or ()}}
+        if name not in known:
+            raise KeyError(f"no collection {name!r}; accepted are {', '.join(known)}")
+        wanted = known[name]
+        return [
+            (signal, tensor)
+            for signal in (*SIGNALS, *SCALARS)
+            for tensor in self.names(signal)
+            if wanted.takes(signal, tensor)
+        ]
+
+    def series(
+        self, signal: str, name: str, field: str = "value", *, mode: Mode = "train"
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """One number over the recorded steps.
+
+        Parameters
+        ----------
+        signal : str
+            One of the signals of ``ts.watch``, ``"losses"`` or ``"learning_rates"``.
+        name : str
+            One of ``names(signal)``.
+        field : str
+            A field of :class:`Summary`, ``"std"``, ``"var"``, ``"zero_fraction"``, ``"dead_fraction"``,
+            ``"saturated_fraction"`` (of outputs) or ``"update_ratio"`` (of updates); NaN where it does not apply.
+            Losses and learning rates have only a ``"value"``.
+        mode : {"train", "eval"}
+
+        Returns
+        -------
+        steps : int64 array
+        values : float64 array
+            As long as `steps`. A long series is thinned evenly; totals are not.
+        """
+        if signal in SCALARS:
+            self._settle()
+            if name not in self._scalars[signal]:
+                raise KeyError(_nothing(name, signal, list(self._scalars[signal])))
+            if field != "value":
+                raise KeyError(f"{signal} have no field {field!r}; accepted is value")
+            return self._scalars[signal][name].series()
+        return self._find(signal, name, mode).series(name, field)
+
+    def latest(self, signal: str, name: str, *, mode: Mode = "train") -> Summary:
+        """The summary of the last recorded step in which `name` appeared."""
+        return self._find(signal, name, mode).latest(name)
+
+    def latest_number(self, signal: str, name: str, field: str, *, mode: Mode = "train") -> float:
+        """One field of that step, as named in `series`; NaN where it does not apply."""
+        log = self._find(signal, name, mode)
+        return log.latest_extra(name, field) if field in EXTRA_FIELDS else read_number(log.latest(name), field)
+
+    def total(self, signal: str, name: str, *, mode: Mode = "train") -> Summary:
+        """The summary over all recorded steps."""
+        return self._find(signal, name, mode).total(name)
+
+    def units(self, name: str, *, signal: str = "outputs", mode: Mode = "train") -> UnitActivity:
+        """The unit activity of the output `name` over all recorded steps."""
+        units = self._find(signal, name, mode).units.get(name)
+        if units is None:
+            raise KeyError(
+                f"the output {name!r} has no units: it is not that of an activation (watch with units='all'), not "
+                "floating point, or their number changes"
+            )
+        return units.copy()
+
+    def histogram(self, signal: str, name: str, *, mode: Mode = "train") -> Histogram:
+        """The histogram over all recorded steps; needs ``ts.watch(..., histograms=True)``."""
+        histogram = self._find(signal, name, mode).histograms.totals.get(name)
+        if histogram is None:
+            raise KeyError(f"no histogram of {signal} {name!r}: watch with histograms=True")
+        return histogram.copy()
+
+    def histograms(
+        self, signal: str, name: str, *, mode: Mode = "train"
+    ) -> tuple[npt.NDArray[np.int64], list[Histogram]]:
+        """Steps, and the histogram of each; needs ``ts.watch(..., histograms=True)``.
+
+        Those of single steps have 16 bins to an octave (``LogLinear(4)``), and a long run keeps evenly spaced steps
+        alone: at most 255 of a signal, and fewer, down to eight, where they take more than 4 MiB.
+        ``ts.plot.ridgeline(dict(zip(steps, histograms)))`` draws them.
+        """
+        series = self._find(signal, name, mode).histograms
+        if name not in series.totals:
+            raise KeyError(f"no histogram of {signal} {name!r}: watch with histograms=True")
+        return series.series(name)
+
+    def table(self, *, sort: str | None = None, match: str | None = None, all: bool = False) -> str:
+        """The last recorded step as a text table: outputs, weights and gradients of every layer.
+
+        Parameters
+        ----------
+        sort : {"min", "max", "mean", "std", "zeros", "nan", "inf", "norm", "dead"}, optional
+            The column by which rows are ordered instead, the most conspicuous first.
+        match : str, optional
+            Only rows in which this regular expression matches the layer, its type or the tensor.
+        all : bool
+            A line for every tensor. Otherwise the table is one screen long: layers whose names differ in numbers alone
+            are counted together where there are more, and a last line says what was left out.
+
+        Raises
+        ------
+        ValueError
+            For another column, or a regular expression that is none.
+        """
+        return format_table(self._rows(), sort=sort, match=match, limit=None if all else LINES - 4)
+
+    def report(self, *, all: bool = False) -> str:
+        """The findings in words, then the table: one screen, the worst first, or everything there is (`all`)."""
+        return format_report(self._rows(), self.findings, self.errors, judged=f"{self.step} steps", all=all)
+
+    def _rows(self) -> list[Row]:
+        self._settle()
+        rows = []
+        for signal, suffix in (("outputs", ""), ("parameters", ""), ("gradients", " grad")):
+            log = self._logs["train"][signal]
+            for name, module in log.modules.items():
+                rest = name.removeprefix(module)
+                tensor = f"output{rest}" if signal == "outputs" else rest.removeprefix(".") + suffix
+                kind = self._module_types.get(module, "")
+                rows.append(Row(module, kind, tensor, log.latest(name), log.latest_extra(name, "dead_fraction")))
+        return rows
+
+    def _log_of(self, signal: str, mode: str) -> SignalLog:
+        self._settle()
+        if mode not in self._logs:
+            raise KeyError(f"no mode {mode!r}; accepted are {', '.join(self._logs)}")
+        if signal not in self._logs[mode]:
+            raise KeyError(f"no signal {signal!r}; accepted are {', '.join((*SIGNALS, *SCALARS))}")
+        return self._logs[mode][signal]
+
+    def _find(self, signal: str, name: str, mode: str) -> SignalLog:
+        log = self._log_of(signal, mode)
+        if name not in log.modules:
+            raise KeyError(_nothing(name, signal, list(log.modules)))
+        return log
+
+
+def _nothing(name: str, signal: str, names: list[str]) -> str:
+    return f"nothing recorded under {name!r} in {signal}; recorded are {', '.join(names) or 'no names'}"

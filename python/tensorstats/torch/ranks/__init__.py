@@ -1,0 +1,1 @@
+"""Several processes that train one model: what each holds, and how their steps become one; records nothing itself."""

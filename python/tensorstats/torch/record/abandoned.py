@@ -1,0 +1,224 @@
+"""Tells when the step that is open was left: by a gradient scaler or by the loop; records and judges nothing.
+
+A step that was left is ended where that becomes clear: where the scaler does not step the optimizer, where the next
+forward pass begins, or at the end of the run. What cannot be told from gradient accumulation is taken for it: the step
+goes on, and nothing of it is lost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from tensorstats.torch.attach.scaling import ScalerListener, Scaling, scale_of
+from tensorstats.torch.record.open_step import OpenStep, SkipCount
+
+if TYPE_CHECKING:
+    from tensorstats.torch.monitor import Monitor
+
+__all__ = ["Abandonment"]
+
+# At this scale gradients are those of the loss itself: one that is not finite is no matter of the scale.
+_NO_SCALE = 1.0
+
+
+class Abandonment(ScalerListener):
+    """The part of a monitor that watches over the step that is open."""
+
+    def __init__(self, monitor: Monitor, scaler: Any) -> None:
+        self._monitor = monitor
+        self.scaling = Scaling(scaler)
+        self.open = OpenStep()
+        self.skips = SkipCount()
+        self.begins_late = False  # recording began when the forward pass of the step had run
+        self._in_backward = False
+        self._updates = 0  # steps of the optimizers
+        self._updates_before = 0  # ... when a scaler was about to make one
+        self._holds_scale = False  # the gradients did then
+        self._skipped: set[int] = set()  # the optimizers that a scaler has left out in this step
+        self._read_early = False  # gradients were read before any optimizer asked for them
+        hook = monitor._guard.hook
+        self._on_skip = hook("a skipped step", self._scaler_skipped)
+        monitor._reset.on_lost = self._gradients_lost
+        monitor._reset.on_nonfinite = self._gradient_nonfinite
+
+    # --- the course of a step -----------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A step begins."""
+        self.open.begin()
+        self.scaling.begin()
+        self._skipped.clear()
+        self._read_early = False
+        self.begins_late = self._in_backward
+        if self._in_backward:
+            return  # what is followed must not change now: its gradient is about to come
+        monitor = self._monitor
+        optimizers = monitor._targets.optimizers.values()
+        monitor._reset.arm(p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"])
+
+    def before_update(self) -> None:
+        """An optimizer is about to step, with gradients that may be others by now."""
+        if self._read_early:
+            self._read_early = False
+            self._monitor._parameters.forget_gradients()
+
+    def updated(self) -> None:
+        """An optimizer has stepped."""
+        self._updates += 1
+        self._monitor._reset.use()
+
+    @property
+    def nonfinite(self) -> bool:
+        """Whether the open step holds what is not finite, as far as the host knows."""
+        return self._forward_nonfinite or (self.scaling.scaler is None and self._backward_nonfinite)
+
+    @property
+    def _forward_nonfinite(self) -> bool:
+        monitor = self._monitor
+        first = monitor._outputs.offenders.first
+        # -inf is what masked logits hold on purpose: alone it says nothing about how the step goes on.
+        return (first is not None and not first.masking) or monitor._judge.losses.unjudged_nonfinite
+
+    @property
+    def _backward_nonfinite(self) -> bool:
+        monitor = self._monitor
+        return monitor._outputs.offenders.gradient is not None or monitor._reset.nonfinite
+
+    # --- left by the loop ---------------------------------------------------------------------------------------------
+
+    def forward_begins(self, model: nn.Module, *, from_python: bool) -> None:
+        """A model is called for training: the step that is open may have been left before."""
+        monitor = self._monitor
+        if monitor._inside_step:
+            return  # a closure runs the model as often as it likes
+        # Compiled code runs without gradients and adds those of its own.
+        if from_python and not torch.is_grad_enabled():
+            return
+        if monitor._reduction.active:
+            # What one rank decides alone would leave the others waiting: the step goes on, on all of them.
+            if monitor._recording and self.nonfinite:
+                monitor._action.tell(monitor._closing.judge_open(monitor.step))
+        elif self._was_left(model):
+            monitor._abandon()
+        self.open.count_forward(model)
+        if from_python:
+            self.open.call_begins(model)
+
+    def _was_left(self, model: nn.Module) -> bool:
+        monitor = self._monitor
+        if self.open.raised(model):
+            return True
+        if monitor._reset.is_lost():
+            if self.nonfinite or self._loses_unusually():
+                return True
+            self.open.lost += 1
+            monitor._reset.use()
+            return False
+        # With a scaler at work it will say so, unless the loop leaves before it does.
+        return self.nonfinite and self.open.has_usual_forwards(model, known=self.scaling.heard)
+
+    def _loses_unusually(self) -> bool:
+        """Whether gradients were thrown away, nothing was changed, and the loop usually does no such thing."""
+        return self.open.loses_unusually() and not self._monitor._reset.weights_moved
+
+    def _gradients_lost(self) -> None:
+        """A backward pass begins, and the gradients of the one before it were thrown away after this forward pass."""
+        monitor = self._monitor
+        if monitor._inside_step or monitor._reduction.active:
+            return
+        if not self._loses_unusually():
+            self.open.lost += 1
+            return
+        # The forward pass of the next step has been counted already: both stay in one record.
+        self.skips.skip(monitor.step, by_scaler=False)
+        monitor.step += 1
+        self.open.lost = 0
+        if not monitor._recording:
+            self._in_backward = True
+            try:
+                monitor._begin_step()
+            finally:
+                self._in_backward = False
+
+    def _gradient_nonfinite(self) -> None:
+        """A gradient is not finite: should the step be left, they may all be gone by then, so they are read now."""
+        monitor = self._monitor
+        if not monitor._recording or self._read_early or self.scaling.scaler is not None or monitor._inside_step:
+            return
+        if monitor._histograms:
+            return  # what was counted there cannot be taken back
+        self._read_early = True
+        read = monitor._guard.hook("gradients", lambda: monitor._parameters.read_gradients())
+        torch.autograd.Variable._execution_engine.queue_callback(read)
+
+    def read_gradients(self) -> None:
+        """The step is left: read the gradients that it leaves behind."""
+        monitor = self._monitor
+        there = monitor._reset.unused and not monitor._reset.is_lost() and not self._read_early
+        if there and self.scaling.scaler is None:
+            monitor._parameters.read_gradients()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the step that is open when the run ends has anything in it."""
+        monitor = self._monitor
+        if not monitor._targets.optimizers:
+            return False
+        if monitor._reset.unused or (monitor._recording and self.nonfinite):
+            return True
+        return self.open.ran and monitor._reset.passes == 0
+
+    # --- left out by a scaler -----------------------------------------------------------------------------------------
+
+    def scaler_scales(self, scaler: Any) -> None:
+        """The gradients of this step are scaled, if the loss is of a watched model."""
+        self.scaling.hear(scaler)
+
+    def _watches(self, optimizer: Any) -> bool:
+        return any(optimizer is watched for watched in self._monitor._targets.optimizers.values())
+
+    def all_are_through(self, stepped: set[int]) -> bool:
+        """Whether every optimizer has stepped in this step, or was left out by a scaler."""
+        return len(stepped | self._skipped) >= len(self._monitor._targets.optimizers)
+
+    def scaler_steps(self, scaler: Any, optimizer: Any) -> None:
+        """A scaler is about to step an optimizer, or not to."""
+        if self._watches(optimizer):
+            self._updates_before = self._updates
+            stages = getattr(scaler, "_per_optimizer_states", {})
+            ready = id(optimizer) not in stages or stages[id(optimizer)]["stage"].name == "READY"
+            self._holds_scale = ready and bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+    def scaler_stepped(self, scaler: Any, optimizer: Any) -> None:
+        """It has, or has not."""
+        if not self._watches(optimizer) or self._updates != self._updates_before:
+            return
+        if not self._monitor._graphs.step_is_open:
+            self._on_skip(scaler, optimizer)
+
+    def _scaler_skipped(self, scaler: Any, optimizer: Any) -> None:
+        monitor = self._monitor
+        monitor._inside_step = False
+        self.scaling.hear(scaler)
+        if id(optimizer) in monitor._stepped:
+            monitor._end_step()  # the others do not step this time
+        self._skipped.add(id(optimizer))
+        if not self.all_are_through(monitor._stepped):
+            return
+        if monitor._stepped:
+            monitor._end_step()
+            return
+        scale = scale_of(scaler)
+        overflows = monitor._recording and not monitor._reduction.active and self._forward_nonfinite
+        if scale > _NO_SCALE and not overflows:
+            # It looks for its scale: the gradients were too large as they were scaled, and say nothing.
+            self.open.begin()
+            self._skipped.clear()
+            monitor._reset.use()
+            return
+        if monitor._recording:
+            monitor._parameters.read_gradients(scale if self._holds_scale else None)
+        monitor._abandon(by_scaler=True)

@@ -1,0 +1,226 @@
+"""Closes recorded steps: brings them to the host, keeps and judges them; hooks nothing and counts nothing.
+
+A step that is all in CPU memory is closed where it ends. One with numbers on a device is held: their copy is launched
+where the step ends and read where the next one ends, recorded or not, or when somebody asks; the device has long been
+done by then and nobody waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tensorstats.device.backend import first_nonfinite, is_countable, unravel
+from tensorstats.device.numbers import Numbers
+from tensorstats.rules import Finding, Offender, ParameterView, StepView
+from tensorstats.torch.record.offender import of_what_was_counted, step_offender
+from tensorstats.torch.record.step import RecordedStep
+
+if TYPE_CHECKING:
+    from tensorstats.torch.monitor import Monitor
+
+__all__ = ["Closing"]
+
+
+class Closing:
+    """The closing half of a monitor."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._previous: int | None = None  # the step closed last
+        self._untold: list[Finding] = []
+        self._missed: tuple[int, Exception] | None = None  # a step that could not be recorded, until ranks exchange it
+        self._judged_open: int | None = None  # the step that was judged before its end
+        # A thread that only reads may be the one that closes, or comes while another does.
+        self._lock = threading.RLock()
+        self.held: RecordedStep | None = None
+
+    def end(
+        self, step: RecordedStep | None, *, at_once: bool = False, missed: tuple[int, Exception] | None = None
+    ) -> list[Finding]:
+        """A step has ended: close the one before it, then this one, or hold it (unless `at_once`).
+
+        `step` is None when the step was not recorded; `missed` is the number of one that could not be, and why. Returns
+        all findings that nobody was told yet.
+        """
+        with self._lock:
+            if step is not None and step.waits:
+                self._launch(step)
+            self._close_held()
+            if step is None:
+                self._judge_losses(self._monitor.step)
+                self._missed = missed
+                if not self._monitor._reduction.waits:
+                    self._tell_missed()
+            else:
+                if self._holds(step, at_once=at_once):
+                    step.hold()
+                    self.held = step
+                    self._monitor._losses.waits = True
+                else:
+                    self._close(step)
+            return self.untold()
+
+    @property
+    def busy(self) -> bool:
+        """Whether the end of a step that is not recorded has anything to do."""
+        waiting = self.held is not None or self._missed is not None or bool(self._untold)
+        return waiting or self._monitor._judge.losses.unjudged_nonfinite
+
+    def untold(self) -> list[Finding]:
+        """The findings that nobody was told yet."""
+        untold, self._untold = self._untold, []
+        return untold
+
+    def settle(self) -> None:
+        """Close what is held, for somebody who reads; with several ranks only all of them together can."""
+        with self._lock:
+            if not self._monitor._reduction.active:
+                self._close_held()
+
+    def finish(self) -> list[Finding]:
+        """Close whatever is left. Returns all findings that nobody was told yet."""
+        with self._lock:
+            self._close_held()
+            try:
+                self._monitor._losses.flush()
+            except Exception as error:
+                self._monitor._guard.report("losses", error)
+            self._judge_losses(self._monitor.step, final=True)
+            return self.untold()
+
+    def close_held(self) -> list[Finding]:
+        """Close the step that is held, with all other ranks. Returns all findings that nobody was told yet."""
+        with self._lock:
+            self._close_held()
+            return self.untold()
+
+    def judge_open(self, number: int) -> list[Finding]:
+        """Judge what went wrong in a step that goes on, once: with several ranks it ends only where all of them end it.
+
+        It keeps its numbers, which join those of the other ranks then. Returns all findings that nobody was told yet.
+        """
+        monitor = self._monitor
+        offenders = monitor._outputs.offenders
+        found = offenders.first or monitor._judge.losses.offender() or offenders.gradient
+        with self._lock:
+            if found is not None and self._judged_open != number:
+                self._judged_open = number
+                found = replace(found, origin=f"{found.origin} Seen on rank {monitor._reduction.rank}.")
+                self._untold += monitor._judge.judge(StepView(number, self._previous, offender=found))
+            return self.untold()
+
+    def _judge_losses(self, number: int, *, final: bool = False) -> None:
+        """Judge what came in with no recorded step: a loss that is not finite, and at the end of a run its skips."""
+        monitor = self._monitor
+        judge, skips = monitor._judge, monitor._abandonment.skips.facts(final=final)
+        offender = judge.losses.offender() if judge.losses.unjudged_nonfinite else None
+        if offender is not None and monitor._guard.left_out:
+            offender = of_what_was_counted(offender)
+        if offender is None and not (final and skips is not None and skips.skipped == skips.steps):
+            return
+        if offender is not None:
+            number = judge.losses.steps[-1]
+        elif number > monitor._first_step:
+            number -= 1  # the last one that there was
+        try:
+            self._untold += judge.judge(StepView(step=number, previous_step=None, offender=offender, skips=skips))
+        except Exception as error:
+            monitor._guard.report("losses", error)
+
+    def _holds(self, step: RecordedStep, *, at_once: bool) -> bool:
+        reduction = self._monitor._reduction
+        return reduction.waits if reduction.active else step.waits and not at_once
+
+    def _launch(self, step: RecordedStep) -> None:
+        try:
+            self._monitor._statistics.launch()
+        except Exception as error:
+            self._monitor._guard.report(step.ended_by, error)
+
+    def _tell_missed(self) -> None:
+        missed, self._missed = self._missed, None
+        if missed is not None:
+            self._monitor._reduction.miss(*missed)
+
+    def _close_held(self) -> None:
+        self._tell_missed()
+        held, self.held = self.held, None
+        if held is not None:
+            self._close(held)
+            self._monitor._losses.release()
+
+    def _close(self, step: RecordedStep) -> None:
+        """Keep and judge a step; an error in here must not keep the next step from beginning."""
+        try:
+            self._keep(step)
+        except Exception as error:
+            self._monitor._guard.report(step.ended_by, error)
+            self._monitor._reduction.miss(step.number, error)
+
+    def _keep(self, step: RecordedStep) -> None:
+        monitor = self._monitor
+        step.pending.settle()
+        monitor._reduction.drop_shards(step)
+        step.settle_tables()
+        monitor._reduction.reduce(step)
+        step.outputs.settle_units()
+        step.losses.deliver(monitor._add_loss)
+        view = self._view(step)
+        if not step.abandoned and not step.begun_late:
+            monitor._graphs.note_hidden(view, ran=step.outputs.ran)
+        step.outputs.keep(step.number)
+        step.parameters.keep(step.number, view.parameters)
+        step.raw.keep(step.number)
+        step.optimizer_state.keep(step.number)
+        for histograms in step.histograms.values():
+            histograms.keep(step.number)
+        self._previous = step.number
+        self._untold += monitor._judge.judge(view)
+
+    def _view(self, step: RecordedStep) -> StepView:
+        """What the rules see."""
+        parameters = step.parameters.views(step.rates, step.outputs.modules_in_order())
+        kept = step.gradients_kept
+        if isinstance(kept, Numbers):
+            kept = kept.read()[0] > 0
+        offender = self._offender(step, parameters)
+        if offender is not None and self._monitor._guard.left_out:
+            offender = of_what_was_counted(offender)
+        if step.abandoned:
+            # No optimizer has stepped: what has no gradient and did not move says nothing.
+            parameters = [view for view in parameters if view.gradient is not None]
+            kept = None
+        return StepView(
+            step=step.number,
+            previous_step=self._previous,
+            outputs=step.outputs.views(),
+            parameters=parameters,
+            offender=offender,
+            parameters_nonfinite=step.parameters.parameters_nonfinite(),
+            gradients_kept=kept,
+            has_optimizer=step.rates is not None,
+            ranks=self._monitor._reduction.spreads,
+            skips=step.skips,
+        )
+
+    def _offender(self, step: RecordedStep, parameters: list[ParameterView]) -> Offender | None:
+        judge = self._monitor._judge
+        if judge.poisoned:
+            return None  # everything is NaN now, and nobody is told again
+
+        def locate(name: str, signal: str) -> tuple[tuple[int, ...] | None, str | None]:
+            counted = step.parameters.steps[name]
+            place = (counted.first or {}).get("gradient" if signal == "gradient" else "value")
+            if place is not None and is_countable(counted.parameter):  # of a shard it is no place in the whole
+                return unravel(place, tuple(counted.parameter.shape)), None
+            tensor = counted.parameter.grad if signal == "gradient" else counted.parameter
+            found = None if step.held or tensor is None else first_nonfinite(tensor)
+            return (None, None) if found is None else found[1:]
+
+        offenders = step.outputs.offenders
+        if offenders.first is not None:
+            return offenders.first
+        found = judge.losses.offender() or offenders.gradient or step_offender(parameters, locate)
+        return None if found is None else offenders.given or found

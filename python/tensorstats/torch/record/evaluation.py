@@ -1,0 +1,184 @@
+"""Records the outputs of calls in eval mode, apart from those of training; judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tensorstats.run.histograms import StepHistograms
+from tensorstats.run.series import SignalLog
+from tensorstats.torch.attach.compiled import is_tracing
+from tensorstats.torch.attach.schedule import Schedule
+from tensorstats.torch.attach.targets import unwrapped
+from tensorstats.torch.record.collect import Collector, PendingList, Units, units_kept
+from tensorstats.torch.record.outputs import OutputRecorder
+from tensorstats.torch.record.recent import Recent
+
+if TYPE_CHECKING:
+    from tensorstats.torch.monitor import Monitor
+
+__all__ = ["EvaluationRecorder"]
+
+
+class EvaluationRecorder:
+    """Counts the calls of the models in eval mode and records those that its schedule selects.
+
+    Without a schedule there are no hooks. A recorded call uses the hooks of recorded steps: those that are there, or
+    else they are put on for as long as the call lasts, also when it ends with an error. Compiled code has these hooks
+    in it and reports through its ops; there a call is over when the next one begins, or when somebody asks. What is on
+    a device by then is read at the end of the next recorded call, or when somebody asks.
+    """
+
+    def __init__(self, monitor: Monitor, logs: Mapping[str, SignalLog], *, histograms: bool, units: Units) -> None:
+        self._monitor = monitor
+        self.schedule: Schedule | None = None
+        self.calls = 0
+        self.handles: list[Any] = []
+        self._temporary: list[Any] = []  # of a call from Python that is being recorded
+        self._attached = False  # the hooks of steps, for the sake of that call
+        self._open: nn.Module | None = None  # whose call is being recorded
+        self._number = 0  # of that call
+        # A call whose numbers are on their way.
+        self._held: tuple[int, OutputRecorder, PendingList, list[StepHistograms]] | None = None
+        self._histograms = [log.histograms for log in logs.values()] if histograms else []
+        statistics, guard = monitor._statistics, monitor._guard
+        self._pending = PendingList(statistics)
+        chosen: list[str] = [signal for signal in ("inputs", "outputs") if signal in monitor._signals]
+        recent = Recent()
+        collectors = {
+            signal: Collector(
+                statistics,
+                guard,
+                logs[signal],
+                self._pending,
+                histograms,
+                units_kept(signal, units),
+                recent=recent,
+            )
+            for signal in chosen
+        }
+        self._recorder = OutputRecorder(
+            statistics, guard, collectors, self._pending, monitor._chooses, lambda: monitor.mask
+        )
+
+    def set_schedule(self, schedule: Schedule | None) -> None:
+        """Change which calls are recorded."""
+        self.schedule = schedule
+        if schedule is None:
+            self._finish()
+            for handle in self.handles:
+                handle.remove()
+            self.handles.clear()
+        elif not self.handles:
+            begin = self._monitor._guard.hook("a call in eval mode", self._begin)
+            models = self._monitor._targets.models.values()
+            for model in {id(model): model for given in models for model in (given, unwrapped(given))}.values():
+                self.handles.append(model.register_forward_pre_hook(begin, with_kwargs=True))
+
+    def takes(self, model: nn.Module) -> bool:
+        """Whether a call of this model in eval mode is being recorded."""
+        return self._open is unwrapped(model) and not unwrapped(model).training
+
+    def record(
+        self, name: str, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object
+    ) -> None:
+        """A module of the model has returned."""
+        if not torch.jit.is_tracing():
+            self._recorder.record(name, module, arguments, keywords, output)
+
+    def record_tensor(self, name: str, module: nn.Module, place: str, tensor: torch.Tensor) -> None:
+        """A module inside compiled code has returned this tensor."""
+        self._recorder.record_tensor(name, module, place, tensor)
+
+    # --- the course of a call -----------------------------------------------------------------------------------------
+
+    def _begin(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        # Nothing of this may be seen by Dynamo, which would make it a condition of the compiled code.
+        if is_tracing() or model.training or torch.jit.is_tracing() or self._temporary:
+            return
+        wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
+        if wrapper is not None and wrapper.module is model:
+            return  # its call has been counted
+        if not self._opens(model, arguments, keywords):
+            return
+        hooks = self._monitor._step_hooks
+        self._attached = not hooks.attached
+        if self._attached:
+            hooks.attach()
+        # Put on last, so that it runs when all others have.
+        end = self._monitor._guard.hook("a call in eval mode", self._end)
+        self._temporary.append(model.register_forward_hook(end, always_call=True))
+
+    def _end(self, _model: nn.Module, _arguments: Any, _output: Any) -> None:
+        if not is_tracing():
+            self._finish()
+
+    def graph_begins(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        """A compiled model is called."""
+        if self._temporary:
+            return  # from Python, which has said so
+        self._finish()
+        if not model.training and self.schedule is not None:
+            self._opens(model, arguments, keywords)
+
+    def _opens(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> bool:
+        """Count a call, and begin to record it if it is selected."""
+        number, self.calls = self.calls, self.calls + 1
+        if self.schedule is None or not self.schedule.selects(number):
+            return False
+        for series in self._histograms:
+            series.begin(apart=False)
+        if self._monitor._reduction.active:
+            self._monitor._guard.remark("evaluation", "its numbers are of this rank alone, unlike those of training")
+        self._recorder.begin()
+        self._open, self._number = unwrapped(model), number
+        self._recorder.forward_begins(model, arguments, keywords)
+        return True
+
+    def _finish(self) -> None:
+        """The call that is being recorded, if any, is over."""
+        temporary, self._temporary = self._temporary, []
+        for handle in temporary:
+            handle.remove()
+        if self._attached:
+            self._attached = False
+            self._monitor._release_hooks()
+        if self._open is None:
+            return
+        self._open = None
+        self._pending.launch()
+        self._keep_held()
+        histograms = [series.step for series in self._histograms]
+        if self._pending:
+            pending = self._pending.take()
+            self._held = (self._number, self._recorder.take(), pending, histograms)
+        else:
+            self._keep(self._number, self._recorder, self._pending, histograms)
+            self._recorder.begin()
+
+    def settle(self) -> None:
+        """Keep the calls that are over: one in compiled code, and the one whose numbers were on their way."""
+        if not self._temporary:
+            self._finish()
+        self._keep_held()
+
+    def _keep_held(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            try:
+                self._keep(*held)
+            except Exception as error:
+                self._monitor._guard.report("a call in eval mode", error)
+
+    @staticmethod
+    def _keep(call: int, recorder: OutputRecorder, pending: PendingList, histograms: Sequence[StepHistograms]) -> None:
+        pending.settle()
+        recorder.settle_tables()
+        recorder.settle_units()
+        recorder.keep(call)
+        for of_signal in histograms:
+            of_signal.keep(call)

@@ -1,0 +1,178 @@
+"""Records what an optimizer keeps between steps (moments, momentum) and its learning rates; changes none of it."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tensorstats._core import Snapshots, Summaries, Summary, are_ordinary, summaries_from
+from tensorstats.device.backend import Statistics, is_countable
+from tensorstats.device.histogram import LogTable
+from tensorstats.run.series import ScalarLog, SignalLog
+from tensorstats.torch.attach.guard import Guard
+from tensorstats.torch.attach.modules import ROOT_NAME
+from tensorstats.torch.attach.targets import states_of
+from tensorstats.torch.record.collect import PendingList
+
+__all__ = ["OptimizerRecorder", "learning_rates", "log_learning_rates"]
+
+
+def learning_rates(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[int, float | None]:
+    """The learning rate of every parameter in the optimizers, by identity; None where it is not a plain number."""
+    rates: dict[int, float | None] = {}
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            rate = group.get("lr")
+            known = float(rate) if isinstance(rate, (int, float)) else None
+            rates.update((id(parameter), known) for parameter in group["params"])
+    return rates
+
+
+def log_learning_rates(step: int, optimizers: Mapping[str, torch.optim.Optimizer], logs: dict[str, ScalarLog]) -> None:
+    """Append the rate of every parameter group: ``"0"``, ``"1"``, ..., after the optimizer's name if it has one."""
+    for name, optimizer in optimizers.items():
+        for place, group in enumerate(optimizer.param_groups):
+            rate = group.get("lr")
+            # A rate that is a tensor may be on a device: it is left alone there.
+            if isinstance(rate, torch.Tensor) and rate.device.type == "cpu":
+                rate = float(rate)
+            if isinstance(rate, (int, float)):
+                logs.setdefault(f"{name}.{place}" if name else str(place), ScalarLog()).add(step, float(rate))
+
+
+class OptimizerRecorder:
+    """Summarises the tensors of the optimizer's state that have the shape of their parameter.
+
+    Names are ``"<parameter>.<key>"``: ``"0.weight.exp_avg_sq"``, ``"0.weight.momentum_buffer"``.
+    """
+
+    def __init__(
+        self,
+        statistics: Statistics,
+        guard: Guard,
+        log: SignalLog,
+        pending: PendingList,
+        chosen: Callable[[str, str], bool],
+        *,
+        histograms: bool,
+    ) -> None:
+        self._statistics = statistics
+        self._guard = guard
+        self._log = log
+        self._pending = pending
+        self._chosen = chosen
+        self._histograms = histograms
+        self._snapshots = Snapshots(0)
+        self._known: dict[tuple[str, str], _Known] = {}
+        self._table: Summaries | None = None  # of exactly the rows of this step, in their order
+        self._tables: list[tuple[str, Any]] = []
+        self._step_histograms = log.histograms.step  # of this step
+        self.rows: dict[str, Summary] = {}  # of this step
+        self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
+
+    def read(
+        self, optimizers: Mapping[str, torch.optim.Optimizer], parameters: Mapping[str, torch.nn.Parameter]
+    ) -> None:
+        """Summarise the state of these parameters; counts that are not of the parameter's shape are left out."""
+        self.rows, self._table, self._tables = {}, None, []
+        self._step_histograms = self._log.histograms.step
+        tensors: dict[str, torch.Tensor] = {}
+        states = [state for optimizer in optimizers.values() for state in states_of(optimizer)]
+        for name, parameter in parameters.items():
+            for of_optimizer in states:
+                state = of_optimizer.get(parameter)
+                if not state:
+                    continue
+                for key, value in state.items():
+                    known = self._known.get((name, key))
+                    if known is None or known.value() is not value:
+                        if not isinstance(value, torch.Tensor):
+                            continue
+                        # Most optimizers change their moments in place, so that this happens once.
+                        self._known[(name, key)] = known = self._look_at(f"{name}.{key}", parameter, value)
+                    if known.place is not None:
+                        tensors[known.place] = value
+        if self.locate is not None or not (self._statistics.prefers_core and are_ordinary(list(tensors.values()))):
+            self._count(self._countable(tensors))
+        elif tensors:
+            self._table = self._count(tensors)
+
+    def _look_at(self, place: str, parameter: torch.Tensor, value: torch.Tensor) -> _Known:
+        meant = parameter.dim() > 0 and value.shape == parameter.shape and self._chosen("optimizer_state", place)
+        return _Known(weakref.ref(value), place if meant else None)
+
+    def _countable(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What lies in host memory; what does not is begun on its device."""
+        here: dict[str, torch.Tensor] = {}
+        for place, value in tensors.items():
+            part = value if self.locate is None else self.locate("optimizer_state", place, value)
+            if not is_countable(part):
+                continue
+            if self._statistics.uses_core(part):
+                here[place] = part
+            else:
+                self._begin_on_device(place, part)
+        return here
+
+    def _begin_on_device(self, name: str, tensor: torch.Tensor) -> None:
+        rows = self.rows
+        self._pending.add(self._statistics.start(tensor), lambda summary, _: rows.update({name: summary}))
+        if self._histograms:
+            self._tables.append((name, self._statistics.histogram(tensor)))
+
+    def settle_tables(self) -> None:
+        """Take in the histograms that were counted on devices."""
+        tables, self._tables = self._tables, []
+        for name, table in tables:
+            if isinstance(table, LogTable):
+                self._step_histograms.target(name, self._statistics.empty_histogram).merge(table.histogram())
+
+    def _count(self, tensors: Mapping[str, torch.Tensor]) -> Summaries | None:
+        """All tensors in host memory, in one native call."""
+        if not tensors:
+            return None
+        histograms = None
+        if self._histograms:
+            histograms = [self._step_histograms.target(name, self._statistics.empty_histogram) for name in tensors]
+        table, _ = self._snapshots.count(
+            list(tensors.values()), [None] * len(tensors), histograms, None, threads=self._statistics.threads
+        )
+        self.rows.update((name, table[row]) for row, name in enumerate(tensors))
+        return table
+
+    def put(self, name: str, state: Summary) -> None:
+        """Replace what was counted on this rank by what all ranks have together."""
+        self.rows.pop(name, None)  # names are in the order of all ranks
+        self.rows[name], self._table = state, None
+
+    def drop(self, name: str) -> None:
+        """Forget what was counted under a name."""
+        del self.rows[name]
+        self._table = None
+
+    def take(self) -> OptimizerRecorder:
+        """The step, to be kept later; the recorder forgets it."""
+        taken = copy.copy(self)
+        self.rows, self._table, self._tables = {}, None, []
+        return taken
+
+    def keep(self, step: int) -> None:
+        """Append the step to the log; everything is on the host now."""
+        rows, table = self.rows, self._table
+        self.rows, self._table = {}, None
+        if rows:
+            modules = [name.rpartition(".")[0].rpartition(".")[0] or ROOT_NAME for name in rows]
+            self._log.add(step, list(rows), modules, table or summaries_from(list(rows.values())), {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A tensor of the state that was looked at once, held weakly, and its name; None for one that is not recorded."""
+
+    value: weakref.ref[torch.Tensor]
+    place: str | None

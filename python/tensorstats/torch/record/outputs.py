@@ -1,0 +1,358 @@
+"""Records what goes into modules, comes out of them and flows back, during one step; keeps no activation."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from tensorstats._core import Summary
+from tensorstats.device.backend import Statistics, is_countable
+from tensorstats.device.results import PendingSummary
+from tensorstats.rules import OutputView
+from tensorstats.torch.attach.guard import Guard, GuardedHook
+from tensorstats.torch.attach.masks import Mask, MaskViews
+from tensorstats.torch.attach.outputs import tensors_in
+from tensorstats.torch.attach.scaling import Scaling
+from tensorstats.torch.record.collect import Collector, PendingList, Place, TensorStep
+from tensorstats.torch.record.offender import (
+    ModelInputs,
+    StepOffenders,
+    gradient_offender,
+    output_offender,
+)
+
+__all__ = ["OutputRecorder"]
+
+# A cell called once per time step would otherwise make a series per time step; later calls share the last index.
+MAX_CALLS = 16
+
+# Called with module name, module, call, output tensor, inputs and summary, at the first non-finite output of a step.
+OnNonFinite = Callable[[str, nn.Module, int, torch.Tensor, tuple[Any, Any], Summary], object]
+
+
+class OutputRecorder:
+    """Collects from forward hooks for one step at a time.
+
+    Parameters
+    ----------
+    collectors
+        By signal: ``"outputs"`` always, ``"inputs"`` and ``"output_gradients"`` when chosen.
+    chosen
+        Whether a tensor of a signal is recorded, by name and module.
+    mask
+        Which positions count, see :mod:`tensorstats.torch.attach.masks`.
+    scaling
+        Whose scale gradients with respect to outputs still hold.
+    """
+
+    def __init__(
+        self,
+        statistics: Statistics,
+        guard: Guard,
+        collectors: Mapping[str, Collector],
+        pending: PendingList,
+        chosen: Callable[[str, str, nn.Module], bool],
+        mask: Callable[[], Mask] = lambda: None,
+        scaling: Scaling | None = None,
+    ) -> None:
+        self._scaling = scaling
+        self._statistics = statistics
+        self._guard = guard
+        self._collectors = collectors
+        self._pending = pending
+        self._chosen = chosen
+        self._masks = MaskViews(mask)
+        self._places: dict[str, Place] = {}
+        self._graph_calls: dict[tuple[str, str], int] = {}  # in this forward pass, of what compiled code reports
+        self._inputs = ModelInputs()
+        self._layout: str | None = None
+        self.on_nonfinite: OnNonFinite | None = None
+        self.begin()
+
+    def begin(self, *, in_parts: bool | None = None) -> None:
+        """Forget the last step. What is counted `in_parts` stays apart from the totals until the step is closed."""
+        self._statistics.begin()
+        for collector in self._collectors.values():
+            collector.begin()
+            if in_parts is not None:
+                collector.in_parts = in_parts
+        self.offenders = StepOffenders()
+        self.ran = False  # whether any watched module was called
+        self._pending.clear()
+        self._masks.clear()
+        self._reset_calls()
+
+    def take(self) -> OutputRecorder:
+        """The step, to be kept later; the recorder begins anew."""
+        taken = copy.copy(self)
+        taken._collectors = {signal: collector.take() for signal, collector in self._collectors.items()}
+        self.begin()
+        return taken
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget what was known of modules that others have taken the place of."""
+        for name in names:
+            self._places.pop(name, None)
+
+    def _reset_calls(self) -> None:
+        for place in self._places.values():
+            place.calls = 0
+        self._graph_calls.clear()
+        self._inputs.clear()
+        self._layout = None
+
+    def forward_begins(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        """A model is called: calls are counted anew, its inputs remembered weakly in case something goes wrong."""
+        self._reset_calls()
+        for name, tensor in self._inputs.begin(model, arguments, keywords):
+            if tensor.is_floating_point() and is_countable(tensor) and not self._statistics.uses_core(tensor):
+                # It will be gone when the step is settled, so its numbers are taken now.
+                summary, _ = self._statistics.parts(tensor, histogram=False, where=self._masks.of_unnamed(tensor))
+                if isinstance(summary, PendingSummary):
+                    self._pending.add(summary, self.offenders.input_checker(name, tuple(tensor.shape)))
+
+    def record(
+        self, name: str, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object
+    ) -> None:
+        """One call of one module has returned."""
+        self.ran = True
+        place = self._places.get(name) or self._place(name, module)
+        call = place.calls
+        place.calls = call + 1
+        stem = name
+        if call:
+            call = min(call, MAX_CALLS - 1)
+            stem = f"{name}#{call}"
+        if place.layout is not None:
+            self._layout = place.layout
+        if place.records_inputs:
+            self._record_inputs(stem, place, module, call, arguments, keywords)
+        if not (place.records_outputs or place.records_gradients):
+            return
+        if type(output) is torch.Tensor:  # what nearly every module returns
+            self._record_output(stem, place, module, call, output, (arguments, keywords))
+            return
+        for path, tensor in tensors_in(output):
+            self._record_output(stem + path, place, module, call, tensor, (arguments, keywords))
+
+    def record_recomputed(self, name: str, module: nn.Module, output: object) -> None:
+        """A module runs once more in a backward pass; if it ran without a graph before, gradients flow through this.
+
+        That is what reentrant activation checkpointing does. Its outputs have been counted.
+        """
+        place = self._places.get(name)
+        if place is None or not (place.records_gradients and place.ran_without_graph):
+            return
+        if place.calls > 1:
+            what = "it is called several times under reentrant checkpointing, in an unknown order"
+            self._guard.note(f"the gradients of {name}", what)
+            return
+        layout = place.layout or self._layout
+        for path, tensor in tensors_in(output):
+            if tensor.requires_grad:
+                hook = OutputGradientHook(self._guard, self, name + path, place, module, 0, layout)
+                tensor.register_hook(hook)
+
+    def record_tensor(self, name: str, module: nn.Module, path: str, tensor: torch.Tensor) -> None:
+        """One tensor of a module's output, reported by compiled code, which does not show what went into the module."""
+        self.ran = True
+        place = self._places.get(name) or self._place(name, module)
+        call = min(self._graph_calls.get((name, path), 0), MAX_CALLS - 1)
+        self._graph_calls[(name, path)] = call + 1
+        if place.layout is not None:
+            self._layout = place.layout
+        self._record_output((f"{name}#{call}" if call else name) + path, place, module, call, tensor, None)
+
+    def record_tensor_gradient(self, name: str, module: nn.Module, path: str, gradient: torch.Tensor) -> None:
+        """The gradient with respect to such a tensor. The last call of a module is the first on the way back."""
+        place = self._places.get(name) or self._place(name, module)
+        if not place.records_gradients:
+            return
+        left = self._graph_calls.get((name, path), 1) - 1
+        self._graph_calls[(name, path)] = left
+        call = max(left, 0)
+        stem = (f"{name}#{call}" if call else name) + path
+        OutputGradientHook(self._guard, self, stem, place, module, call, place.layout).run(gradient)
+
+    def _place(self, name: str, module: nn.Module) -> Place:
+        signals = frozenset(signal for signal in self._collectors if self._chosen(signal, name, module))
+        self._places[name] = place = Place(name, module, signals)
+        return place
+
+    def _record_output(
+        self,
+        path: str,
+        place: Place,
+        module: nn.Module,
+        call: int,
+        tensor: torch.Tensor,
+        inputs: tuple[tuple[Any, ...], dict[str, Any]] | None,
+    ) -> None:
+        if tensor.is_nested:
+            self._guard.leave_out(f"the output of {path}", "a nested tensor is not counted")
+            return
+        if place.records_outputs:
+            where, offenders = self._masks.of(path, tensor), self.offenders
+            nonfinite = self._collectors["outputs"].count(
+                path, place, module, call, tensor, self._layout, where, offenders.output_found
+            )
+            if nonfinite and offenders.first is None:
+                self._first_nonfinite(path, place, module, call, tensor, inputs, where)
+        if not place.records_gradients:
+            return
+        place.ran_without_graph = not tensor.requires_grad
+        if tensor.requires_grad:
+            # A hook on the tensor sees its whole gradient once, also when the tensor is changed in place later, and
+            # goes away with the graph. A hook on the module would put a function into the graph.
+            tensor.register_hook(OutputGradientHook(self._guard, self, path, place, module, call, self._layout))
+
+    def _first_nonfinite(
+        self,
+        path: str,
+        place: Place,
+        module: nn.Module,
+        call: int,
+        tensor: torch.Tensor,
+        inputs: tuple[tuple[Any, ...], dict[str, Any]] | None,
+        where: torch.Tensor | None,
+    ) -> None:
+        """An output is the first of the step that is not finite, where it counts."""
+        self.offenders.first = output_offender(
+            path, (place.name, place.module_type), call, module, tensor, inputs, self._inputs, self._masks
+        )
+        if self.on_nonfinite is not None and self.offenders.first is not None:
+            summary, _ = self._statistics.parts(tensor, histogram=False, where=where)
+            assert isinstance(summary, Summary)
+            self.on_nonfinite(place.name, module, call, tensor, inputs or ((), {}), summary)
+
+    def _record_inputs(
+        self,
+        stem: str,
+        place: Place,
+        module: nn.Module,
+        call: int,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+    ) -> None:
+        names = place.argument_names
+        keys = names if len(names) == len(arguments) else [_key(names, i) for i in range(len(arguments))]
+        for key, value in zip(keys, arguments, strict=True):
+            self._record_input(f"{stem}.{key}", place, module, call, value)
+        for key, value in keywords.items():
+            self._record_input(f"{stem}.{key}", place, module, call, value)
+
+    def _record_input(self, stem: str, place: Place, module: nn.Module, call: int, value: object) -> None:
+        collector = self._collectors["inputs"]
+        if type(value) is torch.Tensor:  # what nearly every module is given
+            collector.count(stem, place, module, call, value, self._layout, self._masks.of(stem, value))
+            return
+        for path, tensor in tensors_in(value):
+            name = stem + path
+            collector.count(name, place, module, call, tensor, self._layout, self._masks.of(name, tensor))
+
+    # --- the end of a step --------------------------------------------------------------------------------------------
+
+    def settle_tables(self) -> None:
+        """Take in the histograms that were counted on devices."""
+        for collector in self._collectors.values():
+            collector.settle_tables()
+
+    def settle_units(self) -> None:
+        """Add the units of the step to the totals, where they were kept apart from them."""
+        for collector in self._collectors.values():
+            collector.settle_units()
+
+    def keep(self, step: int) -> None:
+        """Append the step to the logs."""
+        for collector in self._collectors.values():
+            collector.keep(step)
+
+    def modules_in_order(self) -> dict[str, int]:
+        """The place of every module that ran in this step."""
+        order: dict[str, int] = {}
+        for step in self._outputs():
+            order.setdefault(step.place.name, len(order))
+        return order
+
+    def _outputs(self) -> list[TensorStep]:
+        collector = self._collectors.get("outputs")
+        return [] if collector is None else list(collector.steps.values())
+
+    def views(self) -> list[OutputView]:
+        """What the rules see of the step."""
+        steps = self._outputs()
+        last_with_parameters = max((i for i, step in enumerate(steps) if step.place.has_parameters), default=-1)
+        return [
+            OutputView(
+                name=step.name,
+                module=step.place.name,
+                module_type=step.place.module_type,
+                kind=step.place.kind,
+                summary=summary,
+                units=None if step.units is None else step.units.total,
+                updates_before=0 if step.units is None else step.units.updates_before,
+                saturated_fraction=step.saturated_fraction(),
+                is_last=i > last_with_parameters,
+                masked=step.masked,
+            )
+            for i, step in enumerate(steps)
+            if (summary := step.summary) is not None
+        ]
+
+
+class OutputGradientHook(GuardedHook):
+    """Reads the gradient with respect to one output as it arrives; belongs to the step in which it was made."""
+
+    __slots__ = ("_call", "_layout", "_module", "_offenders", "_output", "_path", "_recorder", "_steps")
+
+    def __init__(
+        self,
+        guard: Guard,
+        recorder: OutputRecorder,
+        path: str,
+        output: Place,
+        module: nn.Module,
+        call: int,
+        layout: str | None,
+    ) -> None:
+        super().__init__(guard, f"the gradient of {path}")
+        self._path = path
+        self._recorder = recorder
+        self._output = output
+        self._module = module
+        self._call = call
+        self._layout = layout
+        # A backward pass that comes after the step belongs to none.
+        self._steps = recorder._collectors["output_gradients"].steps
+        self._offenders = recorder.offenders
+
+    def run(self, gradient: torch.Tensor | None) -> None:
+        """Count the gradient; there is none of an output that the loss does not use."""
+        if gradient is None:
+            return
+        recorder, path = self._recorder, self._path
+        collector = recorder._collectors["output_gradients"]
+        if collector.steps is not self._steps:
+            return
+        place, call, offenders, where = self._output, self._call, self._offenders, recorder._masks.of(path, gradient)
+        scaling = recorder._scaling
+        if scaling is not None and scaling.scaler is not None and is_countable(gradient):
+            # A scaler that looks for its scale overflows now and then, and leaves the step: no fault. What the
+            # optimizer gets is judged.
+            gradient = scaling.unscaled(gradient)
+            collector.count(path, place, self._module, call, gradient, self._layout, where)
+            return
+        nonfinite = collector.count(
+            path, place, self._module, call, gradient, self._layout, where, offenders.gradient_found
+        )
+        if nonfinite and offenders.gradient is None:
+            offenders.gradient = gradient_offender(path, place.name, call, gradient, where)
+
+
+def _key(names: list[str], place: int) -> str:
+    """The name of an argument; of one more than the signature names, its place."""
+    return names[place] if place < len(names) else str(place)
