@@ -118,7 +118,7 @@ def test_bad_padding_in_the_models_input_is_no_finding(backend: Any) -> None:
     mask = torch.tensor([[True, True, False], [True, True, True]])
     with ts.watch(model, sgd(model, 0.0), mask=mask, signals=["outputs", "inputs"], backend=backend) as monitor:
         model(x)[mask].sum().backward()
-        monitor._targets.optimizers[""].step()
+        monitor._loop.watched.targets.optimizers[""].step()
     assert monitor.errors == []
     assert monitor.findings == []
     assert monitor.latest("inputs", "0.input").nan_count == 0
@@ -131,9 +131,9 @@ def test_units_that_a_mask_leaves_out_are_not_dead(backend: Any) -> None:
     mask = torch.tensor([[False, False, False, True]] * 8)
     with ts.watch(model, sgd(model, 1e-3), mask=mask, backend=backend) as monitor:
         for _ in range(15):
-            monitor._targets.optimizers[""].zero_grad()
+            monitor._loop.watched.targets.optimizers[""].zero_grad()
             model(torch.rand(8, 1, 8, 8)).mean().backward()
-            monitor._targets.optimizers[""].step()
+            monitor._loop.watched.targets.optimizers[""].step()
     assert np.asarray(monitor.units("1").count).tolist()[:3] == [0, 0, 0]
     assert [finding.rule for finding in monitor.findings if finding.rule == "dead-units"] == []
 

@@ -33,7 +33,7 @@ def test_inputs_are_named_by_argument() -> None:
     model = small_model()
     x = torch.randn(5, 4)
     with ts.watch(model, torch.optim.SGD(model.parameters(), lr=0.1), signals=["inputs"]) as monitor:
-        step(model, monitor._targets.optimizers[""], x)
+        step(model, monitor._loop.watched.targets.optimizers[""], x)
     assert monitor.names("inputs") == ["0.input", "1.input", "2.input"]
     assert monitor.latest("inputs", "0.input") == ts.summary(x)
     assert monitor.names("outputs") == []

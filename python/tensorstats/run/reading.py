@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -12,7 +13,6 @@ from tensorstats.report import LINES, Row, format_report, format_table
 from tensorstats.rules import Finding, Judge
 from tensorstats.run.choosing import COLLECTIONS, SCALARS, SIGNALS, Collection
 from tensorstats.run.series import EXTRA_FIELDS, ScalarLog, SignalLog, read_number
-from tensorstats.torch.attach.guard import Guard
 
 __all__ = ["Mode", "Reading"]
 
@@ -20,35 +20,44 @@ Mode: TypeAlias = Literal["train", "eval"]
 
 
 class Reading:
-    """The reading half of a monitor: names, series, totals, findings, tables."""
+    """Names, series, totals, findings and tables of a run.
 
-    def __init__(
-        self, guard: Guard, judge: Judge, module_types: dict[str, str], collections: tuple[Collection, ...] | None
-    ) -> None:
-        self.step = 0
-        self._guard = guard
+    Attributes
+    ----------
+    settle : callable
+        Takes in what has been recorded and not been read yet.
+    steps : callable
+        How many steps there were.
+    """
+
+    def __init__(self, errors: list[str], judge: Judge, collections: tuple[Collection, ...] | None) -> None:
+        self._errors = errors
         self._judge = judge
-        self._module_types = module_types
         self._collections = collections
-        self._logs: dict[str, dict[str, SignalLog]] = {
+        self.module_types: dict[str, str] = {}
+        self.logs: dict[str, dict[str, SignalLog]] = {
             mode: {signal: SignalLog() for signal in SIGNALS} for mode in ("train", "eval")
         }
-        self._scalars: dict[str, dict[str, ScalarLog]] = {signal: {} for signal in SCALARS}
-
-    def _settle(self) -> None:
-        """Take in what has been recorded and not been read yet."""
+        self.scalars: dict[str, dict[str, ScalarLog]] = {signal: {} for signal in SCALARS}
+        self.settle: Callable[[], None] = lambda: None
+        self.steps: Callable[[], int] = lambda: 0
 
     @property
     def findings(self) -> list[Finding]:
         """What is wrong, earliest first; one finding per rule and place."""
-        self._settle()
+        self.settle()
         return self._judge.findings
+
+    @property
+    def found(self) -> int:
+        """How many findings there are, without taking in what is on its way."""
+        return len(self._judge.findings)
 
     @property
     def errors(self) -> list[str]:
         """The watcher's own errors; none of them reached the training loop."""
-        self._settle()
-        return list(self._guard.errors)
+        self.settle()
+        return list(self._errors)
 
     def names(self, signal: str, *, mode: Mode = "train") -> list[str]:
         """The names recorded for a signal, in the order in which they first appeared.
@@ -60,8 +69,8 @@ class Reading:
         mode : {"train", "eval"}
         """
         if signal in SCALARS:
-            self._settle()
-            return list(self._scalars[signal])
+            self.settle()
+            return list(self.scalars[signal])
         return list(self._log_of(signal, mode).modules)
 
     def collection(self, name: str) -> list[tuple[str, str]]:
@@ -107,12 +116,12 @@ class Reading:
             As long as `steps`. A long series is thinned evenly; totals are not.
         """
         if signal in SCALARS:
-            self._settle()
-            if name not in self._scalars[signal]:
-                raise KeyError(_nothing(name, signal, list(self._scalars[signal])))
+            self.settle()
+            if name not in self.scalars[signal]:
+                raise KeyError(_nothing(name, signal, list(self.scalars[signal])))
             if field != "value":
                 raise KeyError(f"{signal} have no field {field!r}; accepted is value")
-            return self._scalars[signal][name].series()
+            return self.scalars[signal][name].series()
         return self._find(signal, name, mode).series(name, field)
 
     def latest(self, signal: str, name: str, *, mode: Mode = "train") -> Summary:
@@ -181,27 +190,27 @@ class Reading:
 
     def report(self, *, all: bool = False) -> str:
         """The findings in words, then the table: one screen, the worst first, or everything there is (`all`)."""
-        return format_report(self._rows(), self.findings, self.errors, judged=f"{self.step} steps", all=all)
+        return format_report(self._rows(), self.findings, self.errors, judged=f"{self.steps()} steps", all=all)
 
     def _rows(self) -> list[Row]:
-        self._settle()
+        self.settle()
         rows = []
         for signal, suffix in (("outputs", ""), ("parameters", ""), ("gradients", " grad")):
-            log = self._logs["train"][signal]
+            log = self.logs["train"][signal]
             for name, module in log.modules.items():
                 rest = name.removeprefix(module)
                 tensor = f"output{rest}" if signal == "outputs" else rest.removeprefix(".") + suffix
-                kind = self._module_types.get(module, "")
+                kind = self.module_types.get(module, "")
                 rows.append(Row(module, kind, tensor, log.latest(name), log.latest_extra(name, "dead_fraction")))
         return rows
 
     def _log_of(self, signal: str, mode: str) -> SignalLog:
-        self._settle()
-        if mode not in self._logs:
-            raise KeyError(f"no mode {mode!r}; accepted are {', '.join(self._logs)}")
-        if signal not in self._logs[mode]:
+        self.settle()
+        if mode not in self.logs:
+            raise KeyError(f"no mode {mode!r}; accepted are {', '.join(self.logs)}")
+        if signal not in self.logs[mode]:
             raise KeyError(f"no signal {signal!r}; accepted are {', '.join((*SIGNALS, *SCALARS))}")
-        return self._logs[mode][signal]
+        return self.logs[mode][signal]
 
     def _find(self, signal: str, name: str, mode: str) -> SignalLog:
         log = self._log_of(signal, mode)

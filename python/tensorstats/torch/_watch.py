@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import warnings
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +17,7 @@ from tensorstats.torch.attach.masks import Mask
 from tensorstats.torch.attach.modules import ModuleChoice
 from tensorstats.torch.attach.schedule import Schedule
 from tensorstats.torch.attach.targets import Models, Optimizers, resolve_targets
+from tensorstats.torch.loop import TrainingLoop, loops_alike
 from tensorstats.torch.monitor import Monitor
 from tensorstats.torch.options import resolve_options
 from tensorstats.torch.ranks.reduction import Ranks
@@ -130,7 +130,7 @@ def watch(
     >>> monitor.names("outputs"), monitor.step
     (['0', '1', '2'], 3)
     """
-    settings = resolve_options(
+    options = resolve_options(
         every=every,
         start=start,
         stop=stop,
@@ -150,19 +150,12 @@ def watch(
         ranks=ranks,
     )
     targets = resolve_targets(model, optimizer)
-    for other in list(_OPEN):
-        if other.watches_alike(targets, settings):
-            _replace(other)
-    monitor = Monitor(targets, **settings)
-    _OPEN.add(monitor)
-    return monitor
+    for other in loops_alike(targets, options):
+        _replace(other)
+    return Monitor(targets, options)
 
 
-# Those that were not closed, and that somebody holds.
-_OPEN: weakref.WeakSet[Monitor] = weakref.WeakSet()
-
-
-def _replace(other: Monitor) -> None:
+def _replace(other: TrainingLoop) -> None:
     """A second monitor would record the same again: a cell of a notebook was run once more."""
     with contextlib.suppress(FindingError):  # what it found can still be read
         other.close()

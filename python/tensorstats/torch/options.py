@@ -5,19 +5,43 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from tensorstats.device.backend import check_backend
+from tensorstats.device.backend import Backend, check_backend
 from tensorstats.rules import Rule
-from tensorstats.run.choosing import DEFAULT_SIGNALS, SCALARS, SIGNALS, resolve_collections
-from tensorstats.torch.actions import Action
+from tensorstats.run.choosing import DEFAULT_SIGNALS, SCALARS, SIGNALS, Collection, resolve_collections
+from tensorstats.torch.actions import Action, OnFinding
 from tensorstats.torch.attach.guard import Guard
+from tensorstats.torch.attach.masks import Mask
+from tensorstats.torch.attach.modules import ModuleChoice
 from tensorstats.torch.attach.schedule import Schedule, check_whole
-from tensorstats.torch.ranks.reduction import check_ranks
+from tensorstats.torch.ranks.reduction import Ranks, check_ranks
+from tensorstats.torch.record.collect import Units
 
-__all__ = ["check_options", "resolve_options"]
+__all__ = ["Options", "check_options", "resolve_options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a monitor is made with; each is described at ``ts.watch``."""
+
+    schedule: Schedule
+    eval_schedule: Schedule | None
+    start_step: int
+    modules: ModuleChoice
+    signals: frozenset[str]
+    collections: tuple[Collection, ...] | None
+    rules: list[Rule] | None
+    histograms: bool
+    units: Units
+    mask: Mask
+    scaler: Any
+    on_finding: OnFinding
+    backend: Backend
+    ranks: Ranks
 
 
 def resolve_options(
@@ -39,7 +63,7 @@ def resolve_options(
     on_finding: Any,
     backend: Any,
     ranks: Any,
-) -> dict[str, Any]:
+) -> Options:
     """What a monitor is made with, of what ``ts.watch`` was given.
 
     Raises
@@ -54,7 +78,7 @@ def resolve_options(
         raise TypeError(f"eval_schedule must be a Schedule or None, got {eval_schedule!r}")
     if not isinstance(histograms, bool):
         raise TypeError(f"histograms must be True or False, got {histograms!r}")
-    if not (isinstance(units, str) and units in ("activations", "all", "none")):
+    if units not in ("activations", "all", "none"):
         raise ValueError(f"units must be 'activations', 'all' or 'none', got {units!r}")
     if not (mask is None or isinstance(mask, torch.Tensor) or callable(mask)):
         raise TypeError(f"mask must be a tensor, a callable(name, x) or None, got {mask!r}")
@@ -71,22 +95,22 @@ def resolve_options(
     if collections is not None and not isinstance(collections, Iterable):
         raise TypeError(f"collections must be names or Collection objects, got {collections!r}")
     chosen = resolve_collections(collections)
-    return {
-        "schedule": Schedule(every, start, stop, steps),
-        "eval_schedule": eval_schedule,
-        "start_step": start_step,
-        "modules": modules,
-        "signals": _resolve_signals(signals, chosen),
-        "collections": chosen,
-        "rules": _resolve_rules(rules),
-        "histograms": histograms,
-        "units": units,
-        "mask": mask,
-        "scaler": scaler,
-        "on_finding": on_finding,
-        "backend": backend,
-        "ranks": ranks,
-    }
+    return Options(
+        schedule=Schedule(every, start, stop, steps),
+        eval_schedule=eval_schedule,
+        start_step=start_step,
+        modules=modules,
+        signals=_resolve_signals(signals, chosen),
+        collections=chosen,
+        rules=_resolve_rules(rules),
+        histograms=histograms,
+        units=units,
+        mask=mask,
+        scaler=scaler,
+        on_finding=on_finding,
+        backend=backend,
+        ranks=ranks,
+    )
 
 
 def _resolve_signals(signals: Any, chosen: Any) -> frozenset[str]:

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 
 from tensorstats.rules import StepView
 from tensorstats.torch.attach.compiled import CompileStart, GraphHooks, compiled_regions
+from tensorstats.torch.attach.guard import Guard
+from tensorstats.torch.attach.hooks import StepHooks
+from tensorstats.torch.attach.watched import WatchedModels
 
-if TYPE_CHECKING:
-    from tensorstats.torch.monitor import Monitor
+__all__ = ["GraphListener", "GraphReports"]
 
-__all__ = ["GraphReports"]
+
+class GraphListener(Protocol):
+    """Who hears what compiled code reports."""
+
+    @property
+    def listens_in_graphs(self) -> bool:
+        """Whether ops have anything to report."""
+
+    def graph_called(self, arguments: tuple[Any, ...], keywords: dict[str, Any], /) -> None:
+        """The first model is called."""
+
+    def graph_output(self, name: str, place: str, tensor: torch.Tensor, /) -> None:
+        """A module has returned this tensor, at this place in its output."""
+
+    def graph_gradient(self, name: str, place: str, tensor: torch.Tensor, /) -> None:
+        """The gradient with respect to such an output."""
+
+    def before_optimizer_step(self, optimizer: torch.optim.Optimizer, arguments: Any, keywords: Any, /) -> None:
+        """An optimizer is about to step."""
+
+    def after_optimizer_step(self, optimizer: torch.optim.Optimizer, arguments: Any, keywords: Any, /) -> None:
+        """It has."""
+
 
 _UNSEEN = "no watched module of the model was seen to run in a recorded step, although parameters got gradients: "
 _ELSEWHERE = "they came from elsewhere (a copy of the model, another process, gradients set by hand)"
@@ -40,10 +64,16 @@ class GraphReports:
     where they are (`stays`): compiled code is only valid for the hooks it was traced with.
     """
 
-    def __init__(self, monitor: Monitor, *, gradients: bool) -> None:
-        self._monitor = monitor
+    def __init__(
+        self, listener: GraphListener, watched: WatchedModels, guard: Guard, step_hooks: StepHooks, *, gradients: bool
+    ) -> None:
+        self._listener = listener
+        self._watched = watched
+        self._guard = guard
+        self._step_hooks = step_hooks
         self._start = CompileStart(self._compilation_begins)
         self._step_open = False
+        self._closed = False
         self.stays = False
         self.hooks = GraphHooks(self, gradients=gradients)
 
@@ -57,59 +87,48 @@ class GraphReports:
         """Finish a step that compiled code has taken, and ask no longer."""
         self.end_step()
         self._start.remove()
+        self._closed = True
 
     def _compilation_begins(self) -> None:
-        monitor = self._monitor
-        if not monitor._closed and not self.stays:
+        if not self._closed and not self.stays:
             self.stays = True
-            if not monitor._step_hooks.attached:
-                monitor._step_hooks.attach()
+            if not self._step_hooks.attached:
+                self._step_hooks.attach()
 
     # --- what the ops report ------------------------------------------------------------------------------------------
 
     @property
     def listens_in_graphs(self) -> bool:
         """Whether ops have anything to do."""
-        return self._monitor._recording or self._monitor._evaluation.schedule is not None
+        return self._listener.listens_in_graphs
 
     def graph_begins(self, inputs: Mapping[str, torch.Tensor]) -> None:
         """A compiled model is called; arguments by position are named by their number."""
-        monitor = self._monitor
         self.stays = True
         try:
             self.end_step()
             arguments = [tensor for name, tensor in inputs.items() if name.isdecimal()]
             keywords = {name: tensor for name, tensor in inputs.items() if not name.isdecimal()}
-            monitor._evaluation.graph_begins(monitor._clock, tuple(arguments), keywords)
-            if monitor._targets.optimizers:
-                monitor._called(monitor._clock, tuple(arguments), keywords, from_python=False)
-            else:
-                monitor._called_without_optimizer(monitor._clock, tuple(arguments), keywords)
+            self._listener.graph_called(tuple(arguments), keywords)
         except Exception as error:
-            monitor._guard.report("the call of the model", error)
+            self._guard.report("the call of the model", error)
 
     def graph_output(self, name: str, place: str, tensor: torch.Tensor) -> None:
         """A module inside compiled code has returned."""
-        monitor = self._monitor
         try:
-            if monitor._listens(monitor._targets.model_of(name)):
-                monitor._outputs.record_tensor(name, monitor._modules[name], place, tensor.detach())
-            elif monitor._evaluation.takes(monitor._targets.model_of(name)):
-                monitor._evaluation.record_tensor(name, monitor._modules[name], place, tensor.detach())
+            self._listener.graph_output(name, place, tensor.detach())
         except Exception as error:
-            monitor._guard.report(f"the output of {name}", error)
+            self._guard.report(f"the output of {name}", error)
 
     def graph_gradient(self, name: str, place: str, tensor: torch.Tensor) -> None:
         """The gradient with respect to such an output."""
-        monitor = self._monitor
         try:
-            monitor._outputs.record_tensor_gradient(name, monitor._modules[name], place, tensor.detach())
+            self._listener.graph_gradient(name, place, tensor.detach())
         except Exception as error:
-            monitor._guard.report(f"the gradient of {name}", error)
+            self._guard.report(f"the gradient of {name}", error)
 
     def graph_step(self, *, after: bool) -> None:
         """A compiled optimizer is about to step, or has. There is only one: of several, none can be told apart."""
-        monitor = self._monitor
         self.stays = True
         try:
             self.end_step()
@@ -117,10 +136,10 @@ class GraphReports:
                 # Compiled code may write the new parameters after this: they are read when the next thing happens.
                 self._step_open = True
             else:
-                for optimizer in monitor._targets.optimizers.values():
-                    monitor._before_optimizer_step(optimizer, (), {})
+                for optimizer in self._watched.targets.optimizers.values():
+                    self._listener.before_optimizer_step(optimizer, (), {})
         except Exception as error:
-            monitor._guard.report("the optimizer's step", error)
+            self._guard.report("the optimizer's step", error)
 
     @property
     def step_is_open(self) -> bool:
@@ -131,8 +150,8 @@ class GraphReports:
         """End the step of a compiled optimizer, now that it has surely returned."""
         if self._step_open:
             self._step_open = False
-            for optimizer in self._monitor._targets.optimizers.values():
-                self._monitor._after_optimizer_step(optimizer, (), {})
+            for optimizer in self._watched.targets.optimizers.values():
+                self._listener.after_optimizer_step(optimizer, (), {})
 
     # --- what is hidden -----------------------------------------------------------------------------------------------
 
@@ -141,27 +160,27 @@ class GraphReports:
 
         `ran` says whether any watched module was seen to run in the step.
         """
-        monitor = self._monitor
-        if "outputs" not in monitor._signals:
+        watched, guard = self._watched, self._guard
+        if "outputs" not in watched.signals:
             return
         moved = [parameter.module for parameter in view.parameters if parameter.has_gradient]
         if moved and not ran:
-            if any(True for _ in compiled_regions(monitor._targets.root)):
+            if any(True for _ in compiled_regions(watched.targets.root)):
                 what = "no watched module was seen to run in a recorded step"
-                monitor._guard.note("outputs", _TOO_LATE.format(what, _WATCH_FIRST))
+                guard.note("outputs", _TOO_LATE.format(what, _WATCH_FIRST))
             elif _compiled_anything():
-                monitor._guard.note("outputs", _UNSEEN + _MAYBE.format(_ELSEWHERE, _WATCH_FIRST))
+                guard.note("outputs", _UNSEEN + _MAYBE.format(_ELSEWHERE, _WATCH_FIRST))
             else:
-                monitor._guard.note("outputs", _UNSEEN + _ELSEWHERE)
+                guard.note("outputs", _UNSEEN + _ELSEWHERE)
             return
         seen = {output.module for output in view.outputs}
-        if len(seen) == len(monitor._modules):
+        if len(seen) == len(watched.modules):
             return
-        for region in compiled_regions(monitor._targets.root):
+        for region in compiled_regions(watched.targets.root):
             inside = region + "." if region else ""
-            watched = [name for name in monitor._modules if name == region or name.startswith(inside)]
-            hidden = watched and not seen.intersection(watched)
+            inner = [name for name in watched.modules if name == region or name.startswith(inside)]
+            hidden = inner and not seen.intersection(inner)
             if hidden and any(name == region or name.startswith(inside) for name in moved):
-                monitor._guard.note(
+                guard.note(
                     f"outputs of {region}", _TOO_LATE.format(f"no module in {region} was seen to run", _WATCH_FIRST)
                 )

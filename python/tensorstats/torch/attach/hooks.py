@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from tensorstats.torch.attach.compiled import is_tracing
-from tensorstats.torch.attach.guard import GuardedHook
+from tensorstats.torch.attach.guard import Guard, GuardedHook
 from tensorstats.torch.attach.targets import unwrapped
+from tensorstats.torch.attach.watched import WatchedModels
 
-if TYPE_CHECKING:
-    from tensorstats.torch.monitor import Monitor
-
-__all__ = ["StepHooks"]
+__all__ = ["HookListener", "StepHooks"]
 
 _OF_MODULES = frozenset(("inputs", "outputs", "output_gradients"))
+
+
+class HookListener(Protocol):
+    """Who hears what the hooks see."""
+
+    def model_called(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], /) -> None:
+        """A model begins a forward pass."""
+
+    def model_returned(self, model: nn.Module, arguments: Any, output: Any, /) -> None:
+        """It has returned."""
+
+    def module_hooks(self, module: nn.Module, /) -> list[Any]:
+        """The handles of what has to be seen of a module beside what it returns."""
+
+    def module_returned(self, model: nn.Module, name: str, module: nn.Module, /, *of_call: Any) -> None:
+        """A module of `model` has returned; `of_call` are its arguments, keywords and output."""
+
+    def gradient_added(self, name: str, gradient: torch.Tensor, /) -> None:
+        """A backward pass has added to the gradient of a parameter."""
+
+    def raw_gradient_added(self, name: str, gradient: torch.Tensor, /) -> None:
+        """As `gradient_added`, for the signal ``"raw_gradients"``."""
 
 
 class StepHooks:
@@ -27,8 +46,10 @@ class StepHooks:
     to stay.
     """
 
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
+    def __init__(self, listener: HookListener, watched: WatchedModels, guard: Guard) -> None:
+        self._listener = listener
+        self._watched = watched
+        self._guard = guard
         self._handles: list[Any] = []
         self._on_parameters: list[Any] = []
         self._hooked: list[tuple[str, int]] = []  # names and identities of those parameters
@@ -45,28 +66,29 @@ class StepHooks:
 
     def attach(self) -> None:
         """Put the hooks on."""
-        monitor, handles, hook = self._monitor, self._handles, self._monitor._guard.hook
-        has_optimizer = bool(monitor._targets.optimizers)
-        for model in monitor._targets.models.values():
-            if has_optimizer or model is not monitor._clock:
-                called = hook("the call of the model", monitor._called)
+        listener, watched, handles, hook = self._listener, self._watched, self._handles, self._guard.hook
+        has_optimizer = bool(watched.targets.optimizers)
+        for model in watched.targets.models.values():
+            if has_optimizer or model is not watched.clock:
+                called = hook("the call of the model", listener.model_called)
                 handles.append(model.register_forward_pre_hook(called, with_kwargs=True))
             if has_optimizer:
-                handles.append(model.register_forward_hook(hook("the call of the model", monitor._returned)))
-        if monitor._signals & _OF_MODULES:
-            for name, module in monitor._modules.items():
-                handles += monitor._reduction.hooks(module)
-                handles.append(module.register_forward_hook(OutputHook(monitor, name), with_kwargs=True))
+                handles.append(model.register_forward_hook(hook("the call of the model", listener.model_returned)))
+        if watched.signals & _OF_MODULES:
+            for name, module in watched.modules.items():
+                handles += listener.module_hooks(module)
+                output_hook = OutputHook(self._guard, listener, unwrapped(watched.targets.model_of(name)), name)
+                handles.append(module.register_forward_hook(output_hook, with_kwargs=True))
         self.renew()
 
     def renew(self) -> None:
         """Follow the parameters: some may have been replaced, frozen or thawed since the hooks were put on."""
-        monitor = self._monitor
-        reads_raw = "raw_gradients" in monitor._signals
-        has_optimizer = bool(monitor._targets.optimizers)
+        watched = self._watched
+        reads_raw = "raw_gradients" in watched.signals
+        has_optimizer = bool(watched.targets.optimizers)
         if has_optimizer and not reads_raw:
             return
-        now = _that_accumulate(monitor)
+        now = [(name, p) for name, p in watched.parameters().items() if p.requires_grad and p.is_leaf]
         identities = [(name, id(parameter)) for name, parameter in now]
         if identities == self._hooked:
             return
@@ -74,10 +96,10 @@ class StepHooks:
         self._hooked = identities
         for name, parameter in now:
             if not has_optimizer:
-                accumulated = GradientHook(monitor, name)
+                accumulated = GradientHook(self._guard, self._listener, name)
                 self._on_parameters.append(parameter.register_post_accumulate_grad_hook(accumulated))
-            if reads_raw and monitor._chooses("raw_gradients", name):
-                raw = RawGradientHook(monitor, name)
+            if reads_raw and watched.chooses("raw_gradients", name):
+                raw = RawGradientHook(self._guard, self._listener, name)
                 self._on_parameters.append(parameter.register_post_accumulate_grad_hook(raw))
 
     def detach(self) -> None:
@@ -97,66 +119,51 @@ class StepHooks:
 class GradientHook(GuardedHook):
     """Without an optimizer a gradient is read whenever a backward pass has added to it; the last reading counts."""
 
-    __slots__ = ("_monitor", "_name")
+    __slots__ = ("_listener", "_name")
 
-    def __init__(self, monitor: Monitor, name: str) -> None:
-        super().__init__(monitor._guard, f"the gradient of {name}")
-        self._monitor = weakref.ref(monitor)
+    what = "gradient"
+
+    def __init__(self, guard: Guard, listener: HookListener, name: str) -> None:
+        super().__init__(guard, f"the {self.what} of {name}")
+        self._listener = weakref.ref(listener)
         self._name = name
 
     def run(self, parameter: torch.Tensor) -> None:
         """The gradient is there."""
-        monitor, gradient = self._monitor(), parameter.grad
-        if monitor is not None and monitor._recording and gradient is not None:
-            monitor._parameters.read_gradient(self._name, gradient)
+        listener, gradient = self._listener(), parameter.grad
+        if listener is not None and gradient is not None:
+            self.tell(listener, gradient)
+
+    def tell(self, listener: HookListener, gradient: torch.Tensor) -> None:
+        """Hand the gradient over."""
+        listener.gradient_added(self._name, gradient)
 
 
-class RawGradientHook(GuardedHook):
-    """Hands the gradient of a parameter to the recorder whenever a backward pass has added to it."""
+class RawGradientHook(GradientHook):
+    """Hands over the gradient of a parameter as a backward pass left it."""
 
-    __slots__ = ("_monitor", "_name")
+    __slots__ = ()
 
-    def __init__(self, monitor: Monitor, name: str) -> None:
-        super().__init__(monitor._guard, f"the raw gradient of {name}")
-        self._monitor = weakref.ref(monitor)
-        self._name = name
+    what = "raw gradient"
 
-    def run(self, parameter: torch.Tensor) -> None:
-        """The gradient is there."""
-        monitor, gradient = self._monitor(), parameter.grad
-        if monitor is not None and monitor._recording and gradient is not None:
-            monitor._raw.read(self._name, gradient)
+    def tell(self, listener: HookListener, gradient: torch.Tensor) -> None:
+        """Hand the gradient over."""
+        listener.raw_gradient_added(self._name, gradient)
 
 
 class OutputHook(GuardedHook):
-    """Hands what a module was given and what it returns to the recorder; to the graph while the module is compiled."""
+    """Hands over what a module was given and what it returns."""
 
-    __slots__ = ("_model", "_monitor", "_name")
+    __slots__ = ("_listener", "_model", "_name")
 
-    def __init__(self, monitor: Monitor, name: str) -> None:
-        super().__init__(monitor._guard, f"the output of {name}")
-        self._monitor = weakref.ref(monitor)
+    def __init__(self, guard: Guard, listener: HookListener, model: nn.Module, name: str) -> None:
+        super().__init__(guard, f"the output of {name}")
+        self._listener = weakref.ref(listener)
+        self._model = model
         self._name = name
-        self._model = unwrapped(monitor._targets.model_of(name))
 
     def run(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object) -> None:
         """The module has returned."""
-        monitor = self._monitor()
-        if monitor is None:
-            return
-        if is_tracing():
-            monitor._graphs.hooks.output(self._name, output)
-        elif monitor._listens(self._model):
-            monitor._outputs.record(self._name, module, arguments, keywords, output)
-            if not self._model.training:
-                monitor._record_eval(self._model, self._name, module, arguments, keywords, output)
-        elif self._model.training:
-            monitor._recomputed(self._name, module, output)
-        else:
-            monitor._record_eval(self._model, self._name, module, arguments, keywords, output)
-
-
-def _that_accumulate(monitor: Monitor) -> list[tuple[str, nn.Parameter]]:
-    """The watched parameters whose gradients backward passes add up."""
-    watched = monitor._watched_parameters().items()
-    return [(name, parameter) for name, parameter in watched if parameter.requires_grad and parameter.is_leaf]
+        listener = self._listener()
+        if listener is not None:
+            listener.module_returned(self._model, self._name, module, arguments, keywords, output)

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tensorstats.torch.attach.sharded import is_distributed, ranks_of_mesh
 from tensorstats.torch.ranks.merge import Copies
-from tensorstats.torch.ranks.sharded import is_distributed, ranks_of_mesh
 
 __all__ = ["Holding", "Holdings", "Synchronised"]
 

@@ -10,23 +10,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from tensorstats._core import Histogram, Summary, TensorSlot, UnitActivity
+from tensorstats.device.backend import Statistics
 from tensorstats.rules import Offender, RankSpread
+from tensorstats.torch.attach.guard import Guard
+from tensorstats.torch.attach.watched import WatchedModels
 from tensorstats.torch.ranks.copies import Holding
 from tensorstats.torch.ranks.merge import Copies, Entry, Merged
 from tensorstats.torch.ranks.parts import Locator, Shards
 from tensorstats.torch.record.collect import Collector, Place, TensorStep
+from tensorstats.torch.record.offender import StepOffenders
 from tensorstats.torch.record.parameters import FIELDS
-
-if TYPE_CHECKING:
-    from tensorstats.torch.monitor import Monitor
-    from tensorstats.torch.record.offender import StepOffenders
-    from tensorstats.torch.record.step import RecordedStep
+from tensorstats.torch.record.step import RecordedStep
 
 __all__ = ["Exchange", "drop_shards"]
 
@@ -38,17 +38,19 @@ _OFFENDERS = ("first", "given", "gradient")
 class Exchange:
     """The two halves of an exchange for one monitor."""
 
-    def __init__(self, monitor: Monitor, locator: Locator) -> None:
-        self._monitor = monitor
+    def __init__(self, statistics: Statistics, guard: Guard, watched: WatchedModels, locator: Locator) -> None:
+        self._statistics = statistics
+        self._guard = guard
+        self._watched = watched
         self._locator = locator
         self._identities: dict[str, tuple[int, str]] = {}  # by name, of the object it is told of
 
     # --- what this rank has -------------------------------------------------------------------------------------------
 
-    def entries(self, step: RecordedStep, rank: int) -> list[Entry]:
+    def entries(self, step: RecordedStep, shards: Shards, rank: int) -> list[Entry]:
         """Everything that was counted in the step."""
-        entries = list(self._of_modules(step, rank))
-        entries += self._of_parameters(step, rank)
+        entries = list(self._of_modules(step, shards, rank))
+        entries += self._of_parameters(step, shards, rank)
         entries += self.of_offenders(step.outputs.offenders, rank)
         if step.waits:
             entries.append(Entry("waits", str(rank), None, "news"))
@@ -64,8 +66,7 @@ class Exchange:
             if offender is not None
         ]
 
-    def _of_modules(self, step: RecordedStep, rank: int) -> Iterable[Entry]:
-        shards = step.shards
+    def _of_modules(self, step: RecordedStep, shards: Shards, rank: int) -> Iterable[Entry]:
         for signal, collector in step.outputs._collectors.items():
             apart = step.histograms[signal].apart if signal in step.histograms else None
             for path, tensor in collector.steps.items():
@@ -98,8 +99,8 @@ class Exchange:
                 if apart is not None and path in apart:
                     yield Entry(signal, path, apart[path] if counts else None, "histogram", **common)
 
-    def _of_parameters(self, step: RecordedStep, rank: int) -> Iterable[Entry]:
-        shards, steps = step.shards, step.parameters.steps
+    def _of_parameters(self, step: RecordedStep, shards: Shards, rank: int) -> Iterable[Entry]:
+        steps = step.parameters.steps
         parameters = {name: parameter.parameter for name, parameter in steps.items()}
         holdings = self._locator.holding(parameters, shards)
 
@@ -141,7 +142,7 @@ class Exchange:
 
     def _module_identity(self, name: str, units: UnitActivity | None) -> str:
         """What a module is, as far as its outputs on several ranks must be of the same."""
-        module = self._monitor._modules.get(name)
+        module = self._watched.modules.get(name)
         known = self._identities.get(name)
         if known is None or known[0] != id(module):
             self._identities[name] = known = (id(module), _shape_of(module))
@@ -159,7 +160,7 @@ class Exchange:
     # --- what all of them have ----------------------------------------------------------------------------------------
 
     def apply(
-        self, step: RecordedStep, merged: Mapping[tuple[str, str, str], Merged], ranks: Sequence[int]
+        self, step: RecordedStep, shards: Shards, merged: Mapping[tuple[str, str, str], Merged], ranks: Sequence[int]
     ) -> list[RankSpread]:
         """Put the numbers of all ranks in the place of this rank's; an error costs the tensor that it is about.
 
@@ -184,9 +185,9 @@ class Exchange:
                 elif isinstance(result.state, Summary):
                     self._put_parameter(step, signal, name, result.state)
             except Exception as error:
-                self._monitor._guard.report(f"{signal} of {name} on all ranks", error)
+                self._guard.report(f"{signal} of {name} on all ranks", error)
         self.apply_offenders(step.outputs.offenders, merged)
-        return _spreads(step.shards, merged, ranks)
+        return _spreads(shards, merged, ranks)
 
     @staticmethod
     def apply_offenders(offenders: StepOffenders, merged: Mapping[tuple[str, str, str], Merged]) -> None:
@@ -197,7 +198,7 @@ class Exchange:
     def _put_output(self, collector: Collector, before: Mapping[str, TensorStep], result: Merged) -> None:
         name = result.entry.name
         module_name, call = result.entry.about
-        module = self._monitor._modules.get(module_name)
+        module = self._watched.modules.get(module_name)
         if module is None:
             return  # of a part of the model that this rank does not have
         tensor = collector.steps.get(name) or before.get(name)
@@ -218,7 +219,7 @@ class Exchange:
             parameter = step.parameters.steps.get(name)
             if parameter is not None:
                 parameter.initial_norm = state.l2
-        elif signal not in self._monitor._signals:
+        elif signal not in self._watched.signals:
             return  # only another rank was asked for it
         elif signal == "raw_gradients":
             step.raw.rows.setdefault(name, TensorSlot()).summary = state
@@ -241,7 +242,7 @@ class Exchange:
             if counted is not None:
                 counted.state = Summary().update(whole)
             if histogram is not None:
-                histogram.state = self._monitor._statistics.empty_histogram.copy().update(whole)
+                histogram.state = self._statistics.empty_histogram.copy().update(whole)
 
 
 def _spreads(shards: Shards, merged: Mapping[tuple[str, str, str], Merged], ranks: Sequence[int]) -> list[RankSpread]:
@@ -299,9 +300,8 @@ def _words(parameter: torch.Tensor) -> str:
         return dtype  # a lazy one has no shape yet
 
 
-def drop_shards(step: RecordedStep) -> None:
+def drop_shards(step: RecordedStep, shards: Shards) -> None:
     """Without the other ranks, what this rank holds of a sharded tensor does not count."""
-    shards = step.shards
     if not shards:
         return
     for signal, collector in step.outputs._collectors.items():

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from tensorstats.torch.attach.guard import Guard
+from tensorstats.torch.attach.sharded import arrived, is_distributed, local_part, offsets_of, summand_place
 from tensorstats.torch.ranks.copies import Holding, Holdings, Synchronised
 from tensorstats.torch.ranks.regions import Region, Regions
-from tensorstats.torch.ranks.sharded import arrived, is_distributed, local_part, offsets_of, summand_place
 
 __all__ = ["Locator", "Shards", "Summand"]
 

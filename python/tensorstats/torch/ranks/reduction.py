@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
 
+from tensorstats.device.backend import Statistics
 from tensorstats.rules import RankSpread
+from tensorstats.torch.attach.guard import Guard
+from tensorstats.torch.attach.sharded import arrived
+from tensorstats.torch.attach.watched import WatchedModels
 from tensorstats.torch.ranks.board import Watched
 from tensorstats.torch.ranks.exchange import Exchange, drop_shards
 from tensorstats.torch.ranks.group import RankError, RankGroup
 from tensorstats.torch.ranks.merge import Entry, Message, merge_ranks, pack, unpack
 from tensorstats.torch.ranks.parts import Locator, Shards
-from tensorstats.torch.ranks.sharded import arrived
+from tensorstats.torch.record.offender import StepOffenders
+from tensorstats.torch.record.recorders import Recorders
+from tensorstats.torch.record.step import RecordedStep
 
-if TYPE_CHECKING:
-    from tensorstats.torch.monitor import Monitor
-    from tensorstats.torch.record.offender import StepOffenders
-    from tensorstats.torch.record.step import RecordedStep
-
-__all__ = ["Ranks", "Reduction", "Shards", "check_ranks"]
+__all__ = ["Ranks", "Reduction", "check_ranks"]
 
 Ranks: TypeAlias = Literal["merge", "local"] | None
 
@@ -49,18 +50,23 @@ def check_ranks(ranks: object) -> None:
 class Reduction:
     """The connection of one monitor to those of the other ranks; does nothing where there are none."""
 
-    def __init__(self, monitor: Monitor, ranks: Ranks) -> None:
+    def __init__(
+        self, ranks: Ranks, statistics: Statistics, guard: Guard, watched: WatchedModels, recorders: Recorders
+    ) -> None:
         check_ranks(ranks)
-        self._monitor = monitor
-        self._group = None if ranks == "local" else RankGroup.of_world(_watched_by(monitor))
+        self._guard = guard
+        self._watched = watched
+        self._recorders = recorders
+        self._group = None if ranks == "local" else RankGroup.of_world(_watched_by(watched))
         if ranks == "merge" and self._group is None:
             raise ValueError("ranks='merge' needs torch.distributed to be initialised with two ranks or more")
-        self._locator = Locator(monitor._guard, monitor._targets.root, monitor._watched_parameters())
-        self._exchange = Exchange(monitor, self._locator)
+        self._locator = Locator(guard, watched.targets.root, watched.parameters())
+        self._exchange = Exchange(statistics, guard, watched, self._locator)
         self.waits = False  # some rank counts on a device: steps are closed one step after their end, on all ranks
         self._told: int | None = None  # the step that this rank has told the others of
         self._lags: dict[int, int] = {}  # by how many steps each rank is ahead of the first
         self._disagreed = 0  # exchanges in a row at which these had changed
+        self._shards: dict[int, Shards] = {}  # of the steps that are not closed
         self.latest: dict[tuple[str, str], list[Any]] = {}
         self.spreads: list[RankSpread] = []
         self._set_up(active=self._group is not None)
@@ -77,22 +83,23 @@ class Reduction:
 
     def _set_up(self, *, active: bool) -> None:
         """Have the recorders count shards, and keep what belongs to a step apart from what came before."""
-        monitor = self._monitor
+        recorders = self._recorders
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         alone: Callable[[str, torch.Tensor], torch.Tensor] | None = _arrived if distributed else None
-        for signal, collector in monitor._outputs._collectors.items():
+        for signal, collector in recorders.outputs._collectors.items():
             collector.locate = self._locator.of_signal(signal) if active else alone
             collector.in_parts = active
-        for recorder in (monitor._parameters, monitor._raw, monitor._optimizer_state):
+        for recorder in (recorders.parameters, recorders.raw, recorders.optimizer_state):
             recorder.locate = self._locator.locate if active else None
 
     def hooks(self, module: nn.Module) -> list[Any]:
         """The handles of what has to be seen of a module beside what it returns."""
         return self._locator.regions.hooks(module) if self.active else []
 
-    def take_shards(self) -> Shards:
-        """What the tensors of the step that ends are parts of."""
-        return self._locator.take()
+    def step_ends(self, number: int) -> None:
+        """Remember what the tensors of the step are parts of, until it is closed."""
+        self._shards = {earlier: of_step for earlier, of_step in self._shards.items() if earlier + 1 >= number}
+        self._shards[number] = self._locator.take()
 
     def model_called(self, model: nn.Module) -> None:
         """A model runs."""
@@ -108,7 +115,7 @@ class Reduction:
             return
         self.latest, self.spreads = {}, []
         try:
-            message = pack(step.number, self._exchange.entries(step, group.rank))
+            message = pack(step.number, self._exchange.entries(step, self._shards_of(step), group.rank))
         except Exception as error:
             self.miss(step.number, error)
             raise
@@ -117,13 +124,13 @@ class Reduction:
             self._meet(group, self._locator.holdings.ranks(parameters, group.size))
         messages = self._gather(step.number, message)
         if messages is None or not self._agree(messages):
-            drop_shards(step)
+            drop_shards(step, self._shards_of(step))
             return
         merged = merge_ranks(messages, group.size)
         self.waits = self.waits or any(signal == "waits" for signal, _, _ in merged)
         self.latest = {(signal, name): r.ranks for (signal, name, kind), r in merged.items() if kind == "summary"}
         telling = [rank for rank, said in messages.items() if not any(e.signal == "missed" for e in said.entries)]
-        self.spreads = self._exchange.apply(step, merged, telling)
+        self.spreads = self._exchange.apply(step, self._shards_of(step), merged, telling)
 
     def miss(self, number: int, error: Exception) -> None:
         """The step cannot be recorded on this rank: tell the others, who wait for it."""
@@ -139,7 +146,7 @@ class Reduction:
             return
         if missing:
             listed = ", ".join(map(str, group.ranks))
-            self._monitor._guard.note("the other ranks", f"{missing}; numbers are of ranks {listed}")
+            self._guard.note("the other ranks", f"{missing}; numbers are of ranks {listed}")
 
     def _gather(self, number: int, message: bytes) -> dict[int, Message] | None:
         """The messages of all ranks; None where this one has to go on alone."""
@@ -156,13 +163,11 @@ class Reduction:
             return None
         if group.ranks != before:
             listed = ", ".join(map(str, group.ranks))
-            self._monitor._guard.note(
-                "the other ranks", f"{group.reason}; from step {number} on, numbers are of ranks {listed}"
-            )
+            self._guard.note("the other ranks", f"{group.reason}; from step {number} on, numbers are of ranks {listed}")
         for rank, said in messages.items():
             for entry in said.entries:
                 if entry.signal == "missed" and rank != group.rank:
-                    self._monitor._guard.note(
+                    self._guard.note(
                         f"step {number} on rank {rank}",
                         f"{entry.about[0]}; numbers of this step are of the other ranks",
                     )
@@ -185,7 +190,7 @@ class Reduction:
         if self._disagreed >= _PATIENCE:
             self.leave(f"ranks must record the same steps, got {listed}")
         else:
-            self._monitor._guard.note(
+            self._guard.note(
                 "the steps of the other ranks",
                 f"they are at other steps than before ({listed}); numbers of this one are of this rank alone",
             )
@@ -196,7 +201,7 @@ class Reduction:
         if self._group is None:
             return
         consequence = "from here on, numbers are of this rank alone, and sharded tensors are left out"
-        self._monitor._guard.note("the other ranks", f"{reason}; {consequence}")
+        self._guard.note("the other ranks", f"{reason}; {consequence}")
         self.close(reason)
         self.latest, self.spreads = {}, []
         self._set_up(active=False)
@@ -210,7 +215,7 @@ class Reduction:
         if group is not None and offenders is not None:
             with contextlib.suppress(RankError):
                 words = [*self._exchange.of_offenders(offenders, group.rank), _left_open(group.rank)]
-                parameters = self._monitor._watched_parameters().values()
+                parameters = self._watched.parameters().values()
                 said = group.say_farewell(pack(number, words), self._locator.holdings.ranks(parameters, group.size))
                 self._exchange.apply_offenders(offenders, merge_ranks(_unpacked(said), group.size))
         self.close()
@@ -224,7 +229,10 @@ class Reduction:
     def drop_shards(self, step: RecordedStep) -> None:
         """Without the other ranks, what this rank holds of a sharded tensor does not count."""
         if self._group is None:
-            drop_shards(step)
+            drop_shards(step, self._shards_of(step))
+
+    def _shards_of(self, step: RecordedStep) -> Shards:
+        return self._shards.get(step.number, Shards())
 
 
 def _missed(rank: int, reason: str) -> Entry:
@@ -243,13 +251,13 @@ def _arrived(_name: str, tensor: torch.Tensor) -> torch.Tensor:
     return arrived(tensor)
 
 
-def _watched_by(monitor: Monitor) -> Watched:
+def _watched_by(watched: WatchedModels) -> Watched:
     """What a monitor watches: parameters by name and shape, and the modules of a model that has none."""
-    parameters = monitor._watched_parameters()
+    parameters = watched.parameters()
     shapes = []
     for name, parameter in parameters.items():
         try:
             shapes.append(f"{name} {tuple(parameter.shape)}")
         except RuntimeError:
             shapes.append(name)  # a lazy one has no shape yet
-    return Watched.of(parameters or monitor._modules, shapes)
+    return Watched.of(parameters or watched.modules, shapes)

@@ -16,7 +16,7 @@ from torch import nn
 
 from tensorstats.torch.attach.compiled import is_tracing
 from tensorstats.torch.attach.guard import Guard, GuardedHook
-from tensorstats.torch.ranks.sharded import is_distributed
+from tensorstats.torch.attach.sharded import is_distributed
 
 __all__ = ["Region", "Regions"]
 

@@ -7,29 +7,72 @@ goes on, and nothing of it is lost.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from tensorstats.rules.judge import LossTrend
+from tensorstats.torch.attach.guard import Guard
+from tensorstats.torch.attach.reset import ResetWatch
 from tensorstats.torch.attach.scaling import ScalerListener, Scaling, scale_of
+from tensorstats.torch.attach.targets import Targets
+from tensorstats.torch.record.loop_state import LoopState
 from tensorstats.torch.record.open_step import OpenStep, SkipCount
+from tensorstats.torch.record.recorders import Recorders
 
-if TYPE_CHECKING:
-    from tensorstats.torch.monitor import Monitor
-
-__all__ = ["Abandonment"]
+__all__ = ["Abandonment", "StepKeeper"]
 
 # At this scale gradients are those of the loss itself: one that is not finite is no matter of the scale.
 _NO_SCALE = 1.0
 
 
+class StepKeeper(Protocol):
+    """Who begins and ends steps."""
+
+    @property
+    def merges_ranks(self) -> bool:
+        """Whether a step ends only where all ranks end it."""
+
+    @property
+    def compiled_step_is_open(self) -> bool:
+        """Whether a compiled optimizer has stepped and its step has not been ended."""
+
+    def begin_step(self) -> None:
+        """Begin to record, where the step that is open now is due."""
+
+    def end_step(self) -> None:
+        """The step has ended as it should."""
+
+    def abandon_step(self, *, by_scaler: bool = False) -> None:
+        """The step was left."""
+
+    def judge_open_step(self) -> None:
+        """Something went wrong in a step that goes on, for other ranks take part in it."""
+
+
 class Abandonment(ScalerListener):
     """The part of a monitor that watches over the step that is open."""
 
-    def __init__(self, monitor: Monitor, scaler: Any) -> None:
-        self._monitor = monitor
-        self.scaling = Scaling(scaler)
+    def __init__(
+        self,
+        keeper: StepKeeper,
+        state: LoopState,
+        targets: Targets,
+        reset: ResetWatch,
+        scaling: Scaling,
+        recorders: Recorders,
+        losses: LossTrend,
+        guard: Guard,
+    ) -> None:
+        self._keeper = keeper
+        self._state = state
+        self._targets = targets
+        self._reset = reset
+        self.scaling = scaling
+        self._recorders = recorders
+        self._losses = losses
+        self._guard = guard
         self.open = OpenStep()
         self.skips = SkipCount()
         self.begins_late = False  # recording began when the forward pass of the step had run
@@ -39,10 +82,9 @@ class Abandonment(ScalerListener):
         self._holds_scale = False  # the gradients did then
         self._skipped: set[int] = set()  # the optimizers that a scaler has left out in this step
         self._read_early = False  # gradients were read before any optimizer asked for them
-        hook = monitor._guard.hook
-        self._on_skip = hook("a skipped step", self._scaler_skipped)
-        monitor._reset.on_lost = self._gradients_lost
-        monitor._reset.on_nonfinite = self._gradient_nonfinite
+        self._on_skip = guard.hook("a skipped step", self._scaler_skipped)
+        reset.on_lost = self._gradients_lost
+        reset.on_nonfinite = self._gradient_nonfinite
 
     # --- the course of a step -----------------------------------------------------------------------------------------
 
@@ -55,20 +97,19 @@ class Abandonment(ScalerListener):
         self.begins_late = self._in_backward
         if self._in_backward:
             return  # what is followed must not change now: its gradient is about to come
-        monitor = self._monitor
-        optimizers = monitor._targets.optimizers.values()
-        monitor._reset.arm(p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"])
+        optimizers = self._targets.optimizers.values()
+        self._reset.arm(p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"])
 
     def before_update(self) -> None:
         """An optimizer is about to step, with gradients that may be others by now."""
         if self._read_early:
             self._read_early = False
-            self._monitor._parameters.forget_gradients()
+            self._recorders.parameters.forget_gradients()
 
     def updated(self) -> None:
         """An optimizer has stepped."""
         self._updates += 1
-        self._monitor._reset.use()
+        self._reset.use()
 
     @property
     def nonfinite(self) -> bool:
@@ -77,99 +118,93 @@ class Abandonment(ScalerListener):
 
     @property
     def _forward_nonfinite(self) -> bool:
-        monitor = self._monitor
-        first = monitor._outputs.offenders.first
+        first = self._recorders.outputs.offenders.first
         # -inf is what masked logits hold on purpose: alone it says nothing about how the step goes on.
-        return (first is not None and not first.masking) or monitor._judge.losses.unjudged_nonfinite
+        return (first is not None and not first.masking) or self._losses.unjudged_nonfinite
 
     @property
     def _backward_nonfinite(self) -> bool:
-        monitor = self._monitor
-        return monitor._outputs.offenders.gradient is not None or monitor._reset.nonfinite
+        return self._recorders.outputs.offenders.gradient is not None or self._reset.nonfinite
 
     # --- left by the loop ---------------------------------------------------------------------------------------------
 
     def forward_begins(self, model: nn.Module, *, from_python: bool) -> None:
         """A model is called for training: the step that is open may have been left before."""
-        monitor = self._monitor
-        if monitor._inside_step:
+        if self._state.inside_optimizer:
             return  # a closure runs the model as often as it likes
         # Compiled code runs without gradients and adds those of its own.
         if from_python and not torch.is_grad_enabled():
             return
-        if monitor._reduction.active:
+        if self._keeper.merges_ranks:
             # What one rank decides alone would leave the others waiting: the step goes on, on all of them.
-            if monitor._recording and self.nonfinite:
-                monitor._action.tell(monitor._closing.judge_open(monitor.step))
+            if self._state.recording and self.nonfinite:
+                self._keeper.judge_open_step()
         elif self._was_left(model):
-            monitor._abandon()
+            self._keeper.abandon_step()
         self.open.count_forward(model)
         if from_python:
             self.open.call_begins(model)
 
     def _was_left(self, model: nn.Module) -> bool:
-        monitor = self._monitor
         if self.open.raised(model):
             return True
-        if monitor._reset.is_lost():
+        if self._reset.is_lost():
             if self.nonfinite or self._loses_unusually():
                 return True
             self.open.lost += 1
-            monitor._reset.use()
+            self._reset.use()
             return False
         # With a scaler at work it will say so, unless the loop leaves before it does.
         return self.nonfinite and self.open.has_usual_forwards(model, known=self.scaling.heard)
 
     def _loses_unusually(self) -> bool:
         """Whether gradients were thrown away, nothing was changed, and the loop usually does no such thing."""
-        return self.open.loses_unusually() and not self._monitor._reset.weights_moved
+        return self.open.loses_unusually() and not self._reset.weights_moved
 
     def _gradients_lost(self) -> None:
         """A backward pass begins, and the gradients of the one before it were thrown away after this forward pass."""
-        monitor = self._monitor
-        if monitor._inside_step or monitor._reduction.active:
+        if self._state.inside_optimizer or self._keeper.merges_ranks:
             return
         if not self._loses_unusually():
             self.open.lost += 1
             return
         # The forward pass of the next step has been counted already: both stay in one record.
-        self.skips.skip(monitor.step, by_scaler=False)
-        monitor.step += 1
+        self.skips.skip(self._state.step, by_scaler=False)
+        self._state.step += 1
         self.open.lost = 0
-        if not monitor._recording:
+        if not self._state.recording:
             self._in_backward = True
             try:
-                monitor._begin_step()
+                self._keeper.begin_step()
             finally:
                 self._in_backward = False
 
     def _gradient_nonfinite(self) -> None:
         """A gradient is not finite: should the step be left, they may all be gone by then, so they are read now."""
-        monitor = self._monitor
-        if not monitor._recording or self._read_early or self.scaling.scaler is not None or monitor._inside_step:
+        if not self._state.recording or self._state.inside_optimizer:
             return
-        if monitor._histograms:
+        if self._read_early or self.scaling.scaler is not None:
+            return
+        if self._recorders.histograms:
             return  # what was counted there cannot be taken back
         self._read_early = True
-        read = monitor._guard.hook("gradients", lambda: monitor._parameters.read_gradients())
+        read = self._guard.hook("gradients", lambda: self._recorders.parameters.read_gradients())
         torch.autograd.Variable._execution_engine.queue_callback(read)
 
     def read_gradients(self) -> None:
         """The step is left: read the gradients that it leaves behind."""
-        monitor = self._monitor
-        there = monitor._reset.unused and not monitor._reset.is_lost() and not self._read_early
+        there = self._reset.unused and not self._reset.is_lost() and not self._read_early
         if there and self.scaling.scaler is None:
-            monitor._parameters.read_gradients()
+            self._recorders.parameters.read_gradients()
 
     @property
     def unfinished(self) -> bool:
         """Whether the step that is open when the run ends has anything in it."""
-        monitor = self._monitor
-        if not monitor._targets.optimizers:
+        if not self._targets.optimizers:
             return False
-        if monitor._reset.unused or (monitor._recording and self.nonfinite):
+        if self._reset.unused or (self._state.recording and self.nonfinite):
             return True
-        return self.open.ran and monitor._reset.passes == 0
+        return self.open.ran and self._reset.passes == 0
 
     # --- left out by a scaler -----------------------------------------------------------------------------------------
 
@@ -178,11 +213,11 @@ class Abandonment(ScalerListener):
         self.scaling.hear(scaler)
 
     def _watches(self, optimizer: Any) -> bool:
-        return any(optimizer is watched for watched in self._monitor._targets.optimizers.values())
+        return any(optimizer is watched for watched in self._targets.optimizers.values())
 
     def all_are_through(self, stepped: set[int]) -> bool:
         """Whether every optimizer has stepped in this step, or was left out by a scaler."""
-        return len(stepped | self._skipped) >= len(self._monitor._targets.optimizers)
+        return len(stepped | self._skipped) >= len(self._targets.optimizers)
 
     def scaler_steps(self, scaler: Any, optimizer: Any) -> None:
         """A scaler is about to step an optimizer, or not to."""
@@ -196,29 +231,28 @@ class Abandonment(ScalerListener):
         """It has, or has not."""
         if not self._watches(optimizer) or self._updates != self._updates_before:
             return
-        if not self._monitor._graphs.step_is_open:
+        if not self._keeper.compiled_step_is_open:
             self._on_skip(scaler, optimizer)
 
     def _scaler_skipped(self, scaler: Any, optimizer: Any) -> None:
-        monitor = self._monitor
-        monitor._inside_step = False
+        self._state.inside_optimizer = False
         self.scaling.hear(scaler)
-        if id(optimizer) in monitor._stepped:
-            monitor._end_step()  # the others do not step this time
+        if id(optimizer) in self._state.stepped:
+            self._keeper.end_step()  # the others do not step this time
         self._skipped.add(id(optimizer))
-        if not self.all_are_through(monitor._stepped):
+        if not self.all_are_through(self._state.stepped):
             return
-        if monitor._stepped:
-            monitor._end_step()
+        if self._state.stepped:
+            self._keeper.end_step()
             return
         scale = scale_of(scaler)
-        overflows = monitor._recording and not monitor._reduction.active and self._forward_nonfinite
+        overflows = self._state.recording and not self._keeper.merges_ranks and self._forward_nonfinite
         if scale > _NO_SCALE and not overflows:
             # It looks for its scale: the gradients were too large as they were scaled, and say nothing.
             self.open.begin()
             self._skipped.clear()
-            monitor._reset.use()
+            self._reset.use()
             return
-        if monitor._recording:
-            monitor._parameters.read_gradients(scale if self._holds_scale else None)
-        monitor._abandon(by_scaler=True)
+        if self._state.recording:
+            self._recorders.parameters.read_gradients(scale if self._holds_scale else None)
+        self._keeper.abandon_step(by_scaler=True)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tensorstats.device.backend import Statistics
 from tensorstats.run.histograms import StepHistograms
 from tensorstats.run.series import SignalLog
 from tensorstats.torch.attach.compiled import is_tracing
+from tensorstats.torch.attach.guard import Guard
+from tensorstats.torch.attach.hooks import StepHooks
+from tensorstats.torch.attach.masks import Mask
 from tensorstats.torch.attach.schedule import Schedule
 from tensorstats.torch.attach.targets import unwrapped
+from tensorstats.torch.attach.watched import WatchedModels
 from tensorstats.torch.record.collect import Collector, PendingList, Units, units_kept
 from tensorstats.torch.record.outputs import OutputRecorder
 from tensorstats.torch.record.recent import Recent
-
-if TYPE_CHECKING:
-    from tensorstats.torch.monitor import Monitor
 
 __all__ = ["EvaluationRecorder"]
 
@@ -31,10 +33,34 @@ class EvaluationRecorder:
     else they are put on for as long as the call lasts, also when it ends with an error. Compiled code has these hooks
     in it and reports through its ops; there a call is over when the next one begins, or when somebody asks. What is on
     a device by then is read at the end of the next recorded call, or when somebody asks.
+
+    Parameters
+    ----------
+    release
+        Called when the hooks of steps are no longer needed for a call.
+    merges_ranks
+        Whether the numbers of training are those of all ranks; those of evaluation never are.
     """
 
-    def __init__(self, monitor: Monitor, logs: Mapping[str, SignalLog], *, histograms: bool, units: Units) -> None:
-        self._monitor = monitor
+    def __init__(
+        self,
+        statistics: Statistics,
+        guard: Guard,
+        watched: WatchedModels,
+        step_hooks: StepHooks,
+        logs: Mapping[str, SignalLog],
+        mask: Callable[[], Mask],
+        *,
+        histograms: bool,
+        units: Units,
+        release: Callable[[], None],
+        merges_ranks: Callable[[], bool],
+    ) -> None:
+        self._guard = guard
+        self._watched = watched
+        self._step_hooks = step_hooks
+        self._release = release
+        self._merges_ranks = merges_ranks
         self.schedule: Schedule | None = None
         self.calls = 0
         self.handles: list[Any] = []
@@ -45,9 +71,8 @@ class EvaluationRecorder:
         # A call whose numbers are on their way.
         self._held: tuple[int, OutputRecorder, PendingList, list[StepHistograms]] | None = None
         self._histograms = [log.histograms for log in logs.values()] if histograms else []
-        statistics, guard = monitor._statistics, monitor._guard
         self._pending = PendingList(statistics)
-        chosen: list[str] = [signal for signal in ("inputs", "outputs") if signal in monitor._signals]
+        chosen: list[str] = [signal for signal in ("inputs", "outputs") if signal in watched.signals]
         recent = Recent()
         collectors = {
             signal: Collector(
@@ -61,9 +86,7 @@ class EvaluationRecorder:
             )
             for signal in chosen
         }
-        self._recorder = OutputRecorder(
-            statistics, guard, collectors, self._pending, monitor._chooses, lambda: monitor.mask
-        )
+        self._recorder = OutputRecorder(statistics, guard, collectors, self._pending, watched.chooses, mask)
 
     def set_schedule(self, schedule: Schedule | None) -> None:
         """Change which calls are recorded."""
@@ -74,8 +97,8 @@ class EvaluationRecorder:
                 handle.remove()
             self.handles.clear()
         elif not self.handles:
-            begin = self._monitor._guard.hook("a call in eval mode", self._begin)
-            models = self._monitor._targets.models.values()
+            begin = self._guard.hook("a call in eval mode", self._begin)
+            models = self._watched.targets.models.values()
             for model in {id(model): model for given in models for model in (given, unwrapped(given))}.values():
                 self.handles.append(model.register_forward_pre_hook(begin, with_kwargs=True))
 
@@ -105,12 +128,12 @@ class EvaluationRecorder:
             return  # its call has been counted
         if not self._opens(model, arguments, keywords):
             return
-        hooks = self._monitor._step_hooks
+        hooks = self._step_hooks
         self._attached = not hooks.attached
         if self._attached:
             hooks.attach()
         # Put on last, so that it runs when all others have.
-        end = self._monitor._guard.hook("a call in eval mode", self._end)
+        end = self._guard.hook("a call in eval mode", self._end)
         self._temporary.append(model.register_forward_hook(end, always_call=True))
 
     def _end(self, _model: nn.Module, _arguments: Any, _output: Any) -> None:
@@ -132,8 +155,8 @@ class EvaluationRecorder:
             return False
         for series in self._histograms:
             series.begin(apart=False)
-        if self._monitor._reduction.active:
-            self._monitor._guard.remark("evaluation", "its numbers are of this rank alone, unlike those of training")
+        if self._merges_ranks():
+            self._guard.remark("evaluation", "its numbers are of this rank alone, unlike those of training")
         self._recorder.begin()
         self._open, self._number = unwrapped(model), number
         self._recorder.forward_begins(model, arguments, keywords)
@@ -146,7 +169,7 @@ class EvaluationRecorder:
             handle.remove()
         if self._attached:
             self._attached = False
-            self._monitor._release_hooks()
+            self._release()
         if self._open is None:
             return
         self._open = None
@@ -172,7 +195,7 @@ class EvaluationRecorder:
             try:
                 self._keep(*held)
             except Exception as error:
-                self._monitor._guard.report("a call in eval mode", error)
+                self._guard.report("a call in eval mode", error)
 
     @staticmethod
     def _keep(call: int, recorder: OutputRecorder, pending: PendingList, histograms: Sequence[StepHistograms]) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from tensorstats.device.numbers import Numbers
 from tensorstats.rules import Skips
 from tensorstats.run.histograms import StepHistograms
-from tensorstats.torch.ranks.reduction import Shards
 from tensorstats.torch.record.collect import PendingList
 from tensorstats.torch.record.losses import StepLosses
 from tensorstats.torch.record.optimizer import OptimizerRecorder
@@ -32,7 +31,6 @@ class RecordedStep:
     losses: StepLosses
     rates: dict[int, float | None] | None  # learning rates by the identity of the parameter; None without an optimizer
     gradients_kept: bool | Numbers | None  # on its way from a device where it is neither
-    shards: Shards
     histograms: dict[str, StepHistograms]  # by signal
     skips: Skips | None  # of all steps up to this one
     abandoned: bool  # it was left before an optimizer stepped

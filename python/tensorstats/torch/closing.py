@@ -8,17 +8,21 @@ done by then and nobody waits.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from tensorstats.device.backend import first_nonfinite, is_countable, unravel
+from tensorstats.device.backend import Statistics, first_nonfinite, is_countable, unravel
 from tensorstats.device.numbers import Numbers
-from tensorstats.rules import Finding, Offender, ParameterView, StepView
+from tensorstats.rules import Finding, Judge, Offender, ParameterView, StepView
+from tensorstats.torch.attach.graphs import GraphReports
+from tensorstats.torch.attach.guard import Guard
+from tensorstats.torch.ranks.reduction import Reduction
+from tensorstats.torch.record.loop_state import LoopState
+from tensorstats.torch.record.losses import LossQueue
 from tensorstats.torch.record.offender import of_what_was_counted, step_offender
+from tensorstats.torch.record.open_step import SkipCount
+from tensorstats.torch.record.recorders import Recorders
 from tensorstats.torch.record.step import RecordedStep
-
-if TYPE_CHECKING:
-    from tensorstats.torch.monitor import Monitor
 
 __all__ = ["Closing"]
 
@@ -26,8 +30,29 @@ __all__ = ["Closing"]
 class Closing:
     """The closing half of a monitor."""
 
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
+    def __init__(
+        self,
+        state: LoopState,
+        statistics: Statistics,
+        guard: Guard,
+        judge: Judge,
+        recorders: Recorders,
+        losses: LossQueue,
+        reduction: Reduction,
+        skips: SkipCount,
+        graphs: GraphReports,
+        add_loss: Callable[[int, str, float], None],
+    ) -> None:
+        self._state = state
+        self._statistics = statistics
+        self._guard = guard
+        self._judge = judge
+        self._recorders = recorders
+        self._losses = losses
+        self._reduction = reduction
+        self._skips = skips
+        self._graphs = graphs
+        self._add_loss = add_loss
         self._previous: int | None = None  # the step closed last
         self._untold: list[Finding] = []
         self._missed: tuple[int, Exception] | None = None  # a step that could not be recorded, until ranks exchange it
@@ -49,15 +74,15 @@ class Closing:
                 self._launch(step)
             self._close_held()
             if step is None:
-                self._judge_losses(self._monitor.step)
+                self._judge_losses(self._state.step)
                 self._missed = missed
-                if not self._monitor._reduction.waits:
+                if not self._reduction.waits:
                     self._tell_missed()
             else:
                 if self._holds(step, at_once=at_once):
                     step.hold()
                     self.held = step
-                    self._monitor._losses.waits = True
+                    self._losses.waits = True
                 else:
                     self._close(step)
             return self.untold()
@@ -66,7 +91,7 @@ class Closing:
     def busy(self) -> bool:
         """Whether the end of a step that is not recorded has anything to do."""
         waiting = self.held is not None or self._missed is not None or bool(self._untold)
-        return waiting or self._monitor._judge.losses.unjudged_nonfinite
+        return waiting or self._judge.losses.unjudged_nonfinite
 
     def untold(self) -> list[Finding]:
         """The findings that nobody was told yet."""
@@ -76,7 +101,7 @@ class Closing:
     def settle(self) -> None:
         """Close what is held, for somebody who reads; with several ranks only all of them together can."""
         with self._lock:
-            if not self._monitor._reduction.active:
+            if not self._reduction.active:
                 self._close_held()
 
     def finish(self) -> list[Finding]:
@@ -84,10 +109,10 @@ class Closing:
         with self._lock:
             self._close_held()
             try:
-                self._monitor._losses.flush()
+                self._losses.flush()
             except Exception as error:
-                self._monitor._guard.report("losses", error)
-            self._judge_losses(self._monitor.step, final=True)
+                self._guard.report("losses", error)
+            self._judge_losses(self._state.step, final=True)
             return self.untold()
 
     def close_held(self) -> list[Finding]:
@@ -101,75 +126,72 @@ class Closing:
 
         It keeps its numbers, which join those of the other ranks then. Returns all findings that nobody was told yet.
         """
-        monitor = self._monitor
-        offenders = monitor._outputs.offenders
-        found = offenders.first or monitor._judge.losses.offender() or offenders.gradient
+        offenders = self._recorders.outputs.offenders
+        found = offenders.first or self._judge.losses.offender() or offenders.gradient
         with self._lock:
             if found is not None and self._judged_open != number:
                 self._judged_open = number
-                found = replace(found, origin=f"{found.origin} Seen on rank {monitor._reduction.rank}.")
-                self._untold += monitor._judge.judge(StepView(number, self._previous, offender=found))
+                found = replace(found, origin=f"{found.origin} Seen on rank {self._reduction.rank}.")
+                self._untold += self._judge.judge(StepView(number, self._previous, offender=found))
             return self.untold()
 
     def _judge_losses(self, number: int, *, final: bool = False) -> None:
         """Judge what came in with no recorded step: a loss that is not finite, and at the end of a run its skips."""
-        monitor = self._monitor
-        judge, skips = monitor._judge, monitor._abandonment.skips.facts(final=final)
+        judge, skips = self._judge, self._skips.facts(final=final)
         offender = judge.losses.offender() if judge.losses.unjudged_nonfinite else None
-        if offender is not None and monitor._guard.left_out:
+        if offender is not None and self._guard.left_out:
             offender = of_what_was_counted(offender)
         if offender is None and not (final and skips is not None and skips.skipped == skips.steps):
             return
         if offender is not None:
             number = judge.losses.steps[-1]
-        elif number > monitor._first_step:
+        elif number > self._state.first_step:
             number -= 1  # the last one that there was
         try:
             self._untold += judge.judge(StepView(step=number, previous_step=None, offender=offender, skips=skips))
         except Exception as error:
-            monitor._guard.report("losses", error)
+            self._guard.report("losses", error)
 
     def _holds(self, step: RecordedStep, *, at_once: bool) -> bool:
-        reduction = self._monitor._reduction
+        reduction = self._reduction
         return reduction.waits if reduction.active else step.waits and not at_once
 
     def _launch(self, step: RecordedStep) -> None:
         try:
-            self._monitor._statistics.launch()
+            self._statistics.launch()
         except Exception as error:
-            self._monitor._guard.report(step.ended_by, error)
+            self._guard.report(step.ended_by, error)
 
     def _tell_missed(self) -> None:
         missed, self._missed = self._missed, None
         if missed is not None:
-            self._monitor._reduction.miss(*missed)
+            self._reduction.miss(*missed)
 
     def _close_held(self) -> None:
         self._tell_missed()
         held, self.held = self.held, None
         if held is not None:
             self._close(held)
-            self._monitor._losses.release()
+            self._losses.release()
 
     def _close(self, step: RecordedStep) -> None:
         """Keep and judge a step; an error in here must not keep the next step from beginning."""
         try:
             self._keep(step)
         except Exception as error:
-            self._monitor._guard.report(step.ended_by, error)
-            self._monitor._reduction.miss(step.number, error)
+            self._guard.report(step.ended_by, error)
+            self._reduction.miss(step.number, error)
 
     def _keep(self, step: RecordedStep) -> None:
-        monitor = self._monitor
         step.pending.settle()
-        monitor._reduction.drop_shards(step)
+        self._reduction.drop_shards(step)
         step.settle_tables()
-        monitor._reduction.reduce(step)
+        self._reduction.reduce(step)
         step.outputs.settle_units()
-        step.losses.deliver(monitor._add_loss)
+        step.losses.deliver(self._add_loss)
         view = self._view(step)
         if not step.abandoned and not step.begun_late:
-            monitor._graphs.note_hidden(view, ran=step.outputs.ran)
+            self._graphs.note_hidden(view, ran=step.outputs.ran)
         step.outputs.keep(step.number)
         step.parameters.keep(step.number, view.parameters)
         step.raw.keep(step.number)
@@ -177,7 +199,7 @@ class Closing:
         for histograms in step.histograms.values():
             histograms.keep(step.number)
         self._previous = step.number
-        self._untold += monitor._judge.judge(view)
+        self._untold += self._judge.judge(view)
 
     def _view(self, step: RecordedStep) -> StepView:
         """What the rules see."""
@@ -186,7 +208,7 @@ class Closing:
         if isinstance(kept, Numbers):
             kept = kept.read()[0] > 0
         offender = self._offender(step, parameters)
-        if offender is not None and self._monitor._guard.left_out:
+        if offender is not None and self._guard.left_out:
             offender = of_what_was_counted(offender)
         if step.abandoned:
             # No optimizer has stepped: what has no gradient and did not move says nothing.
@@ -201,12 +223,12 @@ class Closing:
             parameters_nonfinite=step.parameters.parameters_nonfinite(),
             gradients_kept=kept,
             has_optimizer=step.rates is not None,
-            ranks=self._monitor._reduction.spreads,
+            ranks=self._reduction.spreads,
             skips=step.skips,
         )
 
     def _offender(self, step: RecordedStep, parameters: list[ParameterView]) -> Offender | None:
-        judge = self._monitor._judge
+        judge = self._judge
         if judge.poisoned:
             return None  # everything is NaN now, and nobody is told again
 
