@@ -126,7 +126,7 @@ def test_a_batch_is_one_call_of_every_module_when_gradients_are_accumulated(tmp_
     assert callback.monitor.step == SAMPLES // BATCH // 4
     assert callback.monitor.names("outputs") == ["net.0", "net.1", "net.2"]
     assert callback.monitor.latest("outputs", "net.2").count == 4 * BATCH
-    logged = callback.monitor._loop._judge.losses.values
+    logged = callback.monitor._reading._judge.losses.values
     assert logged == pytest.approx(module.losses)
 
 

@@ -79,7 +79,7 @@ def test_the_training_is_the_same_and_every_step_is_recorded(tmp_path: Path):
 def test_losses_come_from_what_the_model_returns(tmp_path: Path):
     callback = WatchCallback()
     train(model(), callback, folder=tmp_path)
-    losses = callback.monitor._loop._judge.losses
+    losses = callback.monitor._reading._judge.losses
     assert losses.steps == list(range(STEPS))
     # ln 32, for nothing is known at first; the Trainer divides by all 12 tokens, of which 11 have one to predict.
     assert losses.values[0] == pytest.approx(math.log(32) * 11 / 12, abs=0.05)

@@ -123,7 +123,7 @@ def test_asking_for_the_step_or_the_state_or_printing_reads_nothing(events: list
 
 def test_on_the_host_a_step_is_closed_where_it_ends() -> None:
     held = []
-    train(build(), batches(3), after=lambda monitor, _: held.append(monitor._loop.closing.held))
+    train(build(), batches(3), after=lambda monitor, _: held.append(monitor._loop.steps.closing.held))
     assert held == [None] * 3
 
 

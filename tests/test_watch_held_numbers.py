@@ -180,7 +180,7 @@ def test_losses_keep_their_order_and_none_is_lost_after_the_last_recorded_step(m
             monitor.log_loss(torch.tensor([-step]), name="other")
             model(torch.ones(2, 6)).sum().backward()
             optimizer.step()
-            assert len(monitor._loop._losses._entries) <= 6
+            assert len(monitor._loop.steps.losses._entries) <= 6
     assert monitor.series("losses", "loss")[0].tolist() == [step for step in range(11) for _ in range(2)]
     assert monitor.series("losses", "loss")[1].tolist() == [step + half for step in range(11) for half in (0.0, 0.5)]
     assert monitor.series("losses", "other")[1].tolist() == [-step for step in range(11)]

@@ -14,7 +14,6 @@ from dataclasses import replace
 from tensorstats.device.backend import Statistics, first_nonfinite, is_countable, unravel
 from tensorstats.device.numbers import Numbers
 from tensorstats.rules import Finding, Judge, Offender, ParameterView, StepView
-from tensorstats.torch.attach.graphs import GraphReports
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.ranks.reduction import Reduction
 from tensorstats.torch.record.loop_state import LoopState
@@ -40,7 +39,7 @@ class Closing:
         losses: LossQueue,
         reduction: Reduction,
         skips: SkipCount,
-        graphs: GraphReports,
+        note_hidden: Callable[[StepView, bool], None],
         add_loss: Callable[[int, str, float], None],
     ) -> None:
         self._state = state
@@ -51,7 +50,7 @@ class Closing:
         self._losses = losses
         self._reduction = reduction
         self._skips = skips
-        self._graphs = graphs
+        self._note_hidden = note_hidden
         self._add_loss = add_loss
         self._previous: int | None = None  # the step closed last
         self._untold: list[Finding] = []
@@ -191,7 +190,7 @@ class Closing:
         step.losses.deliver(self._add_loss)
         view = self._view(step)
         if not step.abandoned and not step.begun_late:
-            self._graphs.note_hidden(view, ran=step.outputs.ran)
+            self._note_hidden(view, step.outputs.ran)
         step.outputs.keep(step.number)
         step.parameters.keep(step.number, view.parameters)
         step.raw.keep(step.number)

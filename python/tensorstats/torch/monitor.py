@@ -55,7 +55,7 @@ class Monitor:
         self._loop = loop = TrainingLoop(targets, options, guard, judge, reading.logs, reading.scalars)
         reading.module_types = loop.watched.module_types
         reading.settle = loop.settle
-        reading.steps = lambda: loop.state.step
+        reading.steps = lambda: loop.steps.state.step
 
     # --- what can be read ---------------------------------------------------------------------------------------------
 
@@ -84,12 +84,12 @@ class Monitor:
     @property
     def step(self) -> int:
         """Steps seen so far, ``start_step`` included."""
-        return self._loop.state.step
+        return self._loop.steps.state.step
 
     @property
     def skipped(self) -> int:
         """Steps that were skipped: left out by a gradient scaler, or left by the loop before an optimizer stepped."""
-        return self._loop.abandonment.skips.skipped
+        return self._loop.steps.abandonment.skips.skipped
 
     def ranks(self, signal: str, name: str) -> list[Summary | None]:
         """What each rank had of a tensor in the last recorded step, in the order of ranks; None for one without it.
@@ -98,18 +98,18 @@ class Monitor:
         output, its shard of a sharded parameter, its copy of any other.
         """
         latest = self.latest(signal, name)
-        return list(self._loop.reduction.latest.get((signal, name), [latest]))
+        return list(self._loop.steps.reduction.latest.get((signal, name), [latest]))
 
     # --- what can be changed while it watches -------------------------------------------------------------------------
 
     @property
     def schedule(self) -> Schedule:
         """Which steps are recorded; may be replaced, from the next step on."""
-        return self._loop.schedule
+        return self._loop.steps.schedule
 
     @schedule.setter
     def schedule(self, schedule: Schedule) -> None:
-        self._loop.schedule = schedule
+        self._loop.steps.schedule = schedule
 
     @property
     def eval_schedule(self) -> Schedule | None:
@@ -123,11 +123,11 @@ class Monitor:
     @property
     def mask(self) -> Mask:
         """Which positions of outputs count, see ``ts.watch``; may be set before every forward pass."""
-        return self._loop.mask
+        return self._loop.steps.mask
 
     @mask.setter
     def mask(self, mask: Mask) -> None:
-        self._loop.mask = mask
+        self._loop.steps.mask = mask
 
     # --- what it can be told ------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class Monitor:
             Only the series called ``"loss"`` decides whether a run learns; others are kept beside it.
         """
         try:
-            self._loop.log_loss(name, loss)
+            self._loop.steps.losses.log(self.step, name, loss)
         except Exception as error:
             self._guard.report("log_loss", error)
 
@@ -198,7 +198,7 @@ class Monitor:
 
     def __repr__(self) -> str:
         loop = self._loop
-        state = "closed" if loop.state.closed else "watching"
+        state = "closed" if loop.steps.state.closed else "watching"
         models = ", ".join(
             f"{name}: {type(model).__name__}" if name else type(model).__name__
             for name, model in loop.watched.targets.models.items()

@@ -1,0 +1,112 @@
+"""The hooks on optimizers: those that are watched, and any other that takes over their parameters; counts nothing."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Protocol
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from tensorstats.torch.attach.compiled import is_tracing
+from tensorstats.torch.attach.guard import Guard
+from tensorstats.torch.attach.targets import parameters_of
+from tensorstats.torch.attach.watched import WatchedModels
+
+__all__ = ["OptimizerHooks", "OptimizerListener", "has_closure", "scale_left_over", "skipped_inside"]
+
+
+class OptimizerListener(Protocol):
+    """Who hears of the steps of optimizers."""
+
+    @property
+    def inside_optimizer(self) -> bool:
+        """Whether a watched optimizer is stepping, which may step others."""
+
+    def other_optimizer_steps(self) -> None:
+        """Any optimizer at all is about to step."""
+
+    def before_optimizer_step(self, optimizer: torch.optim.Optimizer, arguments: Any, keywords: Any, /) -> None:
+        """A watched optimizer is about to step."""
+
+    def after_optimizer_step(self, optimizer: torch.optim.Optimizer, arguments: Any, keywords: Any, /) -> None:
+        """It has."""
+
+
+class OptimizerHooks:
+    """Hears the watched optimizers, and watches one that takes over parameters of theirs in its place."""
+
+    def __init__(self, listener: OptimizerListener, watched: WatchedModels, guard: Guard) -> None:
+        self._listener = listener
+        self._watched = watched
+        self._guard = guard
+        self._heard: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+        self.handles: list[Any] = []
+
+    def attach(self) -> None:
+        """Put the hooks on."""
+        for optimizer in self._watched.targets.optimizers.values():
+            self._hear(optimizer)
+        stepping = self._guard.hook("another optimizer", self._any_steps)
+        self.handles.append(register_optimizer_step_pre_hook(stepping))
+
+    def detach(self) -> None:
+        """Take them off."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles.clear()
+
+    def _hear(self, optimizer: torch.optim.Optimizer) -> None:
+        """Put the hooks on an optimizer that has none of this monitor yet."""
+        if optimizer in self._heard:
+            return
+        self._heard.add(optimizer)
+        hook, listener = self._guard.hook, self._listener
+        self.handles += [
+            optimizer.register_step_pre_hook(hook("the optimizer's step", listener.before_optimizer_step)),
+            optimizer.register_step_post_hook(hook("the optimizer's step", listener.after_optimizer_step)),
+        ]
+
+    def _any_steps(self, optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
+        """Any optimizer is about to step."""
+        if is_tracing():
+            return
+        self._listener.other_optimizer_steps()
+        optimizers = self._watched.targets.optimizers
+        if self._listener.inside_optimizer or any(optimizer is watched for watched in optimizers.values()):
+            return
+        stepped = parameters_of(optimizer)
+        for name, watched in optimizers.items():
+            if stepped & parameters_of(watched):
+                optimizers[name] = optimizer
+                self._hear(optimizer)  # its own hooks are run after those on all optimizers: already in this step
+                return
+        added = len(self._watched.parameters_in(optimizer))
+        if added:
+            self._guard.remark(
+                "another optimizer",
+                f"one that was not given to ts.watch ({type(optimizer).__name__}) steps {added} of the parameters; "
+                "their updates are not recorded, and no step ends with it",
+            )
+
+
+def has_closure(arguments: Any, keywords: Any) -> bool:
+    """Whether optimizer.step was called with a closure (LBFGS must be)."""
+    closure = keywords.get("closure") if keywords else None
+    if closure is None and len(arguments) > 1:
+        closure = arguments[1]
+    if closure is None and arguments and not isinstance(arguments[0], torch.optim.Optimizer):
+        closure = arguments[0]
+    return callable(closure)
+
+
+def skipped_inside(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a gradient scaler found infinities and leaves it to a fused optimizer to do nothing."""
+    found = getattr(optimizer, "found_inf", None)
+    return isinstance(found, torch.Tensor) and bool(found.any())
+
+
+def scale_left_over(optimizer: torch.optim.Optimizer) -> float | None:
+    """The loss scale still in the gradients: a GradScaler leaves the division to fused optimizers."""
+    scale = getattr(optimizer, "grad_scale", None)
+    return float(scale) if isinstance(scale, torch.Tensor) else None
