@@ -1,4 +1,8 @@
-"""Recognises tensors that were counted a moment ago; counts none and keeps none alive."""
+"""Recognises tensors that were counted a moment ago; counts none and keeps none alive.
+
+What it saves is in benches/README.md, "Recognised tensors": 2 to 3 % of a step with every signal, nothing with the
+default ones. What it misses, a change through ``.data`` between two modules, is in docs/watch.md.
+"""
 
 from __future__ import annotations
 
