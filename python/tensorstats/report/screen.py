@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ LINES = 58
 _FINDING_LINES = 26
 _FINDING_HEADS = 6
 _ERROR_LINES = 5
+_WIDTH = 110
 _PLACES = 6
 _FEWEST_ROWS = 8
 
@@ -88,7 +90,9 @@ def _errors(errors: Sequence[str], *, all: bool) -> list[str]:
     if not errors:
         return []
     shown = errors if all else errors[:_ERROR_LINES]
-    lines = ["", "The watcher could not do everything:", *(f"  {error}" for error in shown)]
+    lines = ["", "The watcher could not do everything:"]
+    for error in shown:
+        lines += textwrap.wrap(error, _WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False)
     if len(shown) < len(errors):
         lines.append(f"  ... and {len(errors) - len(shown)} more in errors")
     return lines

@@ -169,8 +169,10 @@ class Judge:
 
     def judge(self, view: StepView) -> list[Finding]:
         """The findings that are new with this step."""
-        if self._poisoned:
-            return []  # once the weights are NaN every later number is an echo of the same fault
+        if self._poisoned and view.parameters_nonfinite:
+            # As long as weights are NaN every number is an echo of the same fault. A checkpoint may be loaded.
+            self._still_nonfinite(view.step)
+            return []
         view.learning = partial(self.losses.after, len(self.losses.values))
         view.loss_rose = self.losses.rose()
         view.flat_losses = self.losses.flat()
@@ -206,6 +208,11 @@ class Judge:
             self._go_on(rule, None, view.step, again=True)  # an echo of what was found is no new place
         if broken and not (rule.once and any(found == rule.id for found, _ in self._found)):
             self._tell(rule, broken, view)
+
+    def _still_nonfinite(self, step: int) -> None:
+        for rule in self.rules:
+            if isinstance(rule, NonFinite):
+                self._go_on(rule, None, step, again=True)
 
     def _go_on(self, rule: Rule, where: str | None, step: int, *, again: bool) -> None:
         """Note that what was found lasts; where the worst place stands for all, or `where` is None, at any place.

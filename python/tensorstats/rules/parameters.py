@@ -73,8 +73,10 @@ class Frozen(_ParameterRule):
         for parameter in view.parameters:
             if parameter.has_gradient:
                 self._reached.add(parameter.name)
-            outside = parameter.requires_grad and not parameter.in_optimizer and parameter.name in self._reached
-            inside = parameter.in_optimizer and not parameter.requires_grad
+            reached = parameter.name in self._reached
+            outside = parameter.requires_grad and not parameter.in_optimizer and reached
+            # What is frozen for a part of each round (a critic while its generator is trained) has had gradients.
+            inside = parameter.in_optimizer and not parameter.requires_grad and not reached
             if not self._stands_still(parameter) or not (outside or inside):
                 continue
             if outside:
@@ -171,9 +173,11 @@ class Unchanged(_ParameterRule):
     def __init__(self, *, limit: float | None = None, patience: int | None = None) -> None:
         super().__init__(limit=limit, patience=patience)
         self._changed: set[str] = set()
+        self._reached: set[str] = set()  # modules with a weight whose gradient was not 0
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
         """Yield 1 for every parameter that has a gradient and never changed, and 0 when it first does."""
+        self._note_reached(view)
         done = self.done_with(self._changed) if self.limit >= 0 else ()
         for parameter in view.parameters:
             name, update = parameter.name, parameter.update
@@ -184,10 +188,18 @@ class Unchanged(_ParameterRule):
             if parameter.in_optimizer and parameter.requires_grad:
                 yield from self._measure(parameter, name not in self._changed, view)
 
+    def _note_reached(self, view: StepView) -> None:
+        for parameter in view.parameters:
+            gradient = parameter.gradient
+            if parameter.dimensions >= 2 and gradient is not None and gradient.zero_count < gradient.count:
+                self._reached.add(parameter.module)
+
     def _measure(self, parameter: ParameterView, still: bool, view: StepView) -> Iterable[Measurement]:
         note, status, key = self._cause(parameter)
         if key == "lost update" and not _worth_an_update(parameter):
             return
+        if key == ZERO_GRADIENT and parameter.dimensions < 2 and parameter.module in self._reached:
+            still = False  # the loss does not ask for it: a critic's last bias, of which only differences count
         # A layer that is silent throughout is the cause, and the rules on units take longer to be sure of it.
         waits = key == ZERO_GRADIENT and view.silent_outputs
         patience = limits.DEAD_WINDOW_STEPS + 1 if waits else None

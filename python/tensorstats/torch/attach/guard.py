@@ -37,7 +37,8 @@ class Guard:
         self.closed_by: int | None = None  # another thread than this one was in the middle of a step then
         self.left_out = False  # something was not counted
         self.errors: list[str] = []
-        self._warned: set[str] = set()
+        self._kept: set[str] = set()  # the places
+        self._left_out: set[str] = set()  # the messages on it
 
     def report(self, place: str, error: Exception) -> None:
         """Keep an error as text; the traceback would keep tensors alive."""
@@ -48,19 +49,22 @@ class Guard:
         self._keep(place, message, "tensorstats could not watch {} (training goes on; told once)")
 
     def _keep(self, place: str, message: str, told_as: str) -> None:
-        if place in self._warned or self.closed_by not in (None, threading.get_ident()):
+        if place in self._kept or self.closed_by not in (None, threading.get_ident()):
             return
-        self._warned.add(place)
+        self._kept.add(place)
         text = f"{place}: {message}"
         if len(self.errors) < MAX_ERRORS:
             self.errors.append(text)
+        if message in self._left_out:
+            return
         with contextlib.suppress(Exception):
             warnings.warn(told_as.format(text), WatchWarning, stacklevel=3)
 
     def leave_out(self, place: str, message: str) -> None:
-        """Keep that something is not counted: nothing may be said of it then."""
+        """Keep that something is not counted: nothing may be said of it then. Of many places one warning is enough."""
         self.left_out = True
         self.note(place, message)
+        self._left_out.add(message)
 
     def remark(self, place: str, message: str) -> None:
         """Keep what somebody should know although everything is watched, once per place."""

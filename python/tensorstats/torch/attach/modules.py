@@ -97,6 +97,8 @@ def choose_modules(model: nn.Module, modules: ModuleChoice, *, several: bool = F
             chosen[name or ROOT_NAME] = module
             if _is_closed(module):
                 closed += (name + ".",) if name else ("",)
+    if not chosen and modules is None and not several:
+        chosen[ROOT_NAME] = model  # all of its parts are scripted
     if not chosen:
         raise ValueError(
             f"modules={modules!r} chooses none of the {sum(1 for _ in model.modules())} modules of the model"

@@ -116,7 +116,11 @@ class ResetWatch:
         gradient = parameter.grad
         if self.passes == 0:
             self._finding = self._was_kept(gradient)
-        elif self.unused and self.on_lost is not None and self._was_reset(gradient):
+            return
+        lost = self._was_reset(gradient)
+        if self._kept is not None and self._kept is not False:
+            self._kept = self._still_kept(gradient, lost)
+        if lost and self.unused and self.on_lost is not None:
             self.unused = False
             self.on_lost()
 
@@ -158,6 +162,15 @@ class ResetWatch:
             return same & sample.any()
         # Zeros before and after say nothing, and zeros now are a reset that left no other trace (through `.data`).
         return bool(same) if bool(sample.any()) else None
+
+    def _still_kept(self, gradient: torch.Tensor | None, lost: bool) -> bool | torch.Tensor | None:
+        """What was added to the last step's gradient may have been thrown away with it: an attack's, a penalty's."""
+        if lost or gradient is None:
+            return False
+        if gradient.is_cpu or (_address(gradient), gradient._version) == self._after:
+            return self._kept
+        sample = _sample(gradient)
+        return None if sample is None or self._kept is None else sample.any() & self._kept
 
     def kept(self) -> bool | torch.Tensor | None:
         """True when the last step's gradient was added onto, False when it was reset, None when it cannot be told.

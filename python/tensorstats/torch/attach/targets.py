@@ -64,7 +64,7 @@ def resolve_targets(models: Models, optimizers: Optimizers) -> Targets:
 def _named_models(models: Models) -> dict[str, nn.Module]:
     # torch.compile wraps a model; its modules and parameters are those of the original.
     if isinstance(models, nn.Module):
-        return {"": _original(models)}
+        return {"": _hookable(_original(models))}
     given: dict[str, object]
     if isinstance(models, Mapping):
         given = dict(models)
@@ -81,8 +81,17 @@ def _named_models(models: Models) -> dict[str, nn.Module]:
     for name, model in given.items():
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__} under {name!r}")
-        named[name] = _original(model)
+        named[name] = _hookable(_original(model))
     return named
+
+
+def _hookable(model: nn.Module) -> nn.Module:
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            "model is scripted or traced code as a whole, which takes no hooks: watch the module that it was made of, "
+            "before torch.jit.script or torch.jit.trace (scripted parts of a model are left out, and named)"
+        )
+    return model
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

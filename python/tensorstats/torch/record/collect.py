@@ -284,9 +284,7 @@ class Collector:
                 where = None if where is None else where.unsqueeze(-1)
                 tensor = real_parts(tensor)
             if not is_countable(tensor):
-                self.guard.leave_out(
-                    f"{self.what} of {step.place.name}", f"a {_describe(tensor)} tensor is not counted"
-                )
+                self.guard.leave_out(f"the {self.what} of {step.place.name}", f"{_describe(tensor)} is not counted")
                 step.units = None
                 return None
             parts = self.statistics.parts(tensor, histogram=self.histograms, where=where)
@@ -401,5 +399,7 @@ class Collector:
 
 def _describe(tensor: torch.Tensor) -> str:
     """Layout, dtype and device of a tensor that cannot be counted."""
+    if tensor.is_nested:
+        return "a nested tensor"
     kind = type(tensor).__name__ if type(tensor) is not torch.Tensor else str(tensor.layout).removeprefix("torch.")
-    return f"{kind}, {str(tensor.dtype).removeprefix('torch.')} on {tensor.device.type}"
+    return f"a {kind}, {str(tensor.dtype).removeprefix('torch.')} on {tensor.device.type} tensor"

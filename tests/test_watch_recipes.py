@@ -1,0 +1,146 @@
+"""Recipes that people train by, right ones without a finding: critics, attacks, checkpoints that are restored."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import tensorstats as ts  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def classifier() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+
+def batch() -> tuple[Any, Any]:
+    return torch.randn(32, 8), torch.randint(0, 4, (32,))
+
+
+def test_a_critic_of_which_only_differences_count_needs_no_last_bias() -> None:
+    torch.manual_seed(0)
+    generator = nn.Linear(4, 8)
+    critic = nn.Sequential(nn.Linear(8, 16), nn.LeakyReLU(), nn.Linear(16, 1))
+    optimizers = [torch.optim.Adam(model.parameters(), 1e-4) for model in (generator, critic)]
+    with ts.watch([generator, critic], optimizers) as monitor:
+        for _ in range(12):
+            for _ in range(5):  # several steps of the critic, then one in which it is frozen
+                loss = critic(generator(torch.randn(32, 4)).detach()).mean() - critic(torch.randn(32, 8)).mean()
+                optimizers[1].zero_grad()
+                loss.backward()
+                optimizers[1].step()
+            critic.requires_grad_(False)
+            optimizers[0].zero_grad()
+            (-critic(generator(torch.randn(32, 4))).mean()).backward()
+            optimizers[0].step()
+            critic.requires_grad_(True)
+    assert (monitor.findings, monitor.errors) == ([], [])
+    assert monitor.latest("updates", "model1.2.bias").l2 == 0.0
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_an_attack_by_backward_before_gradients_are_reset_keeps_none(to_none: bool, backend: Any) -> None:
+    model = classifier()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    with ts.watch(model, optimizer, backend=backend) as monitor:
+        for _ in range(12):
+            x, y = batch()
+            x.requires_grad_(True)
+            nn.functional.cross_entropy(model(x), y).backward()  # adds onto what the last step used
+            attacked = (x + 0.05 * x.grad.sign()).detach()
+            optimizer.zero_grad(set_to_none=to_none)
+            nn.functional.cross_entropy(model(attacked), y).backward()
+            optimizer.step()
+    assert (monitor.findings, monitor.errors, monitor.step, monitor.skipped) == ([], [], 12, 0)
+
+
+def test_an_attack_whose_gradients_are_never_reset_is_found() -> None:
+    model = classifier()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    with ts.watch(model, optimizer) as monitor:
+        for _ in range(12):
+            for _ in range(2):
+                x, y = batch()
+                nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    assert [(f.rule, f.status, f.step) for f in monitor.findings] == [("gradients-not-reset", "failure", 1)]
+
+
+def test_a_checkpoint_that_is_restored_ends_a_nan_and_is_watched_again() -> None:
+    model = classifier()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    with ts.watch(model, optimizer) as monitor:
+        for step in range(60):
+            x, y = batch()
+            loss = nn.functional.cross_entropy(model(x), y) * (float("nan") if step == 10 else 1.0)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step == 12:
+                model.load_state_dict(saved[0])
+                optimizer.load_state_dict(saved[1])
+            if step == 30:
+                model[0].bias.data.fill_(-100.0)  # another fault, which nobody may keep silent about
+    told = [(f.rule, f.where, f.status, f.step, f.last_step, f.over) for f in monitor.findings]
+    assert told[0] == ("non-finite", "2.bias", "warning", 10, 12, True)
+    assert told[1] == ("dead-units", "1", "warning", 31, 59, False)
+    assert len(told) == 2
+
+
+def test_a_model_all_of_whose_parts_are_scripted_is_watched_as_a_whole() -> None:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = nn.Sequential(torch.jit.script(nn.Linear(8, 4)), torch.jit.trace(nn.ReLU(), torch.ones(1)))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        with ts.watch(model, optimizer) as monitor:
+            model(torch.randn(16, 8)).sum().backward()
+            optimizer.step()
+        with pytest.raises(TypeError, match="scripted or traced code as a whole, which takes no hooks: watch the"):
+            ts.watch(torch.jit.script(nn.Linear(8, 4)))
+    assert monitor.names("outputs") == ["(model)"]
+    assert monitor.names("updates") == ["0.weight", "0.bias"]
+
+
+def test_what_is_left_out_of_many_layers_is_one_warning_and_an_entry_each() -> None:
+    model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with ts.watch(model, optimizer, signals=["outputs", "inputs"]) as monitor:
+            nested = torch.nested.nested_tensor([torch.randn(3, 8), torch.randn(5, 8)], layout=torch.jagged)
+            model(nested).values().square().mean().backward()
+            optimizer.step()
+    assert len([one for one in caught if one.category is ts.torch.WatchWarning]) == 1
+    assert monitor.errors == [
+        f"the {what} of {name}: a nested tensor is not counted"
+        for name in ("0", "1", "2")
+        for what in ("input", "output")
+    ]
+    assert max(map(len, monitor.report().splitlines())) <= 120
+
+
+def test_a_long_error_of_the_watcher_is_wrapped_in_the_report() -> None:
+    model, other = classifier(), classifier()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with ts.watch(model, optimizer) as monitor:
+            other(torch.randn(8, 8)).sum().backward()
+            for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+                mine.grad = theirs.grad
+            optimizer.step()
+    assert len(monitor.errors[0]) > 120
+    assert max(map(len, monitor.report().splitlines())) <= 120
+    assert monitor.errors[0] in " ".join(monitor.report().split())
