@@ -7,6 +7,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 EXTRAS := test,dev
 
+# Two processes share the tests, file by file: what the tests of a file compute once they compute once. A later option of
+# PYTEST wins: PYTEST="-n 0" is one process.
+PYTEST_TWICE := $(BIN)/python -m pytest -n 2 --dist loadfile
+
 # A stamp is younger than everything its work was made from, so that a second call has nothing to do.
 VENV_STAMP     := $(VENV)/.stamp-venv
 PACKAGES_STAMP := $(VENV)/.stamp-packages
@@ -19,7 +23,7 @@ RUST_SOURCES   := $(shell find rust -type f \( -name '*.rs' -o -name 'Cargo.toml
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo 'flock .make.lock')
 
 .DEFAULT_GOAL := help
-.PHONY: help develop demo test lint fmt bench field lower-bounds clean locked-develop locked-bench locked-field
+.PHONY: help develop demo test check lint lint-rust lint-python fmt bench field lower-bounds wheel clean locked-develop locked-bench locked-field
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,12 +35,22 @@ demo: develop ## train a small network with a planted bug and find it; DEMO="--b
 	$(BIN)/python -m tensorstats demo $(DEMO)
 
 test: develop ## run the Rust and the Python tests; PYTEST="-k name" narrows the second
-	cargo test -p tensorstats-core
-	$(BIN)/python -m pytest $(PYTEST)
+	cargo test --quiet -p tensorstats-core
+	$(PYTEST_TWICE) $(PYTEST)
 
-lint: develop ## check formatting, lints, types and stubs
+check: develop ## run Python's lints and the tests that are not marked slow: under two minutes, for the inner loop
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/mypy
+	$(PYTEST_TWICE) -m 'not slow' $(PYTEST)
+
+lint: lint-rust lint-python ## check formatting, lints, types and stubs
+
+lint-rust: ## those of Rust alone
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+lint-python: develop ## those of Python alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -56,8 +70,11 @@ field: develop ## train models of other libraries watched and unwatched (an hour
 	@$(LOCK) $(MAKE) --no-print-directory locked-field
 	$(BIN)/python benches/field/run.py $(FIELD)
 
-lower-bounds: develop ## run the tests with the oldest numpy and torch of pyproject.toml, in .venv-lower
+lower-bounds: develop ## run the quick tests with the oldest numpy and torch of pyproject.toml, in .venv-lower
 	tests/lower_bounds.sh $(BIN)/python
+
+wheel: develop ## build a wheel from the source distribution; try it on Python 3.11 to 3.13 with numpy alone
+	tests/wheel.sh $(BIN)/python
 
 clean: ## remove .venv, build outputs and caches
 	rm -rf $(VENV) .venv-lower target .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .make.lock

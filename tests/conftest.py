@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import platform
 import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -16,6 +20,8 @@ try:
 except ImportError as error:
     error.add_note("The native module is missing or out of date. Did you run `make develop`?")
     raise
+
+from turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +59,47 @@ def pytest_report_header() -> list[str]:
         f"{'no GIL' if free_threaded else 'GIL'}",
         f"SIMD levels tested: {', '.join(LEVELS)}; default {level} ({reason}); threads {threads} ({thread_reason})",
     ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--installed", action="store_true", help="leave out the files that import what is not installed")
+
+
+def _imports(path: Path) -> set[str]:
+    """The packages that a file of tests cannot be imported without."""
+    names = set()
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Import):
+            names |= {alias.name for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom) and statement.module is not None:
+            names.add(statement.module)
+    return {name.partition(".")[0] for name in names}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not config.getoption("installed") or collection_path.suffix != ".py":
+        return None
+    return any(find_spec(name) is None for name in _imports(collection_path)) or None
+
+
+TURNS = pytest.StashKey[Path]()
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_configure_node(node: Any) -> None:
+    """Gives the processes that share the tests one folder to take turns by; see the marker `alone`."""
+    config = node.config
+    if TURNS not in config.stash:
+        folder = tempfile.TemporaryDirectory(prefix="tensorstats-turns-")
+        config.add_cleanup(folder.cleanup)
+        config.stash[TURNS] = Path(folder.name)
+    node.workerinput["turns"] = str(config.stash[TURNS])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    folder = getattr(config, "workerinput", {}).get("turns")
+    if folder is not None:
+        config.pluginmanager.register(Turns(Path(folder)), "turns")
 
 
 @pytest.fixture(params=LEVELS)
