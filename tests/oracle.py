@@ -115,6 +115,7 @@ class Oracle:
     def __init__(self, patterns: Iterable[int], dtype: str) -> None:
         self.dtype = dtype
         self.is_integer = dtype not in FLOATS
+        # Values are counted as whole numbers of 2**-scale.
         self.scale = 0 if self.is_integer else FLOATS[dtype].scale
         self.patterns = Counter(patterns)
         decoded = {bits: decode(bits, dtype) for bits in self.patterns}
@@ -126,6 +127,11 @@ class Oracle:
                 self.classes[value] += times
             else:
                 self.values[value] += times
+        # Zeros that the bits of all values end in say nothing, and cost a lot in the fourth powers of values.
+        zeros = min([(value & -value).bit_length() - 1 for value in self.values if value != 0], default=0)
+        zeros = min(zeros, self.scale)
+        self.scale -= zeros
+        self.values = Counter({value >> zeros: times for value, times in self.values.items()})
 
     @classmethod
     def of(cls, array: np.ndarray) -> Oracle:

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -18,9 +18,6 @@ import tensorstats as ts
 from conftest import LEVELS
 from oracle import FLOATS, INTEGERS, bits_of, decode
 from samples import FLOAT_DTYPES, all_patterns, from_bits, mixed, numpy_dtype, random_bits
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FORMATS = ("float8_e4m3fn", "float8_e5m2", "float16", "bfloat16")
 SCALES = (1.0, 0.1, 2.0**-9, 448 / 3.7, 1e30)
@@ -38,13 +35,13 @@ def grid(format: str) -> tuple[int, ...]:
     return (*finite, 2 * finite[-1] - finite[-2])
 
 
-def becomes(value: Fraction, format: str) -> str:
-    """What an exact value is after one rounding to the nearest of a format, ties to even."""
-    if value == 0:
+def becomes(numerator: int, denominator: int, format: str) -> str:
+    """What an exact magnitude is after one rounding to the nearest of a format, ties to even."""
+    if numerator == 0:
         return "zero"
     values, last = grid(format), len(grid(format)) - 1
     # The first value of the format that is at least as large, then the one before it where that is nearer.
-    numerator, denominator = abs(value.numerator) << FLOATS[format].scale, value.denominator
+    numerator <<= FLOATS[format].scale
     place = bisect_left(values, -(-numerator // denominator))
     if place > last:
         return "overflow"
@@ -59,20 +56,15 @@ def becomes(value: Fraction, format: str) -> str:
     return "subnormal" if place < 2 ** FLOATS[format].mantissa_bits else "normal"
 
 
-def exact(array: np.ndarray) -> Iterator[Fraction | None]:
-    """The exact value of every element; None where it is not finite."""
-    dtype = array.dtype.name
-    unit = 2 ** FLOATS[dtype].scale if dtype in FLOATS else 1
-    for bits in bits_of(array):
-        value = decode(bits, dtype)
-        yield None if isinstance(value, str) else Fraction(value, unit)
-
-
 def expected(array: np.ndarray, format: str, scale: float) -> dict[str, int]:
+    dtype = array.dtype.name
+    by, denominator = scale.as_integer_ratio()
+    denominator <<= FLOATS[dtype].scale if dtype in FLOATS else 0
+    values = (decode(bits, dtype) for bits in bits_of(array))
+    magnitudes = Counter(value if isinstance(value, str) else abs(value) for value in values)
     counts = dict.fromkeys(KINDS, 0)
-    magnitudes = Counter(value if value is None else abs(value) for value in exact(array))
     for value, times in magnitudes.items():
-        counts["nonfinite" if value is None else becomes(value * Fraction(scale), format)] += times
+        counts["nonfinite" if isinstance(value, str) else becomes(value * by, denominator, format)] += times
     return counts
 
 
@@ -165,8 +157,9 @@ def class_of(cast: np.ndarray, before: np.ndarray) -> dict[str, int]:
     form = FLOATS[cast.dtype.name]
     magnitude = cast.view(f"u{cast.dtype.itemsize}") & ((1 << (8 * cast.dtype.itemsize - 1)) - 1)
     infinity = (2**form.exponent_bits - 1) << form.mantissa_bits
-    values = np.array([np.nan if value is None else float(value) for value in exact(before)])
-    finite, zero = np.isfinite(values), values == 0
+    values = [decode(bits, before.dtype.name) for bits in bits_of(before)]
+    finite = np.array([not isinstance(value, str) for value in values])
+    zero = np.array([value == 0 for value in values])
     lost = finite & (magnitude >= (0x7F if cast.dtype.name == "float8_e4m3fn" else infinity))
     flushed = finite & ~zero & (magnitude == 0)
     subnormal = finite & (magnitude > 0) & (magnitude < 2**form.mantissa_bits)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-from fractions import Fraction
 from itertools import pairwise
 
 import ml_dtypes
@@ -207,14 +206,10 @@ def test_known_wrong_answers_of_others():
 # --- LogLinear --------------------------------------------------------------------------------------------------------
 
 
-def exact_place(value: Fraction, precision: int) -> tuple[int, int, int]:
-    """Sign, power of two and leading bits, by exact arithmetic."""
-    magnitude, power = abs(value), 0
-    while magnitude >= 2:
-        magnitude, power = magnitude / 2, power + 1
-    while magnitude < 1:
-        magnitude, power = magnitude * 2, power - 1
-    return (1 if value > 0 else -1, power, math.floor((magnitude - 1) * 2**precision))
+def exact_place(value: int, precision: int) -> tuple[int, int, int]:
+    """Sign, power of two and leading bits below the highest one, by whole numbers."""
+    power = abs(value).bit_length() - 1
+    return 1 if value > 0 else -1, power, (abs(value) << precision >> power) - 2**precision
 
 
 @pytest.mark.parametrize("precision", [0, 1, 6, 10])
@@ -226,7 +221,8 @@ def test_log_linear_against_fractions(dtype: str, precision: int):
     expected: dict[tuple[int, int, int], int] = {}
     for value, times in oracle.values.items():
         if value != 0:
-            place = exact_place(Fraction(value, 2**oracle.scale), precision)
+            sign, power, leading = exact_place(value, precision)
+            place = sign, power - oracle.scale, leading
             expected[place] = expected.get(place, 0) + times
     state = h.to_dict()
     found = {}

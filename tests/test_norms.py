@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
 import tensorstats as ts
+from oracle import Oracle, to_float
 
 DTYPES = ("float16", "bfloat16", "float32", "float64", "int8", "int64", "uint64", "bool")
 
 
-def exact(values: list[float], ord: float) -> float:
-    """The norm through fractions and an integer square root."""
-    magnitudes = [abs(Fraction(value)) for value in values]
-    if ord == 1:
-        return float(sum(magnitudes))
+def exact(oracle: Oracle, ord: float) -> float:
+    """The norm through whole numbers, fractions and an integer square root."""
     if ord == math.inf:
-        return float(max(magnitudes, default=0))
-    total = sum((magnitude * magnitude for magnitude in magnitudes), Fraction(0))
-    scaled = math.isqrt((total.numerator << 4400) // total.denominator)
-    return float(Fraction(scaled, 1 << 2200))
+        return oracle.extremes["absmax"] or 0.0
+    return to_float(oracle.l1 if ord == 1 else oracle.l2)
 
 
 def tensors(dtype: str) -> list[torch.Tensor]:
@@ -35,16 +31,22 @@ def tensors(dtype: str) -> list[torch.Tensor]:
     return [made.to(getattr(torch, dtype)) for made in made]
 
 
+@cache
+def case(dtype: str) -> tuple[list[torch.Tensor], list[Oracle], Oracle]:
+    """Tensors, the oracle of each and that of all together."""
+    given = tensors(dtype)
+    values = [tensor.to(torch.float64).flatten().numpy() for tensor in given]
+    return given, [Oracle.of(part) for part in values], Oracle.of(np.concatenate(values))
+
+
 @pytest.mark.parametrize("ord", [1, 2, math.inf])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_against_fractions(dtype: str, ord: float, threads: int):
-    given = tensors(dtype)
-    values = [tensor.to(torch.float64).flatten().tolist() for tensor in given]
+    given, oracles, together = case(dtype)
     each = ts.norms(given, ord=ord, threads=threads)
-    for found, expected in zip(each, values, strict=True):
-        assert found == pytest.approx(exact(expected, ord), rel=1e-13)
-    together = [value for part in values for value in part]
+    for found, oracle in zip(each, oracles, strict=True):
+        assert found == pytest.approx(exact(oracle, ord), rel=1e-13)
     assert ts.norm(given, ord=ord, threads=threads) == pytest.approx(exact(together, ord), rel=1e-13)
 
 
