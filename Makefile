@@ -9,7 +9,7 @@ EXTRAS := test,dev
 
 # Two processes share the tests, file by file: what the tests of a file compute once they compute once. A later option of
 # PYTEST wins: PYTEST="-n 0" is one process.
-PYTEST_TWICE := $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST_TWICE := $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 # A stamp is younger than everything its work was made from, so that a second call has nothing to do.
 VENV_STAMP     := $(VENV)/.stamp-venv
