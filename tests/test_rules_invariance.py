@@ -115,3 +115,25 @@ def test_vanishing_gradients_are_named_at_any_scale_of_the_loss_width_and_batch(
 def test_every_rule_says_what_it_is_invariant_under() -> None:
     for rule in default_rules():
         assert "nvariant under" in " ".join((type(rule).__doc__ or "").split()), rule.id
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
+@pytest.mark.parametrize(("rate", "rules"), [(1e-2, set()), (30.0, {"update-ratio", "exploding-gradient"})])
+def test_sgd_is_judged_by_its_steps_whatever_the_units_of_the_loss(
+    rate: float, rules: set[str], scale: float, momentum: float, digits: tuple[Any, Any]
+) -> None:
+    torch.manual_seed(0)
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate / scale, momentum=momentum)
+    x, y = digits
+    with ts.watch(model, optimizer) as monitor:
+        for _ in range(60):
+            chosen = torch.randint(0, len(x), (64,))
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x[chosen]), y[chosen]) * scale
+            monitor.log_loss(loss)
+            loss.backward()
+            optimizer.step()
+    found = {finding.rule for finding in monitor.findings}
+    assert found == rules or (rules and found & rules), monitor.findings

@@ -30,9 +30,14 @@ def _follows_depth(weights: Sequence[_Weight]) -> float:
 
 
 def _steps_in_proportion(parameter: ParameterView, norm: float) -> bool:
-    """Whether the optimizer changes a weight by at least half its rate times the gradient, as far as known."""
+    """Whether the optimizer changes a weight by at least half its rate times the gradient, and by much, as far as known.
+
+    A small rate makes up for a loss in large units: what counts is the step.
+    """
     rate, update = parameter.learning_rate, parameter.update
-    return not rate or update is None or update.l2 >= 0.5 * rate * norm
+    if not rate or update is None:
+        return True
+    return update.l2 >= 0.5 * rate * norm and not parameter.update_ratio < limits.UPDATE_RATIO_REPLACED
 
 
 def _outputs_grow(view: StepView) -> bool:
@@ -98,9 +103,9 @@ class ExplodingGradient(Rule):
 
     Growth up to 1000 times counts only where the loss, if it is known, rises with it for two steps. Growth and ratio
     are invariant under the scale of the loss and of the targets, and under the batch size. The limit on the norm itself
-    is not: it counts only where the optimizer steps in proportion to the gradient (SGD), or where the outputs grow
-    through the depth as the gradients do. Adam and its kin divide the scale of the loss out, and there no size of a
-    gradient is too large by itself.
+    is not: it counts only where the step is in proportion to the gradient (SGD) and replaces the weight, or where the
+    outputs grow through the depth as the gradients do. Adam and its kin divide the scale of the loss out, a small rate
+    makes up for it, and there no size of a gradient is too large by itself.
     """
 
     id = "exploding-gradient"
