@@ -30,7 +30,7 @@ def _follows_depth(weights: Sequence[_Weight]) -> float:
 
 
 def _steps_in_proportion(parameter: ParameterView, norm: float) -> bool:
-    """Whether the optimizer changes a weight by at least half its rate times the gradient, and by much, as far as known.
+    """Whether a step is at least half the rate times the gradient, and replaces the weight, as far as known.
 
     A small rate makes up for a loss in large units: what counts is the step.
     """
