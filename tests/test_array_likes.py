@@ -77,5 +77,5 @@ def test_a_mapping_and_a_model_are_many_tensors() -> None:
 def test_dtypes_have_the_names_that_numpy_knows() -> None:
     ts.check(A, dtype="f4")
     ts.check(A, dtype=("int8", "single"))
-    with pytest.raises(ValueError, match=r"unknown dtype: 'flaot32'.*did you mean 'float32'"):
+    with pytest.raises(TypeError, match=r"unknown dtype: 'flaot32'.*did you mean 'float32'"):
         ts.check(A, dtype="flaot32")

@@ -80,7 +80,7 @@ def test_histograms_of_snapshots_take_in_all_or_none():
 
 def test_shares_of_full_units_are_right():
     u = doubled(ts.unit_activity(np.tile([[-3.0], [0.0]], (1, 100)), saturation=(-1.0, 1.0)), 61)
-    assert u.saturated_fraction() == 0.5
+    assert u.saturated_fraction == 0.5
     assert "n=" + str(100 * 2**62) in repr(u)
 
 

@@ -288,7 +288,7 @@ def check_units(dtype: torch.dtype, shape: tuple[int, ...], dim: int, place: str
     ):
         np.testing.assert_array_equal(getattr(core, field), getattr(other, field), err_msg=field)
     np.testing.assert_allclose(other.mean, core.mean, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(other.std, core.std, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(other.std(), core.std(), rtol=1e-8, atol=1e-12)
     assert other.updates == core.updates == 1
 
 
@@ -300,7 +300,7 @@ def test_units_over_many_blocks_and_non_finite_values(monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(core.nonfinite_count, other.nonfinite_count)
     np.testing.assert_array_equal(core.active_count, other.active_count)
     np.testing.assert_array_equal(core.min, other.min)
-    np.testing.assert_allclose(core.std, other.std, rtol=1e-9)
+    np.testing.assert_allclose(core.std(), other.std(), rtol=1e-9)
     assert other.dead_units().tolist() == [2]
 
 

@@ -263,7 +263,7 @@ def test_units_without_float64(no_float64: None) -> None:
     for field in ("count", "active_count", "zero_count", "nonfinite_count", "low_count", "high_count", "min", "max"):
         np.testing.assert_array_equal(getattr(core, field), getattr(other, field), err_msg=field)
     np.testing.assert_allclose(other.mean, core.mean, rtol=1e-5, atol=1e-6 * 3200)
-    np.testing.assert_allclose(other.std, core.std, rtol=1e-5)
+    np.testing.assert_allclose(other.std(), core.std(), rtol=1e-5)
 
 
 def test_higher_moments_need_float64(no_float64: None) -> None:

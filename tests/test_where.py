@@ -170,7 +170,7 @@ def check_units(x: np.ndarray, dim: int, mask: np.ndarray, **options: Any) -> No
         for name, want in (("min", own.min), ("max", own.max)):
             np.testing.assert_equal(float(getattr(u, name)[unit]), float(want))
         np.testing.assert_allclose(u.mean[unit], own.mean, rtol=1e-12, atol=1e-12 * own.l1 / max(own.count, 1))
-        np.testing.assert_allclose(u.std[unit], own.std(), rtol=1e-9)
+        np.testing.assert_allclose(u.std()[unit], own.std(), rtol=1e-9)
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2])
@@ -228,14 +228,14 @@ def test_units_with_saturation_and_far_from_zero():
     picked = x[mask[:, 0]]
     assert u.low_count.tolist() == (picked < 1e6 - 1).sum(0).tolist()
     assert u.high_count.tolist() == (picked > 1e6 + 1).sum(0).tolist()
-    np.testing.assert_allclose(u.std, picked.std(0), rtol=1e-8)
-    assert u.std[7] == 0
+    np.testing.assert_allclose(u.std(), picked.std(0), rtol=1e-8)
+    assert u.std()[7] == 0
     state = ts.UnitActivity(1, saturation=(1e6 - 1, 1e6 + 1))
     assert state.update(x, where=mask) == u
     assert state.update(x, where=np.array(False)).last_active.tolist() == [1] * 40
     wide = np.array([[1e200, 5.0], [3e200, 7.0], [-1e300, 9.0]])
     u = ts.unit_activity(wide, 1, where=np.array([[True], [True], [False]]))
-    np.testing.assert_allclose(u.std, [1e200, 1.0], rtol=1e-9)
+    np.testing.assert_allclose(u.std(), [1e200, 1.0], rtol=1e-9)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tensorstats import _methods as _methods
 from tensorstats import axis
 from tensorstats._checks import CheckError, check
 from tensorstats._core import __version__
@@ -58,6 +59,12 @@ __all__ = [
     "thread_count",
     "unit_activity",
 ]
+
+# Where users find them, and pickles too.
+for _name in __all__:
+    if isinstance(globals()[_name], type):
+        globals()[_name].__module__ = "tensorstats"
+del _name
 
 
 def __getattr__(name: str) -> Any:

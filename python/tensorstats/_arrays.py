@@ -1,6 +1,7 @@
 """Owns the quirks of array libraries: what an object needs before its memory can be read. Knows no statistics.
 
-The native module reads plain numpy arrays, torch tensors and parameters by itself and comes here for everything else.
+The native module reads plain numpy arrays, torch tensors and parameters by itself and comes here for everything else:
+this module hands itself over to it, below.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from tensorstats import _core
+
 __all__ = [
     "REFUSALS",
     "DeviceError",
@@ -22,11 +25,14 @@ __all__ = [
     "dtype_name",
     "export",
     "float_beside",
+    "format_names",
     "host_rows",
+    "is_one",
     "is_torch_tensor",
     "numbers",
     "of_named",
     "refuse_export",
+    "share_torch_threads",
 ]
 
 ACCEPTED = (
@@ -53,47 +59,60 @@ def is_torch_tensor(x: object) -> bool:
 
 
 def dtype_name(dtype: Any, /) -> str:
-    """The name that numpy, torch and ml_dtypes share."""
-    if isinstance(dtype, str):
-        return _known_name(dtype.removeprefix("torch."))
-    if type(dtype).__module__ == "torch":
-        return str(dtype).removeprefix("torch.")
-    try:
-        return str(np.dtype(dtype).name)
-    except TypeError:
-        raise TypeError(f"dtype must be a name, a numpy dtype or a torch dtype, got: {dtype!r}") from None
+    """The name that numpy, torch and ml_dtypes share, of a name, a dtype of numpy or torch, or a type such as `float`.
 
-
-def _known_name(name: str) -> str:
-    """A dtype's name from what numpy takes for one, such as ``"f4"``."""
+    Raises
+    ------
+    TypeError
+        It is none of these; the message lists the names accepted.
+    """
     accepted = ACCEPTED.split(", ")
-    if name in accepted:
+    name = str(dtype).removeprefix("torch.") if isinstance(dtype, str) or type(dtype).__module__ == "torch" else dtype
+    if isinstance(name, str) and name in accepted:
         return name
-    with contextlib.suppress(TypeError):
-        return str(np.dtype(name).name)
-    close = difflib.get_close_matches(name, accepted, n=1)
+    with contextlib.suppress(TypeError, ValueError):
+        found = np.dtype(name)
+        if found.isnative and name is not None:  # which numpy takes for float64
+            return str(found.name)
+    close = difflib.get_close_matches(str(name), accepted, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"unknown dtype: {name!r}; accepted: {ACCEPTED}{hint}")
+    raise TypeError(f"unknown dtype: {dtype!r}; accepted: {ACCEPTED}, as names or as dtypes of numpy or torch{hint}")
 
 
-def as_list(tensors: Any, /) -> tuple[list[Any], list[str] | None]:
+def format_names(formats: Any, /) -> list[str]:
+    """The names of one format or of any iterable of them, each as `dtype_name` takes it."""
+    if isinstance(formats, str) or not isinstance(formats, Iterable):
+        formats = (formats,)
+    return [dtype_name(format) for format in formats]
+
+
+def is_one(tensors: Any, /) -> bool:
+    """Whether an object is a tensor of its own, not several."""
+    return (
+        isinstance(tensors, np.ndarray | np.generic | _core.Held | memoryview | bytearray | array.array)
+        or hasattr(tensors, "__dlpack__")
+        or hasattr(tensors, "__array__")
+    )
+
+
+def as_list(tensors: Any, /) -> tuple[list[Any], list[Any] | None]:
     """The tensors of an iterable, a mapping or a module, without those that are None; one tensor is a list of one.
 
     Returns
     -------
     tensors, names
-        No names where there are none.
+        The keys of a mapping or the parameters' names of a module; no names where there are none.
 
     Raises
     ------
     TypeError
         For anything else.
     """
-    if hasattr(tensors, "__dlpack__") or isinstance(tensors, np.ndarray | np.generic):
+    if is_one(tensors):
         return [tensors], None
     if isinstance(tensors, Mapping) or hasattr(tensors, "named_parameters"):
         items = tensors.items() if isinstance(tensors, Mapping) else tensors.named_parameters()
-        named = [(str(name), tensor) for name, tensor in items if tensor is not None]
+        named = [(name, tensor) for name, tensor in items if tensor is not None]
         return [tensor for _, tensor in named], [name for name, _ in named]
     if not isinstance(tensors, Iterable):
         raise TypeError(f"expected a tensor, several of them, a mapping or a module, got: {type(tensors).__name__}")
@@ -287,3 +306,13 @@ def _export_torch(x: Any) -> tuple[Any, str | None]:
         return x, None
     # Older exporters know no bf16 or fp8: hand over integers of the same width and the name.
     return x.view(torch.int16 if name == "bfloat16" else torch.uint8), name
+
+
+def share_torch_threads() -> None:
+    """Let the core work on the threads of torch, where that is possible."""
+    from tensorstats._openmp import share_torch_threads as share
+
+    share()
+
+
+_core.connect(sys.modules[__name__])

@@ -64,7 +64,7 @@ def check(
     >>> ts.check(np.array([[0.5, np.nan], [2.0, 0.0]]), min=0, max=1, shape=("N", 2), name="image")
     Traceback (most recent call last):
     ...
-    tensorstats._checks.CheckError: image breaks 2 rules:
+    tensorstats.CheckError: image breaks 2 rules:
       1 of 4 values is not finite (1 NaN); first: nan at [0, 1]; allowed: finite values
       1 of 4 values is above the maximum; first: 2.0 at [1, 0]; allowed: at most 1
     """

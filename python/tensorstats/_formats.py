@@ -1,15 +1,11 @@
-"""Owns what is said about values in a narrower format; knows no array library. The counts are the core's."""
+"""Owns what is said about values in a narrower format; knows no array library. The native module makes it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from tensorstats._arrays import dtype_name
-
-__all__ = ["FormatFit", "format_names"]
+__all__ = ["FormatFit"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,17 +53,17 @@ class FormatFit:
 
     @property
     def overflow_fraction(self) -> float:
-        """Share of all values that would overflow; NaN of nothing."""
+        """Share of all values that would overflow; NaN where there are none."""
         return self._fraction(self.overflow)
 
     @property
     def subnormal_fraction(self) -> float:
-        """Share of all values that would be subnormal; NaN of nothing."""
+        """Share of all values that would be subnormal; NaN where there are none."""
         return self._fraction(self.subnormal)
 
     @property
     def flushed_fraction(self) -> float:
-        """Share of all values that would be zero without being so now; NaN of nothing."""
+        """Share of all values that would be zero without being so now; NaN where there are none."""
         return self._fraction(self.flushed)
 
     def __repr__(self) -> str:
@@ -81,10 +77,3 @@ class FormatFit:
         nonfinite = f", {self.nonfinite} not finite!" if self.nonfinite else ""
         total = f"of n={self.count}{nonfinite}"
         return f"{name}: {overflow} overflow, {subnormal} subnormal, {flushed} flushed to zero {total}"
-
-
-def format_names(formats: Any, /) -> list[str]:
-    """The names of one format or of any iterable of them, each a name, a numpy dtype or a torch dtype."""
-    if isinstance(formats, str) or not isinstance(formats, Iterable):
-        formats = (formats,)
-    return [dtype_name(format) for format in formats]

@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["summary_and_histogram"]
 
-_LOG_LINEAR = LogLinear()
-
 
 def summary_and_histogram(
-    x: Any, axis: Axis = _LOG_LINEAR, /, *, moments: int = 2, threads: int | None = None
+    x: Any, axis: Axis | None = None, /, *, moments: int = 2, threads: int | None = None
 ) -> tuple[Summary, Histogram]:
     """The summary and a histogram of a tensor in one call: each part of its memory is read once, for both.
 
@@ -27,7 +25,7 @@ def summary_and_histogram(
     x
         Any tensor, as for `summary`.
     axis
-        `axis.Regular`, `axis.Variable` or `axis.LogLinear`, which needs no range and is the default, with precision 6.
+        `axis.Regular`, `axis.Variable`, `axis.LogLinear` or `axis.Linear`; `axis.LogLinear()` where none is given.
     moments, threads
         As for `summary`.
 
@@ -58,4 +56,4 @@ def summary_and_histogram(
             raise
         from tensorstats.device.results import histogram, summary
 
-        return summary(x, moments=moments), histogram(x, axis)
+        return summary(x, moments=moments), histogram(x, LogLinear() if axis is None else axis)

@@ -12,6 +12,7 @@ from tensorstats import _core, axis
 from tensorstats._arrays import DeviceError, is_torch_tensor
 from tensorstats._core import Histogram
 from tensorstats._summary import summary
+from tensorstats.axis import LogLinear
 
 if TYPE_CHECKING:
     from tensorstats.axis import Axis
@@ -24,7 +25,7 @@ def histogram(
     axis: Axis | None = None,
     /,
     *,
-    bins: int | npt.ArrayLike = 64,
+    bins: int | npt.ArrayLike | None = None,
     range: tuple[float, float] | None = None,
     threads: int | None = None,
     where: Any = None,
@@ -37,12 +38,15 @@ def histogram(
         Any tensor: numpy array (ml_dtypes included), torch tensor, or an object with `__dlpack__`; any shape, strides
         and alignment. Nothing is copied.
     axis
-        `axis.Regular`, `axis.Variable`, `axis.LogLinear` or `axis.Linear`; None for `axis.Regular(bins, *range)`.
+        `axis.Regular`, `axis.Variable`, `axis.LogLinear` or `axis.Linear`. With neither `axis` nor `bins` nor `range`
+        it is `axis.LogLinear()`, as for an empty `Histogram()` and the histograms of `watch`: it needs no range, so
+        histograms of any tensors merge, and quantiles have a bound.
     bins
-        Number of equal bins; or their increasing edges, for `axis.Variable(edges)`.
+        Number of equal bins from `range[0]` to `range[1]`, for `axis.Regular(bins, *range)`, 64 where only a range is
+        given; or their increasing edges, for `axis.Variable(edges)`.
     range
         First and last edge. None for the smallest and largest finite value, which takes a pass of its own; around a
-        constant the range is one wide, as numpy has it, and around nothing it is (0, 1).
+        constant the range is one wide, as numpy has it, and without finite values it is (0, 1).
     threads
         Most threads to use; None leaves it to `thread_count()`.
     where
@@ -52,16 +56,17 @@ def histogram(
     -------
     Histogram
         A mergeable state. A value falls into bin `i` when `edges[i] <= x < edges[i + 1]`, the last bin holds its upper
-        edge too; -inf and +inf are in the flow bins, NaN in no bin, and all three are counted. `to_numpy()` equals
-        `numpy.histogram(x.astype(numpy.float64), bins, range)` bit for bit, but for integers beyond 2^53, which numpy
-        rounds and this does not, and for a range of a single value such as (1, 1), which is refused here.
+        edge too; -inf and +inf are in the flow bins, NaN in no bin, and all three are counted. With `bins`,
+        `to_numpy()` equals `numpy.histogram(x.astype(numpy.float64), bins, range)` bit for bit, but for integers beyond
+        2^53, which numpy rounds and this does not, and for a range of a single value such as (1, 1), which is refused
+        here.
 
     Raises
     ------
     TypeError
         The object, its dtype or its layout is not supported, or `axis` is no axis.
     ValueError
-        The axis cannot exist; the message names what is wrong with it.
+        The axis cannot exist, or is given twice; the message names what is wrong with it.
 
     Examples
     --------
@@ -70,16 +75,22 @@ def histogram(
     >>> h = ts.histogram(np.array([0.0, 0.25, 0.5, 1.0, np.nan]), bins=2, range=(0, 1))
     >>> h.to_numpy(), h.nan_count
     ((array([2, 2]), array([0. , 0.5, 1. ])), 1)
+    >>> ts.histogram(np.array([1.0, 5.0, 7.0]), bins=[0, 4, 6, 8]).values()
+    array([1, 1, 1])
+    >>> ts.histogram(np.array([1e-3, 1.0, 1e6])).axis
+    LogLinear(6)
     """
-    if axis is None and np.ndim(bins) > 0:
+    if axis is not None:
+        for name, value in (("range", range), ("bins", bins)):
+            if value is not None:
+                raise ValueError(f"{name} is part of the axis, got both: {axis!r} and {name}={value!r}")
+    elif bins is not None and np.ndim(bins) > 0:
         axis = _of_edges(bins, range)
-    elif axis is None:
+    elif bins is not None or range is not None:
         if range is None:
             # Two passes, and an object that is no array of ours is asked for its memory once.
             x, where = _held(x), _held(where)
-        axis = _regular(x, cast("int", bins), range, threads, where)
-    elif range is not None:
-        raise ValueError(f"range is part of the axis, got both: {axis!r} and range={range!r}")
+        axis = _regular(x, 64 if bins is None else cast("int", bins), range, threads, where)
     try:
         return _core.histogram(x, axis, threads, where)
     except DeviceError:
@@ -87,7 +98,7 @@ def histogram(
             raise
         from tensorstats.device.results import histogram as device_histogram
 
-        return device_histogram(x, axis, where=where)
+        return device_histogram(x, LogLinear() if axis is None else axis, where=where)
 
 
 def _held(x: Any) -> Any:

@@ -11,8 +11,6 @@ from tensorstats import _core
 from tensorstats._arrays import REFUSALS, DeviceError, as_list, host_rows, of_named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import numpy.typing as npt
 
 __all__ = ["norm", "norms"]
@@ -32,7 +30,8 @@ def norm(tensors: Any, /, *, ord: float | str = 2, threads: int | None = None) -
     Parameters
     ----------
     tensors
-        One tensor, or any iterable of them (gradients that are None are left out). dtypes and devices may differ.
+        One tensor, a mapping from name to tensor (a `state_dict()`), a module (its parameters), or any iterable of
+        tensors. Entries that are None (gradients) are left out. dtypes and devices may differ.
     ord
         1 (sum of magnitudes), 2 (Euclidean) or `math.inf` (largest magnitude; `"inf"` is the same).
     threads
@@ -42,7 +41,7 @@ def norm(tensors: Any, /, *, ord: float | str = 2, threads: int | None = None) -
     -------
     float
         Accurate to 1e-13 relative whatever the number of elements and their dtype, without overflow on the way. NaN if
-        there is a NaN, infinite if there is an infinity; 0 of nothing, so that an empty tensor contributes nothing.
+        there is a NaN, infinite if there is an infinity; 0 without values, so that an empty tensor contributes nothing.
 
     Raises
     ------
@@ -67,7 +66,7 @@ def norm(tensors: Any, /, *, ord: float | str = 2, threads: int | None = None) -
         raise of_named(error, names) from error.__cause__
 
 
-def norms(tensors: Iterable[Any], /, *, ord: float | str = 2, threads: int | None = None) -> npt.NDArray[np.float64]:
+def norms(tensors: Any, /, *, ord: float | str = 2, threads: int | None = None) -> npt.NDArray[np.float64]:
     """Norm of each of the given tensors.
 
     Parameters, errors and the rule for NaN, infinities and empty tensors are those of `norm`.

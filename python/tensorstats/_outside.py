@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tensorstats import _core
-from tensorstats._arrays import REFUSALS, of_named
+from tensorstats._arrays import REFUSALS, as_list, is_one, of_named
 
 __all__ = ["Offender", "RangeCounts", "outside"]
 
@@ -30,7 +27,7 @@ class Offender:
     """
 
     index: tuple[int, ...]
-    value: float
+    value: int | float
     position: int
 
 
@@ -93,8 +90,8 @@ def outside(tensors: Any, /, *, min: float | None = None, max: float | None = No
     Parameters
     ----------
     tensors
-        One tensor, a mapping from name to tensor (a `state_dict()`), or any iterable of tensors, in host memory; dtypes
-        and shapes may differ. Entries that are None are left out.
+        One tensor, a mapping from name to tensor (a `state_dict()`), a module (its parameters), or any iterable of
+        tensors, in host memory; dtypes and shapes may differ. Entries that are None are left out.
     min, max
         Smallest and largest value allowed; None for no bound. Every dtype is compared exactly, integers beyond 2^53
         with floats included.
@@ -104,7 +101,7 @@ def outside(tensors: Any, /, *, min: float | None = None, max: float | None = No
     Returns
     -------
     RangeCounts, or a dict or list of them
-        In the form of `tensors`. Infinities count as not finite, never as above or below.
+        In the form of `tensors`; a dict for a module. Infinities count as not finite, never as above or below.
 
     Raises
     ------
@@ -123,15 +120,14 @@ def outside(tensors: Any, /, *, min: float | None = None, max: float | None = No
     >>> {name: found.below for name, found in counts.items()}
     {'weight': 1, 'bias': 0}
     """
-    if isinstance(tensors, Mapping):
-        named = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-        try:
-            return dict(zip(named, _counts(list(named.values()), min, max, threads), strict=True))
-        except REFUSALS as error:
-            raise of_named(error, list(named)) from error.__cause__
-    if hasattr(tensors, "__dlpack__") or isinstance(tensors, np.ndarray | np.generic):
-        return _counts([tensors], min, max, threads)[0]
-    return _counts([tensor for tensor in tensors if tensor is not None], min, max, threads)
+    rows, names = as_list(tensors)
+    try:
+        counts = _counts(rows, min, max, threads)
+    except REFUSALS as error:
+        raise of_named(error, names) from error.__cause__
+    if names is not None:
+        return dict(zip(names, counts, strict=True))
+    return counts[0] if is_one(tensors) else counts
 
 
 def _counts(tensors: list[Any], min: float | None, max: float | None, threads: int | None) -> list[RangeCounts]:

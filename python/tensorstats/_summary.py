@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tensorstats import _core
-from tensorstats._arrays import DeviceError, is_torch_tensor
+from tensorstats._arrays import DeviceError, format_names, is_torch_tensor
 from tensorstats._core import Summary
-from tensorstats._formats import format_names
 
 __all__ = ["Summary", "summary"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorstats import _core
-from tensorstats._arrays import REFUSALS, DeviceError, host_rows, of_named
+from tensorstats._arrays import REFUSALS, DeviceError, as_list, host_rows, is_one, of_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -137,8 +137,8 @@ def summaries(tensors: Any, /, *, moments: int = 2, threads: int | None = None) 
     Parameters
     ----------
     tensors
-        A mapping from name to tensor, or an iterable of tensors (named "0", "1", ...). dtypes, shapes and devices may
-        differ; entries that are None are left out.
+        A mapping from name to tensor (a `state_dict()`), a module (its parameters), or an iterable of tensors (named
+        "0", "1", ...). dtypes, shapes and devices may differ; entries that are None are left out.
     moments, threads
         As for `summary`; threads are spread over tensors and over the parts of big ones.
 
@@ -166,6 +166,9 @@ def summaries(tensors: Any, /, *, moments: int = 2, threads: int | None = None) 
     """
     if isinstance(tensors, Mapping):
         names, rows = list(tensors), list(tensors.values())
+    elif hasattr(tensors, "named_parameters") or is_one(tensors):
+        rows, keys = as_list(tensors)
+        names = ["0"] if keys is None else keys
     else:
         rows = list(tensors)
         names = list(map(str, range(len(rows))))
@@ -183,4 +186,4 @@ def summaries(tensors: Any, /, *, moments: int = 2, threads: int | None = None) 
 
 def _known_as(tensors: Any, names: list[str]) -> list[Any]:
     """What errors call the tensors: by their keys, or by their places among those given."""
-    return names if isinstance(tensors, Mapping) else list(map(int, names))
+    return names if isinstance(tensors, Mapping) or hasattr(tensors, "named_parameters") else list(map(int, names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tensorstats import _core
@@ -16,14 +17,15 @@ def is_finite(tensors: Any, /, *, threads: int | None = None) -> bool:
     Parameters
     ----------
     tensors
-        One tensor, or any iterable of them (entries that are None are left out).
+        One tensor, a mapping from name to tensor (a `state_dict()`), a module (its parameters), or any iterable of
+        tensors. Entries that are None are left out.
     threads
         Most threads to use; None leaves it to `thread_count()`.
 
     Returns
     -------
     bool
-        Decided at the first 65,536 values that hold one. True of nothing.
+        Decided at the first 65,536 values that hold one. True where there are no values.
 
     Raises
     ------
@@ -46,29 +48,33 @@ def is_finite(tensors: Any, /, *, threads: int | None = None) -> bool:
         raise of_named(error, names) from error.__cause__
 
 
-def all_between(tensors: Any, low: float, high: float, /, *, threads: int | None = None) -> bool:
-    """Whether every value of a tensor, or of several, is at least `low` and at most `high`.
+def all_between(
+    tensors: Any, /, min: float | None = None, max: float | None = None, *, threads: int | None = None
+) -> bool:
+    """Whether every value of a tensor, or of several, is at least `min` and at most `max`.
 
     Parameters
     ----------
     tensors
-        One tensor, or any iterable of them (entries that are None are left out).
-    low, high
-        Bounds, compared exactly with every dtype; an infinite bound allows that infinity. NaN is never between.
+        One tensor, a mapping from name to tensor (a `state_dict()`), a module (its parameters), or any iterable of
+        tensors. Entries that are None are left out.
+    min, max
+        Smallest and largest value allowed; None for no bound. Every dtype is compared exactly; an infinite bound, or
+        none, allows that infinity. NaN is never between.
     threads
         Most threads to use; None leaves it to `thread_count()`.
 
     Returns
     -------
     bool
-        Decided at the first 65,536 values that hold one outside. True of nothing.
+        Decided at the first 65,536 values that hold one outside. True where there are no values.
 
     Raises
     ------
     TypeError
         A tensor is not supported.
     ValueError
-        A bound is NaN, or `low` is above `high`.
+        A bound is NaN, or `min` is above `max`.
 
     Examples
     --------
@@ -78,6 +84,7 @@ def all_between(tensors: Any, low: float, high: float, /, *, threads: int | None
     (True, False)
     """
     rows, names = as_list(tensors)
+    low, high = -math.inf if min is None else min, math.inf if max is None else max
     try:
         return _core.all_hold(rows, (low, high), threads)
     except DeviceError:
@@ -88,6 +95,6 @@ def all_between(tensors: Any, low: float, high: float, /, *, threads: int | None
 
 
 def _within(row: _core.Summary, low: float, high: float) -> bool:
-    if row.nan_count or (row.posinf_count and high != float("inf")) or (row.neginf_count and low != float("-inf")):
+    if row.nan_count or (row.posinf_count and high != math.inf) or (row.neginf_count and low != -math.inf):
         return False
     return row.finite_count == 0 or (low <= row.min and row.max <= high)

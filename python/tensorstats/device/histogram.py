@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from tensorstats._core import Histogram
-from tensorstats.axis import Variable
+from tensorstats.axis import Linear, LogLinear, Regular, Variable
 from tensorstats.device import fixed_point
 from tensorstats.device.host import RawSummary, resolve
 from tensorstats.device.kernels import (
@@ -25,12 +25,10 @@ from tensorstats.device.kernels import (
 )
 
 if TYPE_CHECKING:
-    from tensorstats.axis import Axis, LogLinear
+    from tensorstats.axis import Axis
     from tensorstats.device.arena import Arena, Batch
 
 __all__ = ["EdgeTable", "LogTable", "histogram"]
-
-_VERSION = 1
 
 # Octave 0 of a LogLinear axis is that of the smallest float64, 2 ** -1074.
 _SMALLEST = -1074
@@ -66,10 +64,11 @@ def histogram(x: torch.Tensor, axis: Axis, *, where: object = None) -> Histogram
     array([1, 2])
     """
     mask = None if where is None else repeated_mask(where, x)
-    if axis._native.bins is not None:
+    if isinstance(axis, Linear):
         return _linear(x, axis, mask)
-    table = LogTable(axis, x) if axis._native.precision is not None else EdgeTable(axis, x)
-    return table.update(x, mask).histogram()
+    if isinstance(axis, LogLinear):
+        return LogTable(axis, x).update(x, mask).histogram()
+    return EdgeTable(axis, x).update(x, mask).histogram()
 
 
 def _linear(x: torch.Tensor, axis: Axis, mask: torch.Tensor | None) -> Histogram:
@@ -146,14 +145,9 @@ class _Table:
         raise NotImplementedError
 
     def _dict(self, places: list[int], counts: list[int], specials: list[int]) -> Histogram:
-        native = self.axis._native
         return Histogram.from_dict(
-            {
-                "kind": "histogram",
-                "version": _VERSION,
-                "axis": native.kind,
-                "precision": native.precision,
-                "edges": None if native.precision is not None else native.edges.tolist(),
+            Histogram(self.axis).to_dict()
+            | {
                 "value_bits": _VALUE_BITS.get(self.dtype, _NO_VALUE_BITS) if any(counts) or any(specials) else 0,
                 "nan_count": specials[0],
                 "posinf_count": specials[1],
@@ -191,10 +185,8 @@ class _Table:
 class LogTable(_Table):
     """Counts of a LogLinear axis: first the negative bins, then the positive ones, then zeros."""
 
-    def __init__(self, axis: LogLinear | Axis, like: torch.Tensor) -> None:
-        precision = axis._native.precision
-        assert precision is not None
-        self.precision = precision
+    def __init__(self, axis: LogLinear, like: torch.Tensor) -> None:
+        self.precision = axis.precision
         form = FLOATS.get(like.dtype)
         if form is None:
             self._base, octaves = -_SMALLEST, 65
@@ -203,7 +195,7 @@ class LogTable(_Table):
             bias = (form.infinity >> bits) >> 1
             self._base = 1 - bias - bits - _SMALLEST
             octaves = (form.infinity >> bits) + bits + 1
-        self._bins = octaves << precision
+        self._bins = octaves << self.precision
         super().__init__(axis, like, 2 * self._bins + 1)
 
     def _place(self, block: torch.Tensor) -> torch.Tensor:
@@ -244,8 +236,8 @@ class EdgeTable(_Table):
 
     infinite_apart = False
 
-    def __init__(self, axis: Axis, like: torch.Tensor) -> None:
-        self._edges = [float(edge) for edge in axis._native.edges]
+    def __init__(self, axis: Regular | Variable, like: torch.Tensor) -> None:
+        self._edges: list[float] = axis.edges.tolist()
         super().__init__(axis, like, len(self._edges) + 1)
         if like.dtype in FLOATS:
             self._thresholds = torch.tensor(self._edges, dtype=torch.float64, device=like.device)

@@ -76,7 +76,7 @@ def units(u: UnitActivity, ax: Axes | None = None, *, what: str = "active", thre
         return ax
 
     dead, bad, unseen = _marked(u, threshold)
-    shares = u.active_fraction if what == "active" else u.saturated_fractions()
+    shares = u.active_fraction if what == "active" else u.saturated_fractions
     colormap = mpl.colormaps["cividis" if what == "active" else "YlOrBr"]
     cells = colormap(np.nan_to_num(shares))[:, :3]
     marks = {"dead": (dead, _words.BAD), "NaN or ±inf": (bad, _NONFINITE), "no values": (unseen, _UNSEEN)}

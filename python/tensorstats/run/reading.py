@@ -93,7 +93,7 @@ class Reading:
         ]
 
     def series(
-        self, signal: str, name: str, field: str = "value", *, mode: Mode = "train"
+        self, signal: str, name: str, field: str | None = None, *, mode: Mode = "train"
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """One number over the recorded steps.
 
@@ -106,7 +106,7 @@ class Reading:
         field : str
             A field of :class:`Summary`, ``"std"``, ``"var"``, ``"zero_fraction"``, ``"dead_fraction"``,
             ``"saturated_fraction"`` (of outputs) or ``"update_ratio"`` (of updates); NaN where it does not apply.
-            Losses and learning rates have only a ``"value"``.
+            Losses and learning rates have only a ``"value"``. None for ``"rms"``, or the ``"value"``.
         mode : {"train", "eval"}
 
         Returns
@@ -119,10 +119,10 @@ class Reading:
             self.settle()
             if name not in self.scalars[signal]:
                 raise KeyError(_nothing(name, signal, list(self.scalars[signal])))
-            if field != "value":
+            if field not in (None, "value"):
                 raise KeyError(f"{signal} have no field {field!r}; accepted is value")
             return self.scalars[signal][name].series()
-        return self._find(signal, name, mode).series(name, field)
+        return self._find(signal, name, mode).series(name, field or "rms")
 
     def latest(self, signal: str, name: str, *, mode: Mode = "train") -> Summary:
         """The summary of the last recorded step in which `name` appeared."""

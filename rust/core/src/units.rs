@@ -54,9 +54,18 @@ impl Unit {
         self.active.wrapping_add(self.zero).wrapping_add(self.nonfinite)
     }
 
-    /// Population standard deviation of finite values; 0 for a constant, NaN of nothing.
-    pub fn std(&self) -> f64 {
-        if self.min == self.max { 0.0 } else { self.moments.std() }
+    /// Variance of finite values over `n - correction`; 0 for a constant, NaN where that is not positive.
+    pub fn var(&self, correction: f64) -> f64 {
+        self.spread(correction, self.moments.var(correction))
+    }
+
+    /// Square root of the variance, in range wherever the values are.
+    pub fn std(&self, correction: f64) -> f64 {
+        self.spread(correction, self.moments.std(correction))
+    }
+
+    fn spread(&self, correction: f64, counted: f64) -> f64 {
+        if self.min == self.max && self.moments.count as f64 - correction > 0.0 { 0.0 } else { counted }
     }
 
     /// Mean of finite values; NaN of nothing.

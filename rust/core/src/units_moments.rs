@@ -106,8 +106,18 @@ impl Moments {
         if self.count == 0 { f64::NAN } else { self.mean.scaled(self.scale).value() }
     }
 
-    /// The population standard deviation; NaN of nothing.
-    pub fn std(&self) -> f64 {
-        if self.count == 0 { f64::NAN } else { scalb((self.m2 / self.count as f64).max(0.0).sqrt(), self.scale) }
+    /// The variance over `count - correction`; NaN where that is not positive.
+    pub fn var(&self, correction: f64) -> f64 {
+        scalb(self.scaled_var(correction), 2 * self.scale)
+    }
+
+    /// The square root of the variance, in range wherever the values are.
+    pub fn std(&self, correction: f64) -> f64 {
+        scalb(self.scaled_var(correction).sqrt(), self.scale)
+    }
+
+    fn scaled_var(&self, correction: f64) -> f64 {
+        let divisor = self.count as f64 - correction;
+        if self.count > 0 && divisor > 0.0 { (self.m2 / divisor).max(0.0) } else { f64::NAN }
     }
 }

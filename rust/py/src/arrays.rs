@@ -1,5 +1,6 @@
 //! Owns the numpy arrays that results are handed out in. Knows nothing of what they mean.
 
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -7,6 +8,7 @@ use pyo3::types::{PyByteArray, PyInt};
 use tensorstats_core::memory::check_memory;
 
 use crate::errors::to_py;
+use crate::package;
 
 /// A new `float64` array.
 pub(crate) fn floats<'py>(py: Python<'py>, values: &[f64]) -> PyResult<Bound<'py, PyAny>> {
@@ -34,11 +36,23 @@ fn from_bytes<'py>(py: Python<'py>, bytes: &[u8], dtype: &str) -> PyResult<Bound
     FROM_BUFFER.import(py, "numpy", "frombuffer")?.call1((PyByteArray::new(py, bytes), dtype))
 }
 
-/// `numpy.asarray(object, dtype=float64).tolist()`: the floats of anything that numpy understands.
-pub(crate) fn to_floats(object: &Bound<'_, PyAny>) -> PyResult<Vec<f64>> {
+/// The floats of anything that numpy makes an array of one dimension of; errors call it `name`.
+pub(crate) fn to_floats(object: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<f64>> {
     static AS_ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = object.py();
-    AS_ARRAY.import(py, "numpy", "asarray")?.call1((object, "float64"))?.call_method0(intern!(py, "tolist"))?.extract()
+    let array = AS_ARRAY.import(py, "numpy", "asarray")?.call1((object, "float64"))?;
+    let shape = array.getattr(intern!(py, "shape"))?;
+    if shape.len()? != 1 {
+        return Err(PyValueError::new_err(format!("{name} must be one-dimensional, got shape: {shape}")));
+    }
+    array.call_method0(intern!(py, "tolist"))?.extract()
+}
+
+/// `numpy.linspace(start, stop, count).tolist()`.
+pub(crate) fn linspace(py: Python<'_>, start: f64, stop: f64, count: usize) -> PyResult<Vec<f64>> {
+    static LINSPACE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let array = LINSPACE.import(py, "numpy", "linspace")?.call1((start, stop, count))?;
+    array.call_method0(intern!(py, "tolist"))?.extract()
 }
 
 /// Whether an object is what Python's `sum` begins with.
@@ -52,13 +66,12 @@ pub(crate) fn map<'py>(
     name: &str,
     f: impl FnOnce(&[f64]) -> PyResult<Vec<f64>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static NUMBERS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = x.py();
     if let Ok(number) = x.extract::<f64>() {
         let result = f(&[number])?.first().copied().unwrap_or(f64::NAN);
         return Ok(result.into_pyobject(py)?.into_any());
     }
-    let array = NUMBERS.import(py, "tensorstats._arrays", "numbers")?.call1((x, name))?;
+    let array = package::call(py, "numbers", (x, name))?;
     let flat: Vec<f64> = array.call_method0(intern!(py, "ravel"))?.call_method0(intern!(py, "tolist"))?.extract()?;
     let shape = array.getattr(intern!(py, "shape"))?;
     floats(py, &f(&flat)?)?.call_method1(intern!(py, "reshape"), (shape,))

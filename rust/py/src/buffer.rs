@@ -12,7 +12,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use tensorstats_core::{Dtype, TensorView};
 
-use crate::dlpack::{DataType, Exchange, Managed, Tensor};
+use crate::dlpack::{Exchange, Managed, Tensor};
+use crate::{codes, package, torch};
 
 /// Host memory: plain, pinned by CUDA or ROCm, or managed.
 const HOST_DEVICES: [i32; 4] = [1, 3, 11, 13];
@@ -115,7 +116,7 @@ impl Buffer {
         let managed = Managed::from_capsule(&capsule)?;
         let tensor = managed.tensor();
         // The longer way knows what to say about a dtype that we do not read.
-        if Format::of(tensor.dtype).is_none() {
+        if codes::dtype_of(tensor.dtype).is_none() {
             return Ok(None);
         }
         Self::new(tensor, Some(managed), None).map(Some)
@@ -135,31 +136,28 @@ impl Buffer {
 
     /// What a plain torch tensor says of itself, until Python code runs again; `None` for anything that the core does not read as it is.
     fn borrowed(object: &Bound<'_, PyAny>) -> PyResult<Option<(Exchange, Tensor)>> {
-        let Some(exchange) = torch_exchange(object) else { return Ok(None) };
+        let Some(exchange) = torch::exchange_of(object) else { return Ok(None) };
         // DLPack does not see the lazy negation that views of conjugated tensors carry.
         if object.call_method0(intern!(object.py(), "is_neg"))?.is_truthy()? {
             return Ok(None);
         }
         let Ok(tensor) = exchange.borrow(object) else { return Ok(None) };
         // torch has tensors of zeros without memory.
-        let whole = !is_byte_integer(tensor.dtype) || torch_bytes(object)?;
+        let whole = !codes::is_byte_integer(tensor.dtype) || torch::has_whole_bytes(object)?;
         let readable = whole
             && HOST_DEVICES.contains(&tensor.device.kind)
-            && Format::of(tensor.dtype).is_some()
+            && codes::dtype_of(tensor.dtype).is_some()
             && !tensor.data.is_null();
         Ok(readable.then_some((exchange, tensor)))
     }
 
     /// Through the Python side: detach, resolve, reinterpret, or refuse with a reason.
     fn of_other(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        static EXPORT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        static REFUSED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         if let Ok(held) = object.cast::<PyHeld>() {
             return Ok(Self::shared(held));
         }
-        let export = EXPORT.import(object.py(), "tensorstats._arrays", "export")?;
-        let (exporter, name): (Bound<'_, PyAny>, Option<String>) = export.call1((object,))?.extract()?;
         let py = object.py();
+        let (exporter, name): (Bound<'_, PyAny>, Option<String>) = package::call(py, "export", (object,))?.extract()?;
         let capsule = match export_versioned(&exporter) {
             // Exporters from before DLPack 1.0 know no `max_version`.
             Err(error) if error.is_instance_of::<PyTypeError>(py) => exporter.call_method0(intern!(py, "__dlpack__")),
@@ -168,7 +166,7 @@ impl Buffer {
         let capsule = match capsule {
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 // Raises: whoever owns the memory may not say what went wrong with which object.
-                REFUSED.import(py, "tensorstats._arrays", "refuse_export")?.call1((object, error))?
+                package::call(py, "refuse_export", (object, error))?
             }
             other => other?,
         };
@@ -192,7 +190,7 @@ impl Buffer {
                 tensor.device.kind, tensor.device.index
             )));
         }
-        let dtype = match (Format::of(tensor.dtype), named) {
+        let dtype = match (codes::dtype_of(tensor.dtype), named) {
             (_, Some(named)) if usize::from(tensor.dtype.bits) == 8 * named.size() && tensor.dtype.lanes == 1 => named,
             (_, Some(named)) => {
                 return Err(PyTypeError::new_err(format!(
@@ -201,8 +199,8 @@ impl Buffer {
                     named.name()
                 )));
             }
-            (Some(Format(dtype)), None) => dtype,
-            (None, None) => return Err(refused_format(tensor.dtype)),
+            (Some(dtype), None) => dtype,
+            (None, None) => return Err(codes::refused(tensor.dtype)),
         };
         let ndim = usize::try_from(tensor.ndim).map_err(|_| {
             PyBufferError::new_err(format!("a tensor's rank must not be negative, got: {}", tensor.ndim))
@@ -303,52 +301,6 @@ fn is_dense(shape: &[i64], strides: &[i64]) -> bool {
     })
 }
 
-/// A dtype that came as DLPack codes.
-struct Format(Dtype);
-
-impl Format {
-    /// Codes of the DLPack specification.
-    fn of(dtype: DataType) -> Option<Self> {
-        if dtype.lanes != 1 {
-            return None;
-        }
-        Some(Self(match (dtype.code, dtype.bits) {
-            (0, 8) => Dtype::I8,
-            (0, 16) => Dtype::I16,
-            (0, 32) => Dtype::I32,
-            (0, 64) => Dtype::I64,
-            (1, 8) => Dtype::U8,
-            (1, 16) => Dtype::U16,
-            (1, 32) => Dtype::U32,
-            (1, 64) => Dtype::U64,
-            (2, 16) => Dtype::F16,
-            (2, 32) => Dtype::F32,
-            (2, 64) => Dtype::F64,
-            (4, 16) => Dtype::Bf16,
-            (6, 8) => Dtype::Bool,
-            (10, 8) => Dtype::F8E4M3FN,
-            (12, 8) => Dtype::F8E5M2,
-            _ => return None,
-        }))
-    }
-}
-
-fn refused_format(dtype: DataType) -> PyErr {
-    let kind = match dtype.code {
-        5 => "complex",
-        7..=16 => "8-bit float",
-        17.. => "sub-byte float",
-        _ => "vector or unknown",
-    };
-    PyTypeError::new_err(format!(
-        "unsupported dtype: {kind} (DLPack code {}, {} bits, {} lanes); accepted: {}",
-        dtype.code,
-        dtype.bits,
-        dtype.lanes,
-        Dtype::names().join(", ")
-    ))
-}
-
 /// `object.__dlpack__(max_version=(1, 1))`: the form that also hands out read-only memory.
 fn export_versioned<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     static ARGUMENTS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
@@ -364,52 +316,4 @@ fn export_versioned<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAn
 fn is_plain_numpy(object: &Bound<'_, PyAny>) -> bool {
     static NDARRAY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     NDARRAY.import(object.py(), "numpy", "ndarray").is_ok_and(|class| object.get_type().is(class))
-}
-
-/// Whether a dtype is that of integers of one byte: torch says so of narrower ones too.
-fn is_byte_integer(dtype: DataType) -> bool {
-    matches!((dtype.code, dtype.bits), (0 | 1, 8))
-}
-
-/// Whether a tensor of torch has a dtype of which every element is a byte: not `torch.int4` and the like.
-fn torch_bytes(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static SIGNED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    static UNSIGNED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = object.py();
-    let dtype = object.getattr(intern!(py, "dtype"))?;
-    Ok(dtype.is(SIGNED.import(py, "torch", "int8")?) || dtype.is(UNSIGNED.import(py, "torch", "uint8")?))
-}
-
-/// torch's classes whose instances are plain strided memory, and their exchange functions.
-struct Torch {
-    tensor: Py<PyType>,
-    parameter: Py<PyType>,
-    exchange: Exchange,
-}
-
-/// The exchange functions for exactly `torch.Tensor` and `torch.nn.Parameter`. Subclasses may wrap other memory and go the longer way.
-fn torch_exchange(object: &Bound<'_, PyAny>) -> Option<Exchange> {
-    static TORCH: PyOnceLock<Option<Torch>> = PyOnceLock::new();
-    let py = object.py();
-    if TORCH.get(py).is_none() {
-        // torch is never imported for this: no tensor can arrive before somebody else imported it.
-        let modules = py.import("sys").ok()?.getattr("modules").ok()?;
-        let torch = modules.get_item("torch").ok()?;
-        let tensor = torch.getattr("Tensor").ok()?.cast_into::<PyType>().ok()?;
-        let parameter = torch.getattr("nn").ok()?.getattr("Parameter").ok()?.cast_into::<PyType>().ok()?;
-        let found = Exchange::of_type(tensor.as_any()).map(|exchange| Torch {
-            tensor: tensor.unbind(),
-            parameter: parameter.unbind(),
-            exchange,
-        });
-        if found.is_some() {
-            // Threads of our own would share the cores with torch's, which wait busily for their next work.
-            let shared = py.import("tensorstats._openmp").and_then(|openmp| openmp.call_method0("share_torch_threads"));
-            drop(shared); // a runtime that cannot be found changes speed alone
-        }
-        let _ = TORCH.set(py, found);
-    }
-    let torch = TORCH.get(py)?.as_ref()?;
-    let class = object.get_type();
-    (class.is(&torch.tensor) || class.is(&torch.parameter)).then_some(torch.exchange)
 }

@@ -5,7 +5,7 @@ use tensorstats_core::TensorView;
 
 use crate::buffer::Buffer;
 use crate::errors::of_many;
-use crate::summary::Shape;
+use crate::state::Shape;
 
 /// The tensors of a call so far.
 ///

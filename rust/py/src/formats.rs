@@ -8,17 +8,15 @@ use tensorstats_core::formats::{FORMATS, Fit, Fits, Limits, Misfits, not_a_forma
 
 use crate::dicts::field;
 use crate::errors::to_py;
+use crate::package;
 
 const WHAT: &str = "Summary";
 
 /// The formats of a Python argument: none, one, or any iterable of names and dtypes.
 pub(crate) fn asked(formats: Option<&Bound<'_, PyAny>>, scale: f64) -> PyResult<Option<Fits>> {
-    static NAMES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let names: Vec<String> = match formats {
         None => Vec::new(),
-        Some(formats) => {
-            NAMES.import(formats.py(), "tensorstats._formats", "format_names")?.call1((formats,))?.extract()?
-        }
+        Some(formats) => package::call(formats.py(), "format_names", (formats,))?.extract()?,
     };
     let formats: Vec<Dtype> = names.iter().map(|name| named(name)).collect::<PyResult<_>>()?;
     let fits = Fits::new(&formats, scale).map_err(to_py)?;
@@ -27,9 +25,7 @@ pub(crate) fn asked(formats: Option<&Bound<'_, PyAny>>, scale: f64) -> PyResult<
 
 /// The format of a Python argument that is one name or dtype.
 pub(crate) fn one(format: &Bound<'_, PyAny>) -> PyResult<Dtype> {
-    static NAME: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let name: String = NAME.import(format.py(), "tensorstats._arrays", "dtype_name")?.call1((format,))?.extract()?;
-    named(&name)
+    named(&package::call(format.py(), "dtype_name", (format,))?.extract::<String>()?)
 }
 
 fn named(name: &str) -> PyResult<Dtype> {

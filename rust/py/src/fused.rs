@@ -9,7 +9,8 @@ use tensorstats_core::{Axis, Histogram, Sketch, Summary};
 use crate::buffer::Buffer;
 use crate::errors::{of_many, to_py};
 use crate::histogram::PyHistogram;
-use crate::summary::{PySummary, Shape, State};
+use crate::state::{Shape, State};
+use crate::summary::PySummary;
 use crate::{axis, run};
 
 type Pair = (PySummary, PyHistogram);
@@ -60,11 +61,11 @@ fn pairs(
 
 /// Counts a summary and a histogram of one tensor, whose memory is read once.
 #[pyfunction]
-#[pyo3(signature = (x, axis, /, moments = 2, threads = None))]
+#[pyo3(signature = (x, axis = None, /, moments = 2, threads = None))]
 pub(crate) fn summary_and_histogram(
     py: Python<'_>,
     x: &Bound<'_, PyAny>,
-    axis: &Bound<'_, PyAny>,
+    axis: Option<&Bound<'_, PyAny>>,
     moments: u32,
     threads: Option<i64>,
 ) -> PyResult<Pair> {
@@ -91,5 +92,5 @@ pub(crate) fn summaries_and_histograms(
     threads: Option<i64>,
 ) -> PyResult<Vec<Pair>> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
-    pairs(py, &tensors, &axis::of(axis)?, moments, run::threads(threads)?)
+    pairs(py, &tensors, &axis::of(Some(axis))?, moments, run::threads(threads)?)
 }

@@ -2,31 +2,26 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use tensorstats_core::histogram::Bins;
-use tensorstats_core::kernel::bins::Specials;
 use tensorstats_core::memory::{check_histogram, check_memory};
 use tensorstats_core::{Axis, Histogram};
 
 use crate::arrays::begins_a_sum;
 use crate::buffer::Buffer;
-use crate::dicts::{check_kind, field};
 use crate::errors::to_py;
-use crate::{arrays, axis, run};
+use crate::{arrays, axis, histogram_dict, run};
 
 /// Edges, and the counts of two histograms between them.
 type Aligned<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>);
-
-const WHAT: &str = "Histogram";
 
 /// Exact counts of values in the bins of an axis; mergeable.
 ///
 /// Parameters
 /// ----------
 /// axis
-///     `axis.Regular`, `axis.Variable`, `axis.LogLinear` or `axis.Linear`.
+///     `axis.Regular`, `axis.Variable`, `axis.LogLinear` or `axis.Linear`; `axis.LogLinear()` where none is given.
 ///
 /// Notes
 /// -----
@@ -43,7 +38,7 @@ const WHAT: &str = "Histogram";
 /// array([2, 0, 1, 1])
 /// >>> h.overflow, h.nan_count, h.count
 /// (1, 1, 6)
-#[pyclass(frozen, name = "Histogram", module = "tensorstats._core")]
+#[pyclass(frozen, name = "Histogram", module = "tensorstats")]
 pub(crate) struct PyHistogram(Mutex<Histogram>);
 
 impl PyHistogram {
@@ -102,8 +97,8 @@ impl PyHistogram {
 #[pymethods]
 impl PyHistogram {
     #[new]
-    #[pyo3(signature = (axis, /))]
-    fn new(axis: &Bound<'_, PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (axis = None, /))]
+    fn new(axis: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let axis = axis::of(axis)?;
         check_histogram(&axis, 0, 0).map_err(to_py)?;
         Ok(Self::wrap(Histogram::new(axis)))
@@ -185,7 +180,7 @@ impl PyHistogram {
     #[getter]
     fn axes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let edges = self.edges(py)?;
-        let bins = py.import("tensorstats.axis")?.getattr("Bins")?.call1((edges,))?;
+        let bins = py.import("tensorstats._bins")?.getattr("Bins")?.call1((edges,))?;
         PyTuple::new(py, [bins])
     }
 
@@ -353,163 +348,39 @@ impl PyHistogram {
         Histogram::from_bytes(data).map(Self::wrap).map_err(to_py)
     }
 
-    /// Everything as plain Python values.
+    /// Everything as plain Python values, in types that strict JSON knows.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> h = ts.histogram(np.array([0.5, 3.0]), bins=2, range=(0, 4))
+    /// >>> ts.Histogram.from_dict(h.to_dict()) == h
+    /// True
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let state = self.snapshot()?;
-        let dict = PyDict::new(py);
-        dict.set_item("kind", "histogram")?;
-        dict.set_item("version", tensorstats_core::bytes::VERSION)?;
-        let (name, precision) = match state.axis {
-            Axis::Regular { .. } => ("regular", None),
-            Axis::Variable { .. } => ("variable", None),
-            Axis::LogLinear { precision } => ("log_linear", Some(precision)),
-            Axis::Linear { bins } => {
-                dict.set_item("bins", bins)?;
-                dict.set_item("width_exponent", state.width_exponent())?;
-                ("linear", None)
-            }
-        };
-        dict.set_item("axis", name)?;
-        dict.set_item("precision", precision)?;
-        dict.set_item("edges", state.axis.edges().map(|e| e.values().to_vec()))?;
-        dict.set_item("value_bits", u32::from(state.value_bits))?;
-        dict.set_item("nan_count", state.specials.nan)?;
-        dict.set_item("posinf_count", state.specials.posinf)?;
-        dict.set_item("neginf_count", state.specials.neginf)?;
-        let (places, counts): (Vec<i64>, Vec<u64>) = state.entries().into_iter().unzip();
-        dict.set_item("places", places)?;
-        dict.set_item("counts", counts)?;
-        Ok(dict)
+        histogram_dict::to_dict(py, &self.snapshot()?)
     }
 
-    /// Reads `to_dict` back.
+    /// Reads `to_dict` back; an error that names the key for anything else.
     #[staticmethod]
     #[pyo3(signature = (data, /))]
     fn from_dict(data: &Bound<'_, PyDict>) -> PyResult<Self> {
-        check_kind(data, WHAT, "histogram")?;
-        let mut width_exponent = 0;
-        let axis = match field::<String>(data, WHAT, "axis")?.as_str() {
-            "linear" => {
-                width_exponent = field(data, WHAT, "width_exponent")?;
-                Axis::linear(field(data, WHAT, "bins")?)
-            }
-            "log_linear" => Axis::log_linear(field(data, WHAT, "precision")?),
-            "variable" => Axis::variable(field(data, WHAT, "edges")?),
-            "regular" => {
-                let edges: Vec<f64> = field(data, WHAT, "edges")?;
-                let ends = edges.first().copied().zip(edges.last().copied()).unwrap_or((0.0, 0.0));
-                Axis::regular(ends.0, ends.1, edges)
-            }
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "a {WHAT}'s axis must be regular, variable, log_linear or linear, got: {other}"
-                )));
-            }
-        };
-        let specials = Specials {
-            nan: field(data, WHAT, "nan_count")?,
-            posinf: field(data, WHAT, "posinf_count")?,
-            neginf: field(data, WHAT, "neginf_count")?,
-        };
-        let (places, counts): (Vec<i64>, Vec<u64>) = (field(data, WHAT, "places")?, field(data, WHAT, "counts")?);
-        if places.len() != counts.len() {
-            return Err(PyTypeError::new_err(format!(
-                "a {WHAT}'s dict has {} places and {} counts",
-                places.len(),
-                counts.len()
-            )));
-        }
-        let entries: Vec<(i64, u64)> = places.into_iter().zip(counts).collect();
-        let value_bits = field(data, WHAT, "value_bits")?;
-        Histogram::from_entries(axis.map_err(to_py)?, width_exponent, value_bits, specials, &entries)
-            .map(Self::wrap)
-            .map_err(to_py)
+        histogram_dict::from_dict(data).map(Self::wrap)
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
         let rebuild = py.get_type::<Self>().getattr("from_bytes")?;
         Ok((rebuild, (self.to_bytes(py)?,)))
     }
-
-    /// The dict of UHI's serialisation: what `uhi.io`, hist and boost-histogram read. See `tensorstats.export.to_uhi`.
-    fn _to_uhi_(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
-        in_python(&slf, "tensorstats.export", "to_uhi", &[])
-    }
-
-    /// TensorBoard's fields of a histogram; the summary is of the same values. See `tensorstats.export.to_tensorboard`.
-    #[pyo3(signature = (summary))]
-    fn to_tensorboard<'py>(slf: Bound<'py, Self>, summary: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        in_python(&slf, "tensorstats.export", "to_tensorboard", &[("summary", summary)])
-    }
-
-    /// A `wandb.Histogram` of at most 512 bins that hold every finite value. See `tensorstats.export.to_wandb`.
-    #[pyo3(signature = (summary = None))]
-    fn to_wandb<'py>(slf: Bound<'py, Self>, summary: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-        let summary = summary.into_pyobject(slf.py())?;
-        in_python(&slf, "tensorstats.export", "to_wandb", &[("summary", summary)])
-    }
-
-    /// OpenTelemetry's exponential histogram as OTLP/JSON. See `tensorstats.export.to_opentelemetry`.
-    #[pyo3(signature = (scale = 0, summary = None))]
-    fn to_opentelemetry<'py>(
-        slf: Bound<'py, Self>,
-        scale: i64,
-        summary: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let (scale, summary) = (scale.into_pyobject(slf.py())?.into_any(), summary.into_pyobject(slf.py())?);
-        in_python(&slf, "tensorstats.export", "to_opentelemetry", &[("scale", scale), ("summary", summary)])
-    }
-
-    /// Prometheus' native histogram by the names of its protobuf fields. See `tensorstats.export.to_prometheus`.
-    #[pyo3(signature = (summary, schema = 0))]
-    fn to_prometheus<'py>(
-        slf: Bound<'py, Self>,
-        summary: Bound<'py, PyAny>,
-        schema: i64,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let schema = schema.into_pyobject(slf.py())?.into_any();
-        in_python(&slf, "tensorstats.export", "to_prometheus", &[("summary", summary), ("schema", schema)])
-    }
-
-    /// Draws the histogram on matplotlib axes and returns them. See `tensorstats.plot.histogram`.
-    #[pyo3(signature = (ax = None, *, scale = "auto", label = None, color = None))]
-    fn plot<'py>(
-        slf: Bound<'py, Self>,
-        ax: Option<Bound<'py, PyAny>>,
-        scale: &str,
-        label: Option<&str>,
-        color: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let (ax, color) = (ax.into_pyobject(py)?, color.into_pyobject(py)?);
-        let (scale, label) = (scale.into_pyobject(py)?.into_any(), label.into_pyobject(py)?);
-        let arguments = [("ax", ax), ("scale", scale), ("label", label), ("color", color)];
-        in_python(&slf, "tensorstats.plot", "histogram", &arguments)
-    }
-}
-
-/// Calls a function of the Python package with a histogram: what other tools want is made there.
-fn in_python<'py>(
-    histogram: &Bound<'py, PyHistogram>,
-    module: &str,
-    function: &str,
-    arguments: &[(&str, Bound<'py, PyAny>)],
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = histogram.py();
-    let named = PyDict::new(py);
-    for (name, value) in arguments {
-        named.set_item(name, value)?;
-    }
-    py.import(module)?.getattr(function)?.call((histogram,), Some(&named))
 }
 
 /// Counts one tensor.
 #[pyfunction]
-#[pyo3(signature = (x, axis, /, threads = None, r#where = None))]
+#[pyo3(signature = (x, axis = None, /, threads = None, r#where = None))]
 pub(crate) fn histogram(
     py: Python<'_>,
     x: &Bound<'_, PyAny>,
-    axis: &Bound<'_, PyAny>,
+    axis: Option<&Bound<'_, PyAny>>,
     threads: Option<i64>,
     r#where: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyHistogram> {

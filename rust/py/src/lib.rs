@@ -4,6 +4,7 @@ mod arrays;
 mod axis;
 mod buffer;
 mod buffers;
+mod codes;
 mod dicts;
 mod dims;
 mod dlpack;
@@ -11,17 +12,22 @@ mod errors;
 mod formats;
 mod fused;
 mod histogram;
+mod histogram_dict;
 mod many;
+mod package;
 mod quantile;
 mod range;
 mod rows;
 mod run;
 mod settings;
 mod slot;
+mod state;
 mod summary;
 mod summary_dict;
 mod summary_repr;
+mod torch;
 mod units;
+mod units_dict;
 mod update;
 
 /// Statistics over host memory.
@@ -30,7 +36,7 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::axis::PyAxis;
+    use crate::axis::{PyAxis, PyLinear, PyLogLinear, PyRegular, PyVariable};
     #[pymodule_export]
     use crate::buffer::PyHeld;
     #[pymodule_export]
@@ -41,6 +47,8 @@ mod _core {
     use crate::histogram::{PyHistogram, histogram};
     #[pymodule_export]
     use crate::many::{PySummaries, norm, norm_from, norms, summaries, summaries_from};
+    #[pymodule_export]
+    use crate::package::connect;
     #[pymodule_export]
     use crate::quantile::quantile;
     #[pymodule_export]

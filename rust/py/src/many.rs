@@ -15,7 +15,8 @@ use crate::buffers::Buffers;
 use crate::errors::to_py;
 use crate::rows::Rows;
 use crate::run;
-use crate::summary::{PySummary, Shape};
+use crate::state::Shape;
+use crate::summary::PySummary;
 
 /// The summaries of many tensors, in the order they were given.
 #[pyclass(frozen, name = "Summaries", module = "tensorstats._core")]

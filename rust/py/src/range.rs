@@ -3,7 +3,6 @@
 use core::slice;
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyTuple};
 use tensorstats_core::Number;
 use tensorstats_core::range::{self, Bounds, Outside, Place};
@@ -11,7 +10,7 @@ use tensorstats_core::verdict::Question;
 
 use crate::buffer::Buffer;
 use crate::errors::{of_many, to_py};
-use crate::run;
+use crate::{package, run};
 
 /// Position in C order, index, value.
 type Found<'py> = (u64, Bound<'py, PyTuple>, Bound<'py, PyAny>);
@@ -47,14 +46,12 @@ enum Side {
 /// A bound as Python gives it: whole numbers stay exact. Those beyond 128 bits are beyond all integers, and become the float next to them
 /// on the side from which floats are compared with it.
 fn bound(object: Option<&Bound<'_, PyAny>>, side: Side) -> PyResult<Option<Number>> {
-    static NEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let Some(object) = object else { return Ok(None) };
     if let Ok(whole) = object.extract::<i128>() {
         return Ok(Some(Number::Int(whole)));
     }
     let name = if side == Side::Low { "min" } else { "max" };
-    let float = NEXT.import(object.py(), "tensorstats._arrays", "float_beside")?;
-    Ok(Some(Number::Float(float.call1((object, name))?.extract()?)))
+    Ok(Some(Number::Float(package::call(object.py(), "float_beside", (object, name))?.extract()?)))
 }
 
 /// What a look for values out of range found: dtype and shape; how many are NaN, +inf, -inf, below, above; the first that is not finite,

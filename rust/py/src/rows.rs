@@ -6,7 +6,7 @@ use tensorstats_core::kernel::Moments;
 use tensorstats_core::{Sketch, Summary};
 
 use crate::errors::to_py;
-use crate::summary::{Shape, State};
+use crate::state::{Shape, State};
 
 /// The states of many tensors, or their numbers alone. What only a repr shows is kept apart, so that it can go while the numbers stay where
 /// they are.

@@ -19,7 +19,8 @@ use crate::histogram::PyHistogram;
 use crate::many::PySummaries;
 use crate::rows::Rows;
 use crate::run;
-use crate::summary::{PySummary, Shape, State};
+use crate::state::{Shape, State};
+use crate::summary::PySummary;
 
 /// A step may count tensors without end; what one module hands to the next is handed on soon.
 const MOST_SEEN: usize = 32;

@@ -12,7 +12,8 @@ use tensorstats_core::summary::Seen;
 use tensorstats_core::{Dtype, Number, Sketch, Summary};
 
 use crate::errors::to_py;
-use crate::summary::{Shape, Shown, State};
+use crate::state::{Shape, State};
+use crate::summary::Shown;
 use crate::{dicts, formats};
 
 const INTEGER_FIELDS: [&str; 7] =

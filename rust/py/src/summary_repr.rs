@@ -3,7 +3,7 @@
 use tensorstats_core::Number;
 use tensorstats_core::summary::Seen;
 
-use crate::summary::{Shape, State};
+use crate::state::{Shape, State};
 
 /// One line in the manner of lovely-tensors.
 pub(crate) fn line(state: &State) -> String {

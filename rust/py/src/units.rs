@@ -2,23 +2,17 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use tensorstats_core::double::Double;
 use tensorstats_core::memory::{check_memory, check_units_memory};
 use tensorstats_core::scan::Options;
 use tensorstats_core::units::Unit;
-use tensorstats_core::units_moments::Moments;
 use tensorstats_core::{TensorView, UnitActivity};
 
 use crate::arrays::begins_a_sum;
 use crate::buffer::Buffer;
-use crate::dicts::{check_kind, field};
 use crate::errors::to_py;
-use crate::{arrays, run};
-
-const WHAT: &str = "UnitActivity";
+use crate::{arrays, run, units_dict};
 
 type Array<'py> = PyResult<Bound<'py, PyAny>>;
 
@@ -34,7 +28,8 @@ type Array<'py> = PyResult<Bound<'py, PyAny>>;
 /// Notes
 /// -----
 /// A value is active when it is finite and not zero. NaN and infinities are counted and left out of everything else. Fields are arrays of
-/// one entry a unit: counts int64, the rest float64 (NaN for a unit without finite values).
+/// one entry a unit: counts int64, the rest float64 (NaN for a unit without finite values). What takes an argument is a method (`var`, `std`,
+/// `dead_units`, `dead_fraction`), everything else a property.
 ///
 /// Examples
 /// --------
@@ -43,7 +38,7 @@ type Array<'py> = PyResult<Bound<'py, PyAny>>;
 /// >>> u = ts.UnitActivity(1).update(np.array([[0.0, 1.0], [0.0, 3.0]]))
 /// >>> u.active_count, u.mean, u.dead_units()
 /// (array([0, 2]), array([0., 2.]), array([0]))
-#[pyclass(frozen, name = "UnitActivity", module = "tensorstats._core")]
+#[pyclass(frozen, name = "UnitActivity", module = "tensorstats")]
 pub(crate) struct PyUnitActivity(Mutex<UnitActivity>);
 
 impl PyUnitActivity {
@@ -254,10 +249,24 @@ impl PyUnitActivity {
         self.floats(py, Unit::mean)
     }
 
-    /// Standard deviation (population) of the finite values of each unit; exactly 0 for a constant.
-    #[getter]
-    fn std<'py>(&self, py: Python<'py>) -> Array<'py> {
-        self.floats(py, Unit::std)
+    /// Variance of the finite values of each unit: the sum of squared differences from the mean over `n - correction`; exactly 0 for a constant,
+    /// NaN where there are not more values than `correction`.
+    #[pyo3(signature = (correction = 0.0))]
+    fn var<'py>(&self, py: Python<'py>, correction: f64) -> Array<'py> {
+        self.floats(py, |u| u.var(correction))
+    }
+
+    /// Standard deviation of the finite values of each unit: the root of `var(correction)`, without overflow on the way.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> ts.unit_activity(np.array([[1.0, 5.0], [3.0, 5.0]])).std()
+    /// array([1., 0.])
+    #[pyo3(signature = (correction = 0.0))]
+    fn std<'py>(&self, py: Python<'py>, correction: f64) -> Array<'py> {
+        self.floats(py, |u| u.std(correction))
     }
 
     /// Smallest finite value of each unit.
@@ -301,12 +310,22 @@ impl PyUnitActivity {
         self.lock().dead_fraction(threshold).map_err(to_py)
     }
 
-    /// Share of all values that lie beyond the bounds of saturation; NaN without values, an error without bounds.
+    /// Share of all values that lie beyond the bounds of saturation; NaN without values, a ValueError without bounds.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> u = ts.unit_activity(np.array([[0.5, 9.0], [0.5, 0.1]]), saturation=(0.0, 1.0))
+    /// >>> u.saturated_fraction, u.saturated_fractions
+    /// (0.25, array([0. , 0.5]))
+    #[getter]
     fn saturated_fraction(&self) -> PyResult<f64> {
         self.lock().saturated_fraction().map_err(to_py)
     }
 
-    /// The same for each unit.
+    /// The same share of each unit.
+    #[getter]
     fn saturated_fractions<'py>(&self, py: Python<'py>) -> Array<'py> {
         arrays::check_array(self.lock().units.len())?;
         let fractions = self.lock().saturated_fractions().map_err(to_py)?;
@@ -337,71 +356,14 @@ impl PyUnitActivity {
 
     /// Everything as plain Python values, in types that strict JSON knows; fields of units are lists.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let state = self.snapshot()?;
-        check_units_memory(state.units.len() as u64, 1).map_err(to_py)?;
-        let dict = PyDict::new(py);
-        dict.set_item("kind", "unit_activity")?;
-        dict.set_item("version", tensorstats_core::bytes::VERSION)?;
-        dict.set_item("dim", state.dim)?;
-        dict.set_item("saturation", state.saturation.map(|(low, high)| [low, high].map(Limit)))?;
-        dict.set_item("updates", state.updates)?;
-        for (name, get) in COUNTS {
-            dict.set_item(name, state.units.iter().map(get).collect::<Vec<u64>>())?;
-        }
-        for (name, get) in EXTREMES {
-            let finite = |u: &Unit| Some(get(u)).filter(|x| x.is_finite());
-            dict.set_item(name, state.units.iter().map(finite).collect::<Vec<Option<f64>>>())?;
-        }
-        for (name, get) in FLOATS {
-            dict.set_item(name, state.units.iter().map(get).collect::<Vec<f64>>())?;
-        }
-        dict.set_item("scale", state.units.iter().map(|u| u.moments.scale).collect::<Vec<i32>>())?;
-        Ok(dict)
+        units_dict::to_dict(py, &self.snapshot()?)
     }
 
-    /// Reads `to_dict` back.
+    /// Reads `to_dict` back; an error that names the key for anything else.
     #[staticmethod]
     #[pyo3(signature = (data, /))]
     fn from_dict(data: &Bound<'_, PyDict>) -> PyResult<Self> {
-        check_kind(data, WHAT, "unit_activity")?;
-        let saturation = field::<Option<[Limit; 2]>>(data, WHAT, "saturation")?.map(|[low, high]| (low.0, high.0));
-        let mut activity = UnitActivity::new(field(data, WHAT, "dim")?, saturation).map_err(to_py)?;
-        activity.updates = field(data, WHAT, "updates")?;
-        let counts = COUNTS.map(|(name, _)| field::<Vec<u64>>(data, WHAT, name));
-        let [active, zero, nonfinite, low, high, last_active] = counts;
-        let [min, max] = EXTREMES.map(|(name, _)| field::<Vec<Option<f64>>>(data, WHAT, name));
-        let [mean, rest, m2] = FLOATS.map(|(name, _)| field::<Vec<f64>>(data, WHAT, name));
-        let columns = [&active, &zero, &nonfinite, &low, &high, &last_active].map(|c| c.as_ref().map_or(0, Vec::len));
-        let (active, zero, nonfinite, low, high, last_active) = (active?, zero?, nonfinite?, low?, high?, last_active?);
-        let (min, max, mean, rest, m2) = (min?, max?, mean?, rest?, m2?);
-        let scale: Vec<i32> = field(data, WHAT, "scale")?;
-        let lengths = columns.into_iter().chain([min.len(), max.len(), mean.len(), rest.len(), m2.len(), scale.len()]);
-        if let Some(other) = lengths.into_iter().find(|&n| n != active.len()) {
-            return Err(PyValueError::new_err(format!(
-                "fields of a {WHAT} must be equally long, got: {} and {other}",
-                active.len()
-            )));
-        }
-        for i in 0..active.len() {
-            let moments = Moments {
-                count: active[i].saturating_add(zero[i]),
-                mean: Double { hi: mean[i], lo: rest[i] },
-                m2: m2[i],
-                scale: scale[i],
-            };
-            activity.units.push(Unit {
-                active: active[i],
-                zero: zero[i],
-                nonfinite: nonfinite[i],
-                low: low[i],
-                high: high[i],
-                moments,
-                min: min[i].unwrap_or(f64::INFINITY),
-                max: max[i].unwrap_or(f64::NEG_INFINITY),
-                last_active: last_active[i],
-            });
-        }
-        activity.checked().map(Self::wrap).map_err(to_py)
+        units_dict::from_dict(data).map(Self::wrap)
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
@@ -409,54 +371,6 @@ impl PyUnitActivity {
         Ok((rebuild, (self.to_bytes(py)?,)))
     }
 }
-
-/// A bound of saturation in a dict: JSON has no infinite numbers, which are spelled out.
-struct Limit(f64);
-
-impl<'py> IntoPyObject<'py> for Limit {
-    type Target = PyAny;
-    type Output = Bound<'py, PyAny>;
-    type Error = PyErr;
-
-    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        if self.0.is_finite() {
-            Ok(self.0.into_pyobject(py)?.into_any())
-        } else {
-            Ok(self.0.to_string().into_pyobject(py)?.into_any())
-        }
-    }
-}
-
-impl<'a, 'py> FromPyObject<'a, 'py> for Limit {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        match object.extract::<&str>() {
-            Ok("inf") => Ok(Self(f64::INFINITY)),
-            Ok("-inf") => Ok(Self(f64::NEG_INFINITY)),
-            _ => object.extract::<f64>().map(Self),
-        }
-    }
-}
-
-/// A field of a dict and where it is in a unit.
-type Field<T> = (&'static str, fn(&Unit) -> T);
-
-const COUNTS: [Field<u64>; 6] = [
-    ("active_count", |u| u.active),
-    ("zero_count", |u| u.zero),
-    ("nonfinite_count", |u| u.nonfinite),
-    ("low_count", |u| u.low),
-    ("high_count", |u| u.high),
-    ("last_active", |u| u.last_active),
-];
-
-/// None for a unit without finite values.
-const EXTREMES: [Field<f64>; 2] = [("min", |u| u.min), ("max", |u| u.max)];
-
-/// The mean is `mean + mean_rest`; both it and `m2` (the sum of squared differences from the mean) are divided by 2^scale and 4^scale.
-const FLOATS: [Field<f64>; 3] =
-    [("mean", |u| u.moments.mean.hi), ("mean_rest", |u| u.moments.mean.lo), ("m2", |u| u.moments.m2)];
 
 /// Counts the units of one tensor.
 #[pyfunction]

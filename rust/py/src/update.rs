@@ -16,7 +16,7 @@ use crate::histogram::PyHistogram;
 use crate::many::PySummaries;
 use crate::rows::Rows;
 use crate::run;
-use crate::summary::Shape;
+use crate::state::Shape;
 
 /// Copies of many tensors, to say later what has changed in them.
 ///
