@@ -54,10 +54,10 @@ def area(ax: Axes) -> float:
 @pytest.mark.parametrize(
     ("h", "scale", "unit"),
     [
-        (ts.histogram(random().standard_normal(5000)), "linear", "values per bin"),
+        (ts.histogram(random().standard_normal(5000), bins=64), "linear", "values per bin"),
         (ts.histogram(random().standard_normal(5000), bins=4096), "linear", "values per 16 bins"),
         (ts.histogram(random().standard_normal(5000), bins=1), "linear", "values per bin"),
-        (ts.histogram(np.full(9, 3.0)), "linear", "values per bin"),
+        (ts.histogram(np.full(9, 3.0), bins=64), "linear", "values per bin"),
         (
             ts.histogram(random().standard_normal(5000), ts.axis.Variable([-9, -1, 0, 0.5, 9])),
             "linear",
@@ -139,7 +139,7 @@ def test_nothing_to_draw_is_said(ax: Axes, h: ts.Histogram, said: str):
 def test_odd_ranges_are_drawn(ax: Axes, values: list[float], scale: str):
     for precision in (0, 10):
         log_linear(np.array(values), precision).plot(ax, scale=scale)
-        ts.histogram(np.array(values)).plot(ax, scale=scale)
+        ts.histogram(np.array(values), bins=64).plot(ax, scale=scale)
 
 
 def test_the_second_picture_keeps_the_scale_of_the_first(ax: Axes):
@@ -184,7 +184,7 @@ def test_ridgeline_draws_a_row_a_step(ax: Axes):
     rows = {step: log_linear(random().standard_normal(500) * (1 + step)) for step in (0, 10, 30)}
     rows[40] = log_linear(np.array([np.nan, np.nan]))
     rows[50] = log_linear(np.r_[1.0, np.inf])
-    rows[60] = ts.histogram(np.arange(5.0))
+    rows[60] = ts.histogram(np.arange(5.0), bins=64)
     assert ts.plot.ridgeline(rows, ax) is ax
     assert len(ax.lines) == len(rows)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0", "10", "30", "40", "50", "60"]
@@ -198,7 +198,7 @@ def test_ridgeline_draws_a_row_a_step(ax: Axes):
 
 
 def test_ridgeline_of_many_steps_shows_the_first_and_the_last(ax: Axes):
-    rows = [ts.histogram(random().normal(i / 100, 1, 200)) for i in range(500)]
+    rows = [ts.histogram(random().normal(i / 100, 1, 200), bins=64) for i in range(500)]
     ts.plot.ridgeline(rows, ax, rows=7)
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["0", "83", "166", "250", "333", "416", "499"]
 
@@ -209,7 +209,7 @@ def test_ridgeline_of_many_steps_shows_the_first_and_the_last(ax: Axes):
         ts.Histogram(ts.axis.LogLinear(6)),
         log_linear(np.full(5, 2.0)),
         log_linear(np.zeros(4)),
-        ts.histogram(np.zeros(3)),
+        ts.histogram(np.zeros(3), bins=64),
     ],
     ids=str,
 )

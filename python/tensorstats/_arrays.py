@@ -29,6 +29,7 @@ __all__ = [
     "host_rows",
     "is_one",
     "is_torch_tensor",
+    "named",
     "numbers",
     "of_named",
     "refuse_export",
@@ -43,6 +44,8 @@ ACCEPTED = (
 # numpy has no such types of its own; ml_dtypes registers them under these names, and DLPack refuses them.
 _ML_DTYPES: dict[str, Any] = {"bfloat16": np.uint16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8}
 
+# What hands out its memory without a name of a dtype that could differ from numpy's.
+_BUFFERS = (memoryview, bytearray, array.array)
 
 # What a tensor is refused with.
 REFUSALS = (TypeError, ValueError, BufferError)
@@ -72,9 +75,10 @@ def dtype_name(dtype: Any, /) -> str:
         return name
     with contextlib.suppress(TypeError, ValueError):
         found = np.dtype(name)
-        if found.isnative and name is not None:  # which numpy takes for float64
+        # None is float64 to numpy.
+        if found.name in accepted and found.isnative and name is not None:
             return str(found.name)
-    close = difflib.get_close_matches(str(name), accepted, n=1)
+    close = difflib.get_close_matches(str(name).lower(), accepted, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise TypeError(f"unknown dtype: {dtype!r}; accepted: {ACCEPTED}, as names or as dtypes of numpy or torch{hint}")
 
@@ -89,33 +93,46 @@ def format_names(formats: Any, /) -> list[str]:
 def is_one(tensors: Any, /) -> bool:
     """Whether an object is a tensor of its own, not several."""
     return (
-        isinstance(tensors, np.ndarray | np.generic | _core.Held | memoryview | bytearray | array.array)
+        isinstance(tensors, (np.ndarray, np.generic, _core.Held, *_BUFFERS))
         or hasattr(tensors, "__dlpack__")
-        or hasattr(tensors, "__array__")
+        or (hasattr(tensors, "__array__") and not hasattr(tensors, "columns"))
     )
 
 
+def named(tensors: Any, /) -> Mapping[Any, Any] | None:
+    """The tensors of a mapping, a module (its parameters) or a table (its columns) by name; None for anything else."""
+    if isinstance(tensors, Mapping):
+        return tensors
+    if hasattr(tensors, "named_parameters"):
+        return dict(tensors.named_parameters())
+    if hasattr(tensors, "columns") and hasattr(tensors, "__array__"):
+        # pandas and polars have names for columns, pyarrow has them beside.
+        return {name: tensors[name] for name in getattr(tensors, "column_names", tensors.columns)}
+    return None
+
+
 def as_list(tensors: Any, /) -> tuple[list[Any], list[Any] | None]:
-    """The tensors of an iterable, a mapping or a module, without those that are None; one tensor is a list of one.
+    """The tensors of what is one or several, without those that are None; one tensor is a list of one.
 
     Returns
     -------
     tensors, names
-        The keys of a mapping or the parameters' names of a module; no names where there are none.
+        No names where there are none: of one tensor, and of an iterable that `named` knows no names of.
 
     Raises
     ------
     TypeError
         For anything else.
     """
-    if is_one(tensors):
-        return [tensors], None
-    if isinstance(tensors, Mapping) or hasattr(tensors, "named_parameters"):
-        items = tensors.items() if isinstance(tensors, Mapping) else tensors.named_parameters()
-        named = [(name, tensor) for name, tensor in items if tensor is not None]
-        return [tensor for _, tensor in named], [name for name, _ in named]
-    if not isinstance(tensors, Iterable):
-        raise TypeError(f"expected a tensor, several of them, a mapping or a module, got: {type(tensors).__name__}")
+    if type(tensors) is not list:  # which is asked for most, and needs no questions
+        if is_one(tensors):
+            return [tensors], None
+        by_name = named(tensors)
+        if by_name is not None:
+            kept = {name: tensor for name, tensor in by_name.items() if tensor is not None}
+            return list(kept.values()), list(kept)
+        if not isinstance(tensors, Iterable):
+            raise TypeError(f"expected a tensor, several of them, a mapping or a module, got: {type(tensors).__name__}")
     return [tensor for tensor in tensors if tensor is not None], None
 
 
@@ -141,7 +158,8 @@ def export(x: Any, /) -> tuple[Any, str | None]:
     Parameters
     ----------
     x
-        A numpy array or scalar, an ml_dtypes array, a torch tensor, or any object with `__dlpack__`.
+        A numpy array or scalar, an ml_dtypes array, a torch tensor, or any object with `__dlpack__`, `__array__` or a
+        buffer.
 
     Returns
     -------
@@ -171,11 +189,36 @@ def export(x: Any, /) -> tuple[Any, str | None]:
                 "move it to the CPU first"
             )
         return x, None
-    kind = type(x).__name__
-    hint = "; hint: np.asarray(x) makes an array of it" if isinstance(x, (list, tuple, int, float, bool)) else ""
-    if isinstance(x, (memoryview, bytearray, array.array)) or hasattr(x, "__array__"):
-        return _export_numpy(np.asarray(x))  # shares the memory where the object lets it
-    raise TypeError(f"expected a numpy array, a torch tensor or another object with __dlpack__, got: {kind}{hint}")
+    if isinstance(x, _BUFFERS):
+        return _export_numpy(np.asarray(x))
+    if hasattr(x, "__array__"):
+        return _export_numpy(_shared(x))
+    if isinstance(x, Mapping):
+        hint = "; hint: ts.summaries(x) counts each tensor of a mapping"
+    elif isinstance(x, list | tuple | range | int | float) or hasattr(x, "__array_interface__"):
+        hint = "; hint: np.asarray(x) makes an array of it"
+    else:
+        hint = "; hint: x.collect() reads it" if hasattr(x, "collect") else ""
+    raise TypeError(
+        "expected a numpy array, a torch tensor or another object with __dlpack__, __array__ or a buffer, "
+        f"got: {type(x).__name__}{hint}"
+    )
+
+
+def _shared(x: Any) -> np.ndarray[Any, Any]:
+    """The array that an object with `__array__` is, in its own memory; an object that cannot say so may copy."""
+    try:
+        return np.asarray(x.__array__(copy=False))
+    except TypeError:  # knows no such word
+        return np.asarray(x)
+    except (ValueError, RuntimeError):
+        copied = np.asarray(x)
+    if copied.dtype == bool:  # was bits, as in polars and pyarrow
+        return copied
+    raise TypeError(
+        f"{type(x).__name__} is not one piece of memory that can be read as it is (missing values, several chunks or "
+        "several dtypes); hint: np.asarray(x) makes a copy, with NaN for what is missing"
+    )
 
 
 def _device_of(x: Any) -> tuple[int, int]:

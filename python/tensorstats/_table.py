@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorstats import _core
-from tensorstats._arrays import REFUSALS, DeviceError, as_list, host_rows, is_one, of_named
+from tensorstats._arrays import REFUSALS, DeviceError, host_rows, is_one, named, of_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -137,8 +137,9 @@ def summaries(tensors: Any, /, *, moments: int = 2, threads: int | None = None) 
     Parameters
     ----------
     tensors
-        A mapping from name to tensor (a `state_dict()`), a module (its parameters), or an iterable of tensors (named
-        "0", "1", ...). dtypes, shapes and devices may differ; entries that are None are left out.
+        A mapping from name to tensor (a `state_dict()`), a module (its parameters), a table of pandas, polars or
+        pyarrow (its columns), or an iterable of tensors (named "0", "1", ...). dtypes, shapes and devices may differ;
+        entries that are None are left out.
     moments, threads
         As for `summary`; threads are spread over tensors and over the parts of big ones.
 
@@ -164,26 +165,24 @@ def summaries(tensors: Any, /, *, moments: int = 2, threads: int | None = None) 
     weight  float64  [1, 2]    3    4   3.5  0.5   5     0    0    0
     bias    float32  [2]       0    0     0    0   0     2    0    0
     """
-    if isinstance(tensors, Mapping):
-        names, rows = list(tensors), list(tensors.values())
-    elif hasattr(tensors, "named_parameters") or is_one(tensors):
-        rows, keys = as_list(tensors)
-        names = ["0"] if keys is None else keys
+    by_name = None if type(tensors) is list else named(tensors)
+    if by_name is not None:
+        names, rows = list(by_name), list(by_name.values())
     else:
-        rows = list(tensors)
+        rows = [tensors] if is_one(tensors) else list(tensors)
         names = list(map(str, range(len(rows))))
     # Asking once for all of them is cheap beside small tensors; looking at each is not.
     if set(map(type, names)) != {str} or type(None) in set(map(type, rows)):
-        named = {str(name): tensor for name, tensor in zip(names, rows, strict=True) if tensor is not None}
-        names, rows = list(named), list(named.values())
+        kept = {str(name): tensor for name, tensor in zip(names, rows, strict=True) if tensor is not None}
+        names, rows = list(kept), list(kept.values())
     try:
         return SummaryTable(names, _core.summaries(rows, moments, threads))
     except DeviceError:
-        return SummaryTable(names, _core.summaries_from(host_rows(rows, _known_as(tensors, names), moments=moments)))
+        return SummaryTable(names, _core.summaries_from(host_rows(rows, _known_as(by_name, names), moments=moments)))
     except REFUSALS as error:
-        raise of_named(error, _known_as(tensors, names)) from error.__cause__
+        raise of_named(error, _known_as(by_name, names)) from error.__cause__
 
 
-def _known_as(tensors: Any, names: list[str]) -> list[Any]:
+def _known_as(by_name: object, names: list[str]) -> list[Any]:
     """What errors call the tensors: by their keys, or by their places among those given."""
-    return names if isinstance(tensors, Mapping) or hasattr(tensors, "named_parameters") else list(map(int, names))
+    return list(map(int, names)) if by_name is None else names

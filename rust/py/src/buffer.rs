@@ -160,7 +160,11 @@ impl Buffer {
         let (exporter, name): (Bound<'_, PyAny>, Option<String>) = package::call(py, "export", (object,))?.extract()?;
         let capsule = match export_versioned(&exporter) {
             // Exporters from before DLPack 1.0 know no `max_version`.
-            Err(error) if error.is_instance_of::<PyTypeError>(py) => exporter.call_method0(intern!(py, "__dlpack__")),
+            Err(error)
+                if error.is_instance_of::<PyTypeError>(py) && error.value(py).to_string().contains("argument") =>
+            {
+                exporter.call_method0(intern!(py, "__dlpack__"))
+            }
             other => other,
         };
         let capsule = match capsule {
