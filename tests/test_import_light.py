@@ -39,6 +39,17 @@ def test_nothing_heavy_is_imported(code: str):
     assert out.strip() == "[]"
 
 
+def test_what_a_first_count_needs_is_there_so_that_no_fork_meets_a_lock_on_imports():
+    out = run_python(
+        "import numpy as np, sys, tensorstats as ts\nbefore = set(sys.modules)\n"
+        "x = np.ones(9)\nts.summary(x), ts.quantile(x, 0.5), ts.norm(x), ts.check(x, finite=True), ts.is_finite(x)\n"
+        "ts.unit_activity(x, dim=0), ts.outside(x, min=0), ts.histogram(x, bins=2, range=(0, 2))\n"
+        "print(sorted(name for name in set(sys.modules) - before if name.startswith('tensorstats')), "
+        "'tensorstats._openmp' in sys.modules)"
+    )
+    assert out.strip() == "[] True"
+
+
 def test_the_watcher_imports_no_training_library():
     out = run_python(f"import tensorstats.torch, sys; print([name for name in {CALLBACKS!r} if name in sys.modules])")
     assert out.strip() == "[]"

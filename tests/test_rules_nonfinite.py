@@ -148,3 +148,78 @@ def test_a_loss_that_is_not_finite_while_all_else_is(digits: tuple[Any, Any]) ->
         monitor.log_loss(float("nan"))
         optimizer.step()
     assert only(monitor).where == "loss"
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "said"),
+    [
+        ({"signals": ["gradients"]}, "2.bias", "Outputs were not counted, so that the forward pass may have made it."),
+        ({"signals": ["output_gradients"]}, "2", "Outputs were not counted, so that the forward pass may have made it"),
+        ({"signals": ["updates"]}, "0.weight", "Gradients were not counted, so that they or the optimizer's step may"),
+        ({"signals": ["parameters"], "loss": True}, "loss", "The loss was nan. What the modules returned in its step"),
+        ({"every": 3, "loss": True}, "loss", "What the modules returned in its step was not counted."),
+        ({"loss": False}, "input", "It was there before the first layer"),
+    ],
+)
+def test_what_was_not_counted_is_never_called_finite(options: dict[str, Any], where: str, said: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    logs = options.pop("loss", False)
+    with ts.watch(model, optimizer, **options) as monitor:
+        for step in range(12):
+            x = torch.randn(16, 8)
+            if step == 5:
+                x[3, 4] = math.nan
+            loss = model(x).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            if logs:
+                monitor.log_loss(loss)
+            optimizer.step()
+    finding = only(monitor)
+    assert (finding.rule, finding.where, finding.step) == ("non-finite", where, 5)
+    assert said in finding.why
+    assert where == "input" or "finite:" not in finding.why
+    assert where == "input" or finding.advice.startswith("Record more to see where it comes from")
+    assert (monitor.step, monitor.skipped) == (12, 0)
+
+
+def test_a_loop_that_never_calls_the_model_is_not_told_that_its_input_was_finite() -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"body": nn.Linear(8, 16), "head": nn.Linear(16, 4)})
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for place, said in (("body", "no watched module ran before it"), ("head", "every watched module before it was")):
+        with ts.watch(model, optimizer) as monitor:
+            x, y = torch.randn(4, 8), torch.zeros(4, 16)
+            (x if place == "body" else y)[2, 1] = math.nan
+            model["head"](model["body"](x) + y).sum().backward()
+        finding = only(monitor)
+        assert finding.where == place
+        assert said in finding.why
+        assert "model's input" not in finding.why
+        assert finding.advice.startswith("Look at what this module is given")
+
+
+def test_a_parameter_that_was_never_finite_and_is_not_used_hides_nothing() -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleDict(
+        {"used": nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), "unused": nn.Linear(2, 2)}
+    )
+    model["unused"].weight.data[0, 0] = math.nan
+    optimizer = torch.optim.SGD(model["used"].parameters(), 0.01)
+    with ts.watch(model, optimizer) as monitor:
+        for step in range(40):
+            if step == 10:
+                model["used"][0].bias.data.fill_(-100.0)
+            loss = model["used"](torch.randn(64, 8)).square().mean() * (math.nan if step == 38 else 1.0)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    found = {(f.rule, f.where): f for f in monitor.findings}
+    assert set(found) == {("non-finite", "unused.weight"), ("non-finite", "used.2.bias"), ("dead-units", "used.1")}
+    first = found["non-finite", "unused.weight"]
+    assert first.step == 0
+    assert "It was so before the optimizer's step, which does not change this parameter." in first.why
+    assert "how it is initialised or loaded" in first.advice
+    assert found["non-finite", "used.2.bias"].step == 38

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from tensorstats import _methods as _methods
+from tensorstats import _openmp as _openmp  # now: a fork while another thread imports it would leave its lock behind
 from tensorstats import axis
 from tensorstats._checks import CheckError, check
 from tensorstats._core import __version__

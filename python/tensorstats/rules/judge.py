@@ -59,14 +59,15 @@ class LossTrend:
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.values: list[float] = []
-        self.unjudged_nonfinite = False  # a loss that is not finite came in since the last step was judged
+        self._unjudged: tuple[int, float] | None = None  # the first that is not finite since a step was judged
         self._flat = 0  # so many losses, from the first one on, were the same
 
     def log(self, step: int, value: float) -> None:
         """Add one loss."""
         self.steps.append(step)
         self.values.append(float(value))
-        self.unjudged_nonfinite = self.unjudged_nonfinite or not math.isfinite(self.values[-1])
+        if self._unjudged is None and not math.isfinite(self.values[-1]):
+            self._unjudged = step, self.values[-1]
         if self._flat == len(self.values) - 1 and self._is_the_first(self.values[-1]):
             self._flat += 1
 
@@ -88,12 +89,21 @@ class LossTrend:
             return None
         return FlatLosses(self._flat, self.values[0], self.steps[0], self._flat == len(self.values))
 
+    @property
+    def unjudged_step(self) -> int | None:
+        """The step of the first loss that is not finite, of those that came in since the last step was judged."""
+        return None if self._unjudged is None else self._unjudged[0]
+
     def offender(self) -> Offender | None:
-        """The last loss, if it is not finite."""
-        if not self.values or math.isfinite(self.values[-1]):
+        """That loss."""
+        if self._unjudged is None:
             return None
         origin = "Every watched output of the step is finite."
-        return Offender("loss", "loss", 1, 1, None, str(self.values[-1]), origin)
+        return Offender("loss", "loss", 1, 1, None, str(self._unjudged[1]), origin)
+
+    def judged(self) -> None:
+        """A step has been judged, and the losses with it."""
+        self._unjudged = None
 
     @property
     def learning(self) -> bool | None:
@@ -156,6 +166,7 @@ class Judge:
         self._interval = 1
         self._silenced: set[tuple[str, str, str]] = set()
         self._poisoned = False
+        self._poisoned_until = 0  # the last step in which weights were not finite
         self._judged = 0  # recorded steps
 
     def _may_select(self, rule: Rule) -> bool:
@@ -169,10 +180,13 @@ class Judge:
 
     def judge(self, view: StepView) -> list[Finding]:
         """The findings that are new with this step."""
+        self.losses.judged()
         if self._poisoned and view.parameters_nonfinite:
-            # As long as weights are NaN every number is an echo of the same fault. A checkpoint may be loaded.
-            self._still_nonfinite(view.step)
+            # As long as weights are NaN every number is an echo of the same fault.
+            self._poisoned_until = view.step
             return []
+        if self._poisoned:
+            self._recover()
         view.learning = partial(self.losses.after, len(self.losses.values))
         view.loss_rose = self.losses.rose()
         view.flat_losses = self.losses.flat()
@@ -180,11 +194,10 @@ class Judge:
             self._interval = view.step - view.previous_step
         before = len(self._found)
         self._judged += 1
-        self.losses.unjudged_nonfinite = False
         for rule in self.rules:
             if not view.parameters_nonfinite or rule.reads_nonfinite:
                 self._apply(rule, view)
-        self._poisoned = view.parameters_nonfinite
+        self._poisoned, self._poisoned_until = view.parameters_nonfinite, view.step
         if len(self._found) == before:
             return []
         new = set(list(self._found)[before:])
@@ -205,14 +218,16 @@ class Judge:
                 broken.append((measurement, begin))
                 self._silenced.add(key)
         if view.offender is not None and isinstance(rule, NonFinite):
-            self._go_on(rule, None, view.step, again=True)  # an echo of what was found is no new place
+            # An echo of what was found is no new place.
+            self._go_on(rule, view.offender.where if view.offender.standing else None, view.step, again=True)
         if broken and not (rule.once and any(found == rule.id for found, _ in self._found)):
             self._tell(rule, broken, view)
 
-    def _still_nonfinite(self, step: int) -> None:
+    def _recover(self) -> None:
+        """A checkpoint was loaded: what was found lasted until then."""
         for rule in self.rules:
             if isinstance(rule, NonFinite):
-                self._go_on(rule, None, step, again=True)
+                self._go_on(rule, None, self._poisoned_until, again=True)
 
     def _go_on(self, rule: Rule, where: str | None, step: int, *, again: bool) -> None:
         """Note that what was found lasts; where the worst place stands for all, or `where` is None, at any place.

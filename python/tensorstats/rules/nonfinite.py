@@ -20,6 +20,16 @@ _ADVICE = {
         "value beyond the range of a 16-bit dtype (float16 ends at 65504). Clamp its argument, add a small epsilon, or "
         "run it in float32."
     ),
+    "passed on": (
+        "Look at what this module is given: print it, check the data once with ts.check(x, finite=True), and look at "
+        "what is computed between the modules before it and this one: log or sqrt of zero, a division by zero, exp of "
+        "a large number, a value beyond the range of a 16-bit dtype."
+    ),
+    "unseen": (
+        "Record more to see where it comes from: every step, and the signals that come before it in a step (outputs, "
+        "gradients, updates). If those are finite, look at a loss that takes the log of zero or divides by a count of "
+        "0, at a derivative such as that of sqrt at zero, and at the learning rate."
+    ),
     "weight": (
         "That parameter was not finite before this step: look at how it is initialised or loaded, and at the "
         "checkpoint (ts.summaries(state_dict) shows which tensors hold a NaN). If it came up during the run, an update "
@@ -44,6 +54,10 @@ _ADVICE = {
         "samples when there are none, or a target outside its range."
     ),
 }
+
+
+# The key of a parameter that was never finite and takes no part in the training: nothing follows from it.
+_STANDING = "standing"
 
 
 class NonFinite(Rule):
@@ -85,6 +99,12 @@ class NonFinite(Rule):
         if offender is None:
             self._clean_steps += 1
             return
+        if offender.standing:
+            # It is so in every step, and hides nothing that comes up beside it.
+            self._clean_steps += 1
+            note = self._sentence(offender)
+            yield Measurement(offender.where, float(offender.nonfinite_count), note=note, key=_STANDING)
+            return
         echo = self._clean_steps < limits.ECHO_STEPS
         self._clean_steps = 0
         if echo:
@@ -93,9 +113,11 @@ class NonFinite(Rule):
 
     def explains(self, mine: Told, other: Told, /) -> bool:
         """What begins right after it."""
-        return super().explains(mine, other) and mine.echoes(other, limits.ECHO_STEPS)
+        return mine.key != _STANDING and super().explains(mine, other) and mine.echoes(other, limits.ECHO_STEPS)
 
     def _sentence(self, offender: Offender) -> str:
+        if offender.signal == "loss":
+            return f"The loss was {offender.value}. {offender.origin} {self.why}"
         place = f"the first at index {list(offender.index)}" if offender.index is not None else "position unknown"
         call = f" in call {offender.call}" if offender.call else ""
         noun = {
@@ -107,8 +129,6 @@ class NonFinite(Rule):
         subject = f"{noun.get(offender.signal, '')} {offender.where}".strip()
         if offender.signal == "input":
             subject = "The data given to the model"
-        elif offender.signal == "loss":
-            subject = "The loss"
         else:
             subject = f"The {subject}{call}"
         return (
@@ -121,4 +141,8 @@ class NonFinite(Rule):
         offender = view.offender
         if offender is None:
             return ""
-        return _ADVICE["weight" if offender.weight is not None else offender.signal]
+        if offender.weight is not None:
+            return _ADVICE["weight"]
+        if offender.unseen:
+            return _ADVICE["unseen"]
+        return _ADVICE["passed on" if offender.argument is not None else offender.signal]

@@ -84,6 +84,8 @@ class Offender:
     backward: bool = False  # met on the way back
     produced: bool | None = None  # by that module; None: not known
     weight: str | None = None  # the parameter of that module which already held one
+    unseen: bool = False  # what comes before it in a step was not counted
+    standing: bool = False  # a parameter that was so before, and that no optimizer changes
     masking: bool = False  # all that is not finite there is -inf, as in masked logits
 
 

@@ -18,7 +18,7 @@ from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.ranks.reduction import Reduction
 from tensorstats.torch.record.loop_state import LoopState
 from tensorstats.torch.record.losses import LossQueue
-from tensorstats.torch.record.offender import of_what_was_counted, step_offender
+from tensorstats.torch.record.offender import of_what_was_counted, stands_still, step_offender
 from tensorstats.torch.record.open_step import SkipCount
 from tensorstats.torch.record.recorders import Recorders
 from tensorstats.torch.record.step import RecordedStep
@@ -90,7 +90,7 @@ class Closing:
     def busy(self) -> bool:
         """Whether the end of a step that is not recorded has anything to do."""
         waiting = self.held is not None or self._missed is not None or bool(self._untold)
-        return waiting or self._judge.losses.unjudged_nonfinite
+        return waiting or self._judge.losses.unjudged_step is not None
 
     def untold(self) -> list[Finding]:
         """The findings that nobody was told yet."""
@@ -127,9 +127,11 @@ class Closing:
         """
         offenders = self._recorders.outputs.offenders
         found = offenders.first or self._judge.losses.offender() or offenders.gradient
+        seen = self._recorders.outputs.counted and self._judge.losses.unjudged_step in (None, number)
         with self._lock:
             if found is not None and self._judged_open != number:
                 self._judged_open = number
+                found = of_what_was_counted(found, outputs=seen, gradients=True, left_out=self._guard.left_out)
                 found = replace(found, origin=f"{found.origin} Seen on rank {self._reduction.rank}.")
                 self._untold += self._judge.judge(StepView(number, self._previous, offender=found))
             return self.untold()
@@ -137,13 +139,13 @@ class Closing:
     def _judge_losses(self, number: int, *, final: bool = False) -> None:
         """Judge what came in with no recorded step: a loss that is not finite, and at the end of a run its skips."""
         judge, skips = self._judge, self._skips.facts(final=final)
-        offender = judge.losses.offender() if judge.losses.unjudged_nonfinite else None
-        if offender is not None and self._guard.left_out:
-            offender = of_what_was_counted(offender)
+        offender, step = judge.losses.offender(), judge.losses.unjudged_step
+        if offender is not None:
+            offender = of_what_was_counted(offender, outputs=False, gradients=False, left_out=self._guard.left_out)
         if offender is None and not (final and skips is not None and skips.skipped == skips.steps):
             return
-        if offender is not None:
-            number = judge.losses.steps[-1]
+        if step is not None:
+            number = step
         elif number > self._state.first_step:
             number -= 1  # the last one that there was
         try:
@@ -207,8 +209,18 @@ class Closing:
         if isinstance(kept, Numbers):
             kept = kept.read()[0] > 0
         offender = self._offender(step, parameters)
-        if offender is not None and self._guard.left_out:
-            offender = of_what_was_counted(offender)
+        if offender is not None:
+            of_loss = self._judge.losses.unjudged_step if offender.signal == "loss" else None
+            offender = of_what_was_counted(
+                offender,
+                outputs=step.outputs.counted and of_loss in (None, step.number),
+                gradients=any(view.gradient is not None for view in parameters),
+                left_out=self._guard.left_out,
+            )
+        nonfinite = any(
+            view.value is not None and view.value.nonfinite_count > 0 and not stands_still(view, parameters)
+            for view in parameters
+        )
         if step.abandoned:
             # No optimizer has stepped: what has no gradient and did not move says nothing.
             parameters = [view for view in parameters if view.gradient is not None]
@@ -219,7 +231,7 @@ class Closing:
             outputs=step.outputs.views(),
             parameters=parameters,
             offender=offender,
-            parameters_nonfinite=step.parameters.parameters_nonfinite(),
+            parameters_nonfinite=nonfinite,
             gradients_kept=kept,
             has_optimizer=step.rates is not None,
             ranks=self._reduction.spreads,

@@ -120,7 +120,7 @@ class Abandonment(ScalerListener):
     def _forward_nonfinite(self) -> bool:
         first = self._recorders.outputs.offenders.first
         # -inf is what masked logits hold on purpose: alone it says nothing about how the step goes on.
-        return (first is not None and not first.masking) or self._losses.unjudged_nonfinite
+        return (first is not None and not first.masking) or self._losses.unjudged_step is not None
 
     @property
     def _backward_nonfinite(self) -> bool:

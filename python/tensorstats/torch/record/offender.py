@@ -32,6 +32,7 @@ __all__ = [
     "gradient_offender",
     "of_what_was_counted",
     "output_offender",
+    "stands_still",
     "step_offender",
 ]
 
@@ -42,6 +43,17 @@ UNSEEN_INPUT = (
     "finite."
 )
 
+
+# What is known of what came before a module that passed one on: whether the model's input was seen, and whether no
+# other watched module ran before it.
+_BEFORE = {
+    (True, True): ", while the model's input was finite; an operation before this module made it.",
+    (True, False): ", while the model's input and every watched module before it were finite; the operation between "
+    "them made it.",
+    (False, True): ", and no watched module ran before it: it was in the data, or an operation on them made it.",
+    (False, False): ", while every watched module before it was finite: an operation between them made it, or data "
+    "that came in there.",
+}
 
 # Index and name of the first non-finite value of a parameter's "gradient" or of the "parameter", as far as known.
 Locate: TypeAlias = Callable[[str, str], tuple[tuple[int, ...] | None, str | None]]
@@ -66,6 +78,7 @@ class ModelInputs:
 
     def __init__(self) -> None:
         self._given: list[tuple[str, weakref.ref[torch.Tensor]]] = []
+        self.known = False  # a loop that calls parts of the model alone shows nothing of what it gives to them
 
     def begin(self, model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> list[tuple[str, Any]]:
         """Remember them; returns each tensor under the name it has in the finding."""
@@ -77,11 +90,13 @@ class ModelInputs:
             for path, tensor in tensors_in(value)
         ]
         self._given = [(name, weakref.ref(tensor)) for name, tensor in given]
+        self.known = True
         return given
 
     def clear(self) -> None:
         """Forget them."""
         self._given = []
+        self.known = False
 
     def offender(
         self, module: str, module_type: str, masks: MaskViews, *, blames_masks: bool = False
@@ -169,8 +184,13 @@ def output_offender(
     inputs: tuple[tuple[Any, ...], dict[str, Any]] | None,
     model_inputs: ModelInputs,
     masks: MaskViews,
+    *,
+    first: bool = False,
 ) -> Offender | None:
-    """The first non-finite output of a step: from the model's input, the module's input, its weights, or itself."""
+    """The first non-finite output of a step: from the model's input, the module's input, its weights, or itself.
+
+    `first` says that no other watched module ran before it in this step.
+    """
     found = first_nonfinite(tensor, masks.of(name, tensor))
     if found is None:
         return None
@@ -178,7 +198,8 @@ def output_offender(
     if from_input is not None:
         return from_input
     count, index, value = found
-    origin, argument, weight = (UNSEEN_INPUT, None, None) if inputs is None else _origin(module, inputs, masks)
+    before = _BEFORE[model_inputs.known, first]
+    origin, argument, weight = (UNSEEN_INPUT, None, None) if inputs is None else _origin(module, inputs, masks, before)
     return Offender(
         name,
         "output",
@@ -197,7 +218,7 @@ def output_offender(
 
 
 def _origin(
-    module: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]], masks: MaskViews
+    module: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]], masks: MaskViews, before: str
 ) -> tuple[str, str | None, str | None]:
     """Whether a module made its non-finite output or passed it on, from which argument, or has it from which weight."""
     arguments, keywords = inputs
@@ -212,9 +233,8 @@ def _origin(
             elif found is not None:
                 return (
                     (
-                        f"Passed on: the input of this module already held one ({key}{path}, index {list(found[1])}), "
-                        "while the model's input and every watched module before it were finite; the operation between "
-                        "them made it."
+                        f"Passed on: the input of this module already held one ({key}{path}, index {list(found[1])})"
+                        f"{before}"
                     ),
                     f"{key}{path}",
                     None,
@@ -255,10 +275,29 @@ def _offender_from(
     return Offender(where, signal, summary.nonfinite_count, summary.count, index, value, origin, masking=masking)
 
 
-def of_what_was_counted(offender: Offender) -> Offender:
-    """Say no more than that where something was not counted."""
-    origin = offender.origin.replace("watched", "counted")
-    return replace(offender, origin=f"{origin} (What was not counted is named in monitor.errors.)")
+# What is said where nothing of what comes before it in a step was counted.
+_UNSEEN = {
+    "loss": "What the modules returned in its step was not counted.",
+    "gradient": "It is the closest to the loss of those that are not finite. Outputs were not counted, so that the "
+    "forward pass may have made it.",
+    "output gradient": "It is the first on the way back that is not finite. Outputs were not counted, so that the "
+    "forward pass may have made it.",
+    "parameter": "Gradients were not counted, so that they or the optimizer's step may have made it.",
+}
+
+
+def of_what_was_counted(offender: Offender, *, outputs: bool, gradients: bool, left_out: bool) -> Offender:
+    """Say no more than that: whether any `outputs` and `gradients` were, and whether something was left out of them."""
+    origin = offender.origin
+    if offender.standing:
+        return offender
+    if not (gradients if offender.signal == "parameter" else outputs) and offender.signal in _UNSEEN:
+        return replace(offender, origin=_UNSEEN[offender.signal], unseen=True)
+    if not outputs:
+        origin = origin.replace("outputs and gradients", "gradients")
+    if left_out:
+        origin = f"{origin.replace('watched', 'counted')} (What was not counted is named in monitor.errors.)"
+    return replace(offender, origin=origin)
 
 
 def gradient_offender(
@@ -290,11 +329,25 @@ def step_offender(views: Sequence[ParameterView], locate: Locate) -> Offender | 
                 "closest to the loss that is not."
             )
             return _parameter_offender(view, "gradient", view.gradient, locate, origin)
-    for view in views:
-        if view.value is not None and view.value.nonfinite_count:
+    bad = [(view, view.value) for view in views if view.value is not None and view.value.nonfinite_count]
+    for view, value in bad:
+        if not stands_still(view, views):
             origin = "Produced by the optimizer's step: outputs and gradients of this step are finite."
-            return _parameter_offender(view, "parameter", view.value, locate, origin)
+            return _parameter_offender(view, "parameter", value, locate, origin)
+    for view, value in bad:
+        origin = "It was so before the optimizer's step, which does not change this parameter."
+        standing = _parameter_offender(view, "parameter", value, locate, origin)
+        return replace(standing, weight=view.name, standing=True)
     return None
+
+
+def stands_still(view: ParameterView, views: Sequence[ParameterView]) -> bool:
+    """Whether an optimizer's step changed others, and cannot have changed this parameter."""
+    if not any(other.in_optimizer and other.requires_grad for other in views):
+        return False
+    return not (view.in_optimizer and view.requires_grad) or not (
+        view.has_gradient or not any(other.has_gradient for other in views)
+    )
 
 
 def _parameter_offender(view: ParameterView, signal: str, summary: Summary, locate: Locate, origin: str) -> Offender:

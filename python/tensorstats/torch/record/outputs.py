@@ -221,8 +221,10 @@ class OutputRecorder:
         where: torch.Tensor | None,
     ) -> None:
         """An output is the first of the step that is not finite, where it counts."""
+        named = (place.name, place.module_type)
+        first = all(step.place is place for step in self._outputs())
         self.offenders.first = output_offender(
-            path, (place.name, place.module_type), call, module, tensor, inputs, self._inputs, self._masks
+            path, named, call, module, tensor, inputs, self._inputs, self._masks, first=first
         )
         if self.on_nonfinite is not None and self.offenders.first is not None:
             summary, _ = self._statistics.parts(tensor, histogram=False, where=where)
@@ -270,6 +272,11 @@ class OutputRecorder:
         """Append the step to the logs."""
         for collector in self._collectors.values():
             collector.keep(step)
+
+    @property
+    def counted(self) -> bool:
+        """Whether any output was counted in this step."""
+        return bool(self._outputs())
 
     def modules_in_order(self) -> dict[str, int]:
         """The place of every module that ran in this step."""

@@ -401,10 +401,6 @@ class ParameterRecorder:
             extras = {"update_ratio": ratios} if signal == "updates" else {}
             log.add(number, [step.name for step in steps], [step.module for step in steps], table, extras)
 
-    def parameters_nonfinite(self) -> bool:
-        """Whether any parameter holds a NaN or an infinity after the step."""
-        return any(step.value is not None and step.value.nonfinite_count > 0 for step in self.steps.values())
-
     def gradients_nonfinite(self) -> bool:
         """Whether any gradient read in this step holds a NaN or an infinity, as far as the host knows."""
         return any(step.gradient is not None and step.gradient.nonfinite_count > 0 for step in self.steps.values())
