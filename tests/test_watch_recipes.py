@@ -144,3 +144,56 @@ def test_a_long_error_of_the_watcher_is_wrapped_in_the_report() -> None:
     assert len(monitor.errors[0]) > 120
     assert max(map(len, monitor.report().splitlines())) <= 120
     assert monitor.errors[0] in " ".join(monitor.report().split())
+
+
+def test_a_loop_that_ends_between_the_steps_of_two_optimizers_has_skipped_none() -> None:
+    torch.manual_seed(0)
+    actor, critic = nn.Linear(4, 2), nn.Linear(6, 1)
+    first, second = torch.optim.Adam(actor.parameters(), 1e-3), torch.optim.Adam(critic.parameters(), 1e-3)
+    with ts.watch({"actor": actor, "critic": critic}, [first, second]) as monitor:
+        for step in range(20):
+            x, action = torch.randn(16, 4), torch.randn(16, 2)
+            second.zero_grad()
+            (critic(torch.cat([x, action], 1)) - x.sum(1, keepdim=True)).square().mean().backward()
+            second.step()
+            if step % 2 == 0:  # the actor is trained half as often, through the critic
+                first.zero_grad()
+                (-critic(torch.cat([x, actor(x).tanh()], 1)).mean()).backward()
+                first.step()
+    assert (monitor.findings, monitor.errors, monitor.step, monitor.skipped) == ([], [], 20, 0)
+    assert len(monitor.series("updates", "critic.weight", "l2")[0]) == 20
+
+
+def test_lazy_modules_that_an_optimizer_holds_already_are_watched_once_they_have_values() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(2))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    signals = ["outputs", "parameters", "gradients", "updates", "raw_gradients", "optimizer_state"]
+    with ts.watch(model, optimizer, signals=signals) as monitor:
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(5, 4)).sum().backward()
+            optimizer.step()
+    assert (monitor.errors, monitor.step, monitor.names("outputs")) == ([], 3, ["0", "1", "2"])
+    assert "0.weight" in monitor.names("updates")
+
+
+def test_a_module_named_as_a_further_call_of_another_would_be_keeps_its_name() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(4, 4)
+            self.add_module("a#1", nn.Linear(4, 4))
+
+        def forward(self, x: Any) -> Any:
+            return self._modules["a#1"](self.a(self.a(x)))
+
+    torch.manual_seed(0)
+    model = Twice()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with ts.watch(model, optimizer, signals=["outputs", "output_gradients"]) as monitor:
+        model(torch.randn(8, 4)).sum().backward()
+        optimizer.step()
+    for signal in ("outputs", "output_gradients"):
+        assert sorted(monitor.names(signal)) == ["a", "a##1", "a#1"]
+        assert all(monitor.latest(signal, name).count == 32 for name in monitor.names(signal))

@@ -310,7 +310,12 @@ class Steps:
             findings = self.closing.close_held()
             is_open = state.recording and self.recorders.outputs.ran and not self.graphs.stays
             self.reduction.part(state.step, self.recorders.outputs.offenders if is_open else None)
-        if self.abandonment.unfinished:
+        if state.stepped and not self.merges_ranks:
+            # Some of several optimizers have stepped: the others do not step this time.
+            self.abandonment.skips.ended()
+            findings += self._ended("the optimizer's step")
+            state.step += 1
+        elif self.abandonment.unfinished:
             self.abandonment.skips.skip(state.step, by_scaler=False)
             findings += self._ended("the unfinished step", abandoned=True)
             state.step += 1

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+from torch import nn
 
 from tensorstats._core import TensorSlot
 from tensorstats.torch.attach.guard import Guard
@@ -91,6 +92,7 @@ class ResetWatch:
 
     def _choose(self, candidates: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """The parameter to follow: the first that holds a gradient, if possible one that is not zero throughout."""
+        candidates = [p for p in candidates if not nn.parameter.is_lazy(p)]  # no values yet, and no place for hooks
         able = (p for p in candidates if p.requires_grad and p.is_leaf)
         tried = _TRIED if self._suspect else 1
         with_gradient = (p for p in able if p.grad is not None and p.grad.layout is torch.strided)

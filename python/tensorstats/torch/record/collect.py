@@ -53,6 +53,7 @@ class Place:
         "is_activation",
         "kind",
         "layout",
+        "mark",
         "module_type",
         "name",
         "ran_without_graph",
@@ -72,6 +73,7 @@ class Place:
         self.kind = activation_kind(module)
         self.layout = module_layout(module)
         self.has_parameters = next(module.parameters(recurse=True), None) is not None
+        self.mark = "#"  # between its name and the number of a further call
         self.calls = 0  # in this forward pass
         self.ran_without_graph = False  # when it returned last, nothing could flow back
 

@@ -86,7 +86,9 @@ class EvaluationRecorder:
             )
             for signal in chosen
         }
-        self._recorder = OutputRecorder(statistics, guard, collectors, self._pending, watched.chooses, mask)
+        self._recorder = OutputRecorder(
+            statistics, guard, collectors, self._pending, watched.chooses, mask, modules=lambda: watched.modules
+        )
 
     def set_schedule(self, schedule: Schedule | None) -> None:
         """Change which calls are recorded."""

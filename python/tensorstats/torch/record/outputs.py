@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -47,6 +47,8 @@ class OutputRecorder:
         Which positions count, see :mod:`tensorstats.torch.attach.masks`.
     scaling
         Whose scale gradients with respect to outputs still hold.
+    modules
+        The names of all watched modules: no further call of one may be named as another is.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class OutputRecorder:
         chosen: Callable[[str, str, nn.Module], bool],
         mask: Callable[[], Mask] = lambda: None,
         scaling: Scaling | None = None,
+        modules: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._scaling = scaling
         self._statistics = statistics
@@ -65,6 +68,7 @@ class OutputRecorder:
         self._collectors = collectors
         self._pending = pending
         self._chosen = chosen
+        self._modules = modules
         self._masks = MaskViews(mask)
         self._places: dict[str, Place] = {}
         self._graph_calls: dict[tuple[str, str], int] = {}  # in this forward pass, of what compiled code reports
@@ -126,7 +130,7 @@ class OutputRecorder:
         stem = name
         if call:
             call = min(call, MAX_CALLS - 1)
-            stem = f"{name}#{call}"
+            stem = f"{name}{place.mark}{call}"
         if place.layout is not None:
             self._layout = place.layout
         if place.records_inputs:
@@ -165,7 +169,7 @@ class OutputRecorder:
         self._graph_calls[(name, path)] = call + 1
         if place.layout is not None:
             self._layout = place.layout
-        self._record_output((f"{name}#{call}" if call else name) + path, place, module, call, tensor, None)
+        self._record_output((f"{name}{place.mark}{call}" if call else name) + path, place, module, call, tensor, None)
 
     def record_tensor_gradient(self, name: str, module: nn.Module, path: str, gradient: torch.Tensor) -> None:
         """The gradient with respect to such a tensor. The last call of a module is the first on the way back."""
@@ -175,12 +179,14 @@ class OutputRecorder:
         left = self._graph_calls.get((name, path), 1) - 1
         self._graph_calls[(name, path)] = left
         call = max(left, 0)
-        stem = (f"{name}#{call}" if call else name) + path
+        stem = (f"{name}{place.mark}{call}" if call else name) + path
         OutputGradientHook(self._guard, self, stem, place, module, call, place.layout).run(gradient)
 
     def _place(self, name: str, module: nn.Module) -> Place:
         signals = frozenset(signal for signal in self._collectors if self._chosen(signal, name, module))
         self._places[name] = place = Place(name, module, signals)
+        while any("#" in other and other.startswith(name + place.mark) for other in self._modules()):
+            place.mark += "#"
         return place
 
     def _record_output(

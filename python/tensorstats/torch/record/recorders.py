@@ -63,7 +63,9 @@ class Recorders:
             for signal in _OF_MODULES
             if signal in signals
         }
-        self.outputs = OutputRecorder(statistics, guard, collectors, pending, chooses, mask, scaling)
+        self.outputs = OutputRecorder(
+            statistics, guard, collectors, pending, chooses, mask, scaling, lambda: watched.modules
+        )
         parameter_logs = {signal: logs[signal] for signal in _OF_PARAMETERS if signal in signals}
         self.parameters = ParameterRecorder(statistics, guard, parameter_logs, pending, chooses, histograms=histograms)
         self.raw = RawGradientRecorder(statistics, logs["raw_gradients"], pending, scaling, histograms=histograms)
