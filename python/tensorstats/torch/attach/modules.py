@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import inspect
 import re
 from collections.abc import Callable
 from typing import TypeAlias
@@ -16,6 +19,7 @@ from tensorstats.torch.attach.compiled import clean_name
 __all__ = [
     "ModuleChoice",
     "activation_kind",
+    "argument_names",
     "choose_modules",
     "is_activation",
     "module_layout",
@@ -191,3 +195,17 @@ def unit_dimension(module: nn.Module, output: torch.Tensor, layout: str | None) 
     if layout == "last" or dimensions <= 2:
         return dimensions - 1
     return 1 if layout == "first" or dimensions >= 4 else dimensions - 1
+
+
+def argument_names(module: nn.Module) -> list[str]:
+    """The names that a module's forward gives its arguments; empty when they cannot be read."""
+    function = getattr(module.forward, "__func__", None)
+    return _names_of(module.forward) if function is None else _names_of(function)[1:]
+
+
+@functools.lru_cache(maxsize=256)
+def _names_of(forward: Callable[..., object]) -> list[str]:
+    """Reading a signature takes longer than counting a small tensor, so it is done once for a class."""
+    with contextlib.suppress(TypeError, ValueError):
+        return list(inspect.signature(forward).parameters)
+    return []

@@ -20,12 +20,12 @@ from tensorstats.run.series import SignalLog
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.modules import (
     activation_kind,
+    argument_names,
     is_activation,
     module_layout,
     saturation_bounds,
     unit_dimension,
 )
-from tensorstats.torch.record.offender import argument_names
 from tensorstats.torch.record.recent import Recent
 
 __all__ = ["Collector", "PendingList", "Place", "TensorStep", "UnitTrack", "Units", "units_kept"]

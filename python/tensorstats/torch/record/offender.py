@@ -5,13 +5,10 @@ Summaries say at the end of every call whether there is one, so nothing here run
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import inspect
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -20,15 +17,13 @@ from tensorstats._core import Summary
 from tensorstats.device.backend import first_nonfinite, unravel
 from tensorstats.rules import Offender, ParameterView
 from tensorstats.torch.attach.masks import MaskViews
+from tensorstats.torch.attach.modules import argument_names
 from tensorstats.torch.attach.outputs import tensors_in
-
-if TYPE_CHECKING:
-    from tensorstats.torch.record.collect import TensorStep
+from tensorstats.torch.record.collect import TensorStep
 
 __all__ = [
     "ModelInputs",
     "StepOffenders",
-    "argument_names",
     "gradient_offender",
     "of_what_was_counted",
     "output_offender",
@@ -57,20 +52,6 @@ _BEFORE = {
 
 # Index and name of the first non-finite value of a parameter's "gradient" or of the "parameter", as far as known.
 Locate: TypeAlias = Callable[[str, str], tuple[tuple[int, ...] | None, str | None]]
-
-
-def argument_names(module: nn.Module) -> list[str]:
-    """The names that a module's forward gives its arguments; empty when they cannot be read."""
-    function = getattr(module.forward, "__func__", None)
-    return _names_of(module.forward) if function is None else _names_of(function)[1:]
-
-
-@functools.lru_cache(maxsize=256)
-def _names_of(forward: Callable[..., object]) -> list[str]:
-    """Reading a signature takes longer than counting a small tensor, so it is done once for a class."""
-    with contextlib.suppress(TypeError, ValueError):
-        return list(inspect.signature(forward).parameters)
-    return []
 
 
 class ModelInputs:
