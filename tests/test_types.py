@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -200,12 +199,3 @@ def test_the_stub_imports_nothing_above_the_native_module():
         for node in ast.walk(source):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 assert "tensorstats" not in ast.unparse(node), module
-
-
-def test_the_native_module_names_no_module_above_it():
-    """The binding imports by name only what is below; all else is handed to it by `_arrays`."""
-    sources = Path(__file__).parent.parent / "rust" / "py" / "src"
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sources.rglob("*.rs"))
-    imports = set(re.findall(r'"tensorstats\.(\w+)"', text))
-    # The others are where classes say that they are.
-    assert imports == {"_bins", "_formats", "_core", "axis"}

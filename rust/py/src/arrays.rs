@@ -1,14 +1,31 @@
-//! Owns the numpy arrays that results are handed out in. Knows nothing of what they mean.
+//! Owns the numbers and numpy arrays that results are handed out in. Knows nothing of what they mean.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyInt};
+use tensorstats_core::Number;
 use tensorstats_core::memory::check_memory;
 
 use crate::errors::to_py;
 use crate::package;
+
+/// A number as Python sees it: `int` for integer dtypes, else `float`.
+pub(crate) struct Shown(pub(crate) Number);
+
+impl<'py> IntoPyObject<'py> for Shown {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.0 {
+            Number::Int(n) => Ok(n.into_pyobject(py)?.into_any()),
+            Number::Float(x) => Ok(x.into_pyobject(py)?.into_any()),
+        }
+    }
+}
 
 /// A new `float64` array.
 pub(crate) fn floats<'py>(py: Python<'py>, values: &[f64]) -> PyResult<Bound<'py, PyAny>> {

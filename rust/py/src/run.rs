@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use tensorstats_core::scan::{Options, thread_count};
 use tensorstats_core::{Error, Level, TensorView};
 
-use crate::buffer::Buffer;
 use crate::errors::to_py;
+use crate::memory::buffer::Buffer;
 
 /// How long a count may run before Ctrl-C is looked for again.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);

@@ -6,7 +6,8 @@ use tensorstats_core::kernel::Moments;
 use tensorstats_core::{Sketch, Summary};
 
 use crate::errors::to_py;
-use crate::state::{Shape, State};
+use crate::memory::dims::Shape;
+use crate::states::summary::state::State;
 
 /// The states of many tensors, or their numbers alone. What only a repr shows is kept apart, so that it can go while the numbers stay where
 /// they are.

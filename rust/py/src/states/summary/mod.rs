@@ -1,17 +1,23 @@
 //! Owns the Python class `Summary`. Arithmetic is the core's; this file only hands numbers over.
 
+mod dict;
+mod repr;
+pub(crate) mod state;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use tensorstats_core::kernel::Moments;
-use tensorstats_core::{Dtype, Number, Sketch, Summary};
+use tensorstats_core::{Dtype, Sketch, Summary};
 
-use crate::arrays::begins_a_sum;
+use self::state::State;
+
+use crate::arrays::{Shown, begins_a_sum};
 use crate::errors::to_py;
-use crate::rows::Rows;
-use crate::state::{Shape, State};
-use crate::{formats, run, summary_dict, summary_repr};
+use crate::memory::dims::Shape;
+use crate::run;
+use crate::states::formats;
 
 /// Mergeable summary of tensors: counts, extremes, sums, norms, mean and spread.
 ///
@@ -54,12 +60,6 @@ impl PySummary {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends the state as it is now to a table.
-    pub(crate) fn append_to(&self, rows: &mut Rows) {
-        let state = self.lock();
-        rows.push(state.summary.clone(), &state.sketch, state.shape.clone());
-    }
-
     /// The state as it is now.
     pub(crate) fn snapshot(&self) -> State {
         self.lock().clone()
@@ -67,22 +67,6 @@ impl PySummary {
 
     fn read<R>(&self, f: impl FnOnce(&Summary) -> R) -> R {
         f(&self.lock().summary)
-    }
-}
-
-/// A number as Python sees it: `int` for integer dtypes, else `float`.
-pub(crate) struct Shown(pub(crate) Number);
-
-impl<'py> IntoPyObject<'py> for Shown {
-    type Target = PyAny;
-    type Output = Bound<'py, PyAny>;
-    type Error = PyErr;
-
-    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match self.0 {
-            Number::Int(n) => Ok(n.into_pyobject(py)?.into_any()),
-            Number::Float(x) => Ok(x.into_pyobject(py)?.into_any()),
-        }
     }
 }
 
@@ -464,7 +448,7 @@ impl PySummary {
     }
 
     fn __repr__(&self) -> String {
-        summary_repr::line(&self.lock())
+        repr::line(&self.lock())
     }
 
     /// The versioned byte form; the shape and what only the repr shows are left out.
@@ -499,14 +483,14 @@ impl PySummary {
     /// >>> ts.Summary.from_dict(json.loads(json.dumps(s.to_dict()))) == s
     /// True
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        summary_dict::to_dict(py, &self.lock().clone())
+        dict::to_dict(py, &self.lock().clone())
     }
 
     /// Reads `to_dict` back; an error that names the key for anything else.
     #[staticmethod]
     #[pyo3(signature = (data, /))]
     fn from_dict(data: &Bound<'_, PyDict>) -> PyResult<Self> {
-        summary_dict::from_dict(data).map(Self::wrap)
+        dict::from_dict(data).map(Self::wrap)
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyDict>,))> {

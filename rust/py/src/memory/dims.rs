@@ -1,4 +1,4 @@
-//! Owns a copy of a tensor's shape that needs no allocation while the rank is small. Knows nothing of tensors.
+//! Owns the shapes that are kept: of one tensor, without an allocation while the rank is small, or of several. Knows nothing of tensors.
 
 use core::ops::Deref;
 
@@ -33,6 +33,24 @@ impl Deref for Dims {
         match self {
             Self::Short(rank, places) => places.get(..usize::from(*rank)).unwrap_or(places),
             Self::Long(dims) => dims,
+        }
+    }
+}
+
+/// Which tensors a state was made of.
+#[derive(Clone)]
+pub(crate) enum Shape {
+    Nothing,
+    One(Dims),
+    Several,
+}
+
+impl Shape {
+    pub(crate) fn merge(&mut self, other: &Self) {
+        match (&*self, other) {
+            (_, Self::Nothing) => {}
+            (Self::Nothing, shape) => *self = shape.clone(),
+            _ => *self = Self::Several,
         }
     }
 }

@@ -6,8 +6,8 @@ use pyo3::types::PyDict;
 use tensorstats_core::kernel::bins::Specials;
 use tensorstats_core::{Axis, Histogram};
 
-use crate::dicts::{check_kind, field};
 use crate::errors::to_py;
+use crate::states::dicts::{check_kind, field};
 
 const WHAT: &str = "Histogram";
 

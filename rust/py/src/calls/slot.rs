@@ -14,13 +14,14 @@ use tensorstats_core::fused::of_each;
 use tensorstats_core::kernel::Moments;
 use tensorstats_core::{Histogram, Sketch, Summary};
 
-use crate::buffer::Buffer;
-use crate::histogram::PyHistogram;
-use crate::many::PySummaries;
-use crate::rows::Rows;
+use crate::calls::many::PySummaries;
+use crate::calls::rows::Rows;
+use crate::memory::buffer::Buffer;
+use crate::memory::dims::Shape;
 use crate::run;
-use crate::state::{Shape, State};
-use crate::summary::PySummary;
+use crate::states::histogram::PyHistogram;
+use crate::states::summary::PySummary;
+use crate::states::summary::state::State;
 
 /// A step may count tensors without end; what one module hands to the next is handed on soon.
 const MOST_SEEN: usize = 32;

@@ -8,19 +8,17 @@ use tensorstats_core::Number;
 use tensorstats_core::range::{self, Bounds, Outside, Place};
 use tensorstats_core::verdict::Question;
 
-use crate::buffer::Buffer;
+use crate::arrays::Shown;
 use crate::errors::{of_many, to_py};
-use crate::{package, run};
+use crate::memory::buffer::Buffer;
+use crate::package;
+use crate::run;
 
 /// Position in C order, index, value.
 type Found<'py> = (u64, Bound<'py, PyTuple>, Bound<'py, PyAny>);
 
 fn shown(py: Python<'_>, place: Place) -> PyResult<Found<'_>> {
-    let value = match place.value {
-        Number::Int(n) => n.into_pyobject(py)?.into_any(),
-        Number::Float(x) => x.into_pyobject(py)?.into_any(),
-    };
-    Ok((place.flat, PyTuple::new(py, place.index)?, value))
+    Ok((place.flat, PyTuple::new(py, place.index)?, Shown(place.value).into_pyobject(py)?))
 }
 
 /// The first value in C order that is NaN or infinite: its position, its index and the value. None when all are finite.

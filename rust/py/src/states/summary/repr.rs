@@ -3,7 +3,8 @@
 use tensorstats_core::Number;
 use tensorstats_core::summary::Seen;
 
-use crate::state::{Shape, State};
+use crate::memory::dims::Shape;
+use crate::states::summary::state::State;
 
 /// One line in the manner of lovely-tensors.
 pub(crate) fn line(state: &State) -> String {

@@ -1,5 +1,7 @@
 //! Owns the Python class `UnitActivity`. Arithmetic is the core's; this file only hands numbers over.
 
+mod dict;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -9,10 +11,11 @@ use tensorstats_core::scan::Options;
 use tensorstats_core::units::Unit;
 use tensorstats_core::{TensorView, UnitActivity};
 
+use crate::arrays;
 use crate::arrays::begins_a_sum;
-use crate::buffer::Buffer;
 use crate::errors::to_py;
-use crate::{arrays, run, units_dict};
+use crate::memory::buffer::Buffer;
+use crate::run;
 
 type Array<'py> = PyResult<Bound<'py, PyAny>>;
 
@@ -98,6 +101,14 @@ impl PyUnitActivity {
 
     /// Counts the values of a tensor in, those where a mask is true; returns the state itself. The number of units must be that of the
     /// first update.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> u = ts.UnitActivity(1)
+    /// >>> u.update(np.array([[0.0, 1.0]])).update(np.array([[0.0, 0.0]])).inactive_for
+    /// array([2, 1])
     #[pyo3(signature = (x, /, *, r#where = None, threads = None))]
     fn update<'py>(
         slf: Bound<'py, Self>,
@@ -251,6 +262,14 @@ impl PyUnitActivity {
 
     /// Variance of the finite values of each unit: the sum of squared differences from the mean over `n - correction`; exactly 0 for a constant,
     /// NaN where there are not more values than `correction`.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> u = ts.unit_activity(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    /// >>> u.var(), u.var(correction=1)
+    /// (array([1., 0.]), array([2., 0.]))
     #[pyo3(signature = (correction = 0.0))]
     fn var<'py>(&self, py: Python<'py>, correction: f64) -> Array<'py> {
         self.floats(py, |u| u.var(correction))
@@ -282,12 +301,27 @@ impl PyUnitActivity {
     }
 
     /// Share of each unit's values that are active; NaN without values.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> ts.unit_activity(np.array([[0.0, 1.0], [0.0, 0.0]])).active_fraction
+    /// array([0. , 0.5])
     #[getter]
     fn active_fraction<'py>(&self, py: Python<'py>) -> Array<'py> {
         self.floats(py, Unit::active_fraction)
     }
 
     /// Indices of the units whose share of active values is at most `threshold`; a unit without values is not among them.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> u = ts.unit_activity(np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 2.0]]))
+    /// >>> u.dead_units(), u.dead_units(threshold=0.5)
+    /// (array([0]), array([0, 2]))
     #[pyo3(signature = (threshold = 0.0))]
     fn dead_units<'py>(&self, py: Python<'py>, threshold: f64) -> Array<'py> {
         arrays::check_array(self.lock().units.len())?;
@@ -297,6 +331,14 @@ impl PyUnitActivity {
 
     /// Indices of the units that were not active in any of the last `updates` updates, of which there must have been as many; a unit
     /// without values is not among them.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> u = ts.UnitActivity(1).update(np.array([[1.0, 1.0]])).update(np.array([[0.0, 1.0]]))
+    /// >>> u.inactive_units(1), u.inactive_units(2)
+    /// (array([0]), array([], dtype=int64))
     #[pyo3(signature = (updates, /))]
     fn inactive_units<'py>(&self, py: Python<'py>, updates: u64) -> Array<'py> {
         arrays::check_array(self.lock().units.len())?;
@@ -305,6 +347,13 @@ impl PyUnitActivity {
     }
 
     /// Share of the units that `dead_units` names; NaN without units.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> ts.unit_activity(np.array([[0.0, 1.0, 0.0, 2.0]])).dead_fraction()
+    /// 0.5
     #[pyo3(signature = (threshold = 0.0))]
     fn dead_fraction(&self, threshold: f64) -> PyResult<f64> {
         self.lock().dead_fraction(threshold).map_err(to_py)
@@ -356,14 +405,14 @@ impl PyUnitActivity {
 
     /// Everything as plain Python values, in types that strict JSON knows; fields of units are lists.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        units_dict::to_dict(py, &self.snapshot()?)
+        dict::to_dict(py, &self.snapshot()?)
     }
 
     /// Reads `to_dict` back; an error that names the key for anything else.
     #[staticmethod]
     #[pyo3(signature = (data, /))]
     fn from_dict(data: &Bound<'_, PyDict>) -> PyResult<Self> {
-        units_dict::from_dict(data).map(Self::wrap)
+        dict::from_dict(data).map(Self::wrap)
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {

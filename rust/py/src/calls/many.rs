@@ -11,12 +11,12 @@ use tensorstats_core::norm::Order;
 use tensorstats_core::scan::Options;
 use tensorstats_core::{Sketch, Summary, TensorView};
 
-use crate::buffers::Buffers;
+use crate::calls::rows::Rows;
 use crate::errors::to_py;
-use crate::rows::Rows;
+use crate::memory::buffers::Buffers;
+use crate::memory::dims::Shape;
 use crate::run;
-use crate::state::Shape;
-use crate::summary::PySummary;
+use crate::states::summary::PySummary;
 
 /// The summaries of many tensors, in the order they were given.
 #[pyclass(frozen, name = "Summaries", module = "tensorstats._core")]
@@ -203,7 +203,8 @@ pub(crate) fn summaries(
 pub(crate) fn summaries_from(rows: Vec<PyRef<'_, PySummary>>) -> PySummaries {
     let mut table = Rows::with_capacity(rows.len());
     for row in rows {
-        row.append_to(&mut table);
+        let state = row.snapshot();
+        table.push(state.summary, &state.sketch, state.shape);
     }
     PySummaries::of(table)
 }

@@ -12,8 +12,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use tensorstats_core::{Dtype, TensorView};
 
-use crate::dlpack::{Exchange, Managed, Tensor};
-use crate::{codes, package, torch};
+use crate::memory::codes;
+use crate::memory::dlpack::{Exchange, Managed, Tensor};
+use crate::memory::torch;
+use crate::package;
 
 /// Host memory: plain, pinned by CUDA or ROCm, or managed.
 const HOST_DEVICES: [i32; 4] = [1, 3, 11, 13];

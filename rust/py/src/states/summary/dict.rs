@@ -11,10 +11,12 @@ use tensorstats_core::stats::{Counts, Extremes, Stats};
 use tensorstats_core::summary::Seen;
 use tensorstats_core::{Dtype, Number, Sketch, Summary};
 
+use crate::arrays::Shown;
 use crate::errors::to_py;
-use crate::state::{Shape, State};
-use crate::summary::Shown;
-use crate::{dicts, formats};
+use crate::memory::dims::Shape;
+use crate::states::dicts;
+use crate::states::formats;
+use crate::states::summary::state::State;
 
 const INTEGER_FIELDS: [&str; 7] =
     ["nan_count", "posinf_count", "neginf_count", "zero_count", "negative_count", "positive_count", "subnormal_count"];

@@ -3,9 +3,10 @@
 use pyo3::prelude::*;
 use tensorstats_core::quantile::quantiles;
 
-use crate::buffer::Buffer;
+use crate::arrays;
 use crate::errors::to_py;
-use crate::{arrays, run};
+use crate::memory::buffer::Buffer;
+use crate::run;
 
 /// The quantiles of one tensor; `q` is a number or an array of any shape.
 #[pyfunction]

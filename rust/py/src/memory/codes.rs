@@ -4,7 +4,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use tensorstats_core::Dtype;
 
-use crate::dlpack::DataType;
+use crate::memory::dlpack::DataType;
 
 /// The dtype of DLPack's codes; `None` for one that the core does not read.
 pub(crate) fn dtype_of(codes: DataType) -> Option<Dtype> {

@@ -5,9 +5,9 @@ use tensorstats_core::formats::Fits;
 use tensorstats_core::kernel::Moments;
 use tensorstats_core::{Sketch, Summary};
 
-use crate::buffer::Buffer;
-use crate::dims::Dims;
 use crate::errors::to_py;
+use crate::memory::buffer::Buffer;
+use crate::memory::dims::Shape;
 use crate::run;
 
 /// What a `Summary` object holds: the numbers, a sketch for its repr, and the shape while it is of one tensor.
@@ -16,14 +16,6 @@ pub(crate) struct State {
     pub(crate) summary: Summary,
     pub(crate) sketch: Sketch,
     pub(crate) shape: Shape,
-}
-
-/// Which tensors a state was made of.
-#[derive(Clone)]
-pub(crate) enum Shape {
-    Nothing,
-    One(Dims),
-    Several,
 }
 
 impl State {
@@ -62,15 +54,5 @@ impl State {
         self.sketch.merge(&other.sketch);
         self.shape.merge(&other.shape);
         Ok(())
-    }
-}
-
-impl Shape {
-    pub(crate) fn merge(&mut self, other: &Self) {
-        match (&*self, other) {
-            (_, Self::Nothing) => {}
-            (Self::Nothing, shape) => *self = shape.clone(),
-            _ => *self = Self::Several,
-        }
     }
 }

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use crate::dlpack::Exchange;
+use crate::memory::dlpack::Exchange;
 use crate::package;
 
 /// Whether a tensor of torch has a dtype of which every element is a byte: not `torch.int4` and the like.

@@ -6,12 +6,14 @@ use tensorstats_core::kernel::Moments;
 use tensorstats_core::memory::check_histogram;
 use tensorstats_core::{Axis, Histogram, Sketch, Summary};
 
-use crate::buffer::Buffer;
 use crate::errors::{of_many, to_py};
-use crate::histogram::PyHistogram;
-use crate::state::{Shape, State};
-use crate::summary::PySummary;
-use crate::{axis, run};
+use crate::memory::buffer::Buffer;
+use crate::memory::dims::Shape;
+use crate::run;
+use crate::states::axis;
+use crate::states::histogram::PyHistogram;
+use crate::states::summary::PySummary;
+use crate::states::summary::state::State;
 
 type Pair = (PySummary, PyHistogram);
 

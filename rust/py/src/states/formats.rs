@@ -6,9 +6,9 @@ use pyo3::types::{PyDict, PyList};
 use tensorstats_core::Dtype;
 use tensorstats_core::formats::{FORMATS, Fit, Fits, Limits, Misfits, not_a_format};
 
-use crate::dicts::field;
 use crate::errors::to_py;
 use crate::package;
+use crate::states::dicts::field;
 
 const WHAT: &str = "Summary";
 

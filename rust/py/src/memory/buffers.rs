@@ -3,9 +3,9 @@
 use pyo3::prelude::*;
 use tensorstats_core::TensorView;
 
-use crate::buffer::Buffer;
 use crate::errors::of_many;
-use crate::state::Shape;
+use crate::memory::buffer::Buffer;
+use crate::memory::dims::Shape;
 
 /// The tensors of a call so far.
 ///

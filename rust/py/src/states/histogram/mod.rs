@@ -1,5 +1,7 @@
 //! Owns the Python class `Histogram`. Arithmetic is the core's; this file only hands numbers over.
 
+mod dict;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -8,10 +10,12 @@ use tensorstats_core::histogram::Bins;
 use tensorstats_core::memory::{check_histogram, check_memory};
 use tensorstats_core::{Axis, Histogram};
 
+use crate::arrays;
 use crate::arrays::begins_a_sum;
-use crate::buffer::Buffer;
 use crate::errors::to_py;
-use crate::{arrays, axis, histogram_dict, run};
+use crate::memory::buffer::Buffer;
+use crate::run;
+use crate::states::axis;
 
 /// Edges, and the counts of two histograms between them.
 type Aligned<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>);
@@ -105,6 +109,14 @@ impl PyHistogram {
     }
 
     /// Counts the values of a tensor in, those where a mask is true; returns the state itself.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> h = ts.Histogram(ts.axis.Regular(2, 0.0, 2.0))
+    /// >>> h.update(np.array([0.5, 1.5])).update(np.array([1.0])).values()
+    /// array([1, 2])
     #[pyo3(signature = (x, /, *, r#where = None, threads = None))]
     fn update<'py>(
         slf: Bound<'py, Self>,
@@ -119,6 +131,14 @@ impl PyHistogram {
     }
 
     /// Takes in another histogram of the same axis; returns the state itself.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> h = ts.histogram(np.array([1.0, 2.0]))
+    /// >>> h.merge(ts.histogram(np.array([1e6, np.nan]))).count
+    /// 4
     #[pyo3(signature = (other, /))]
     fn merge<'py>(slf: Bound<'py, Self>, other: &Self) -> PyResult<Bound<'py, Self>> {
         let part = other.snapshot()?;
@@ -170,6 +190,13 @@ impl PyHistogram {
     }
 
     /// How values are put into bins.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> ts.histogram(np.array([1.0]), bins=2, range=(0, 4)).axis
+    /// Regular(2, 0.0, 4.0)
     #[getter]
     fn axis<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let axis = self.lock().axis.clone();
@@ -199,6 +226,14 @@ impl PyHistogram {
     }
 
     /// Counts of the bins, int64; with `flow`, underflow before and overflow after them.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> h = ts.histogram(np.array([-9.0, 0.5, 1.5, 1.6]), bins=2, range=(0, 2))
+    /// >>> h.values(), h.values(flow=True)
+    /// (array([1, 2]), array([1, 1, 2, 0]))
     #[pyo3(signature = (flow = false))]
     fn values<'py>(&self, py: Python<'py>, flow: bool) -> PyResult<Bound<'py, PyAny>> {
         let counts = self.dense()?.1;
@@ -229,6 +264,13 @@ impl PyHistogram {
     }
 
     /// The pair that `numpy.histogram` returns: counts and edges.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> ts.histogram(np.array([0.5, 1.5, 1.6]), bins=2, range=(0, 2)).to_numpy()
+    /// (array([1, 2]), array([0., 1., 2.]))
     fn to_numpy<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let (edges, counts) = self.dense()?;
         Ok((arrays::counts(py, counts)?, arrays::floats(py, &edges)?))
@@ -282,6 +324,14 @@ impl PyHistogram {
     /// when the precision holds every bit of the dtypes counted (2 for `float8_e5m2`, 3 for `float8_e4m3fn`, 7 for bfloat16 and the 8-bit
     /// integers, 10 for float16). Any other axis: linear inside the bin, off by at most its width; -inf or +inf where it lies below the
     /// first or beyond the last edge. NaN when there are no values. `q` is a number or an array of any shape.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> h = ts.histogram(np.arange(1000.0))
+    /// >>> h.quantile(0.5), h.quantile([0.0, 1.0])
+    /// (498.0, array([  0., 996.]))
     #[pyo3(signature = (q, /))]
     fn quantile<'py>(&self, q: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let state = self.snapshot()?;
@@ -293,6 +343,13 @@ impl PyHistogram {
     /// Linear inside a bin, so off by at most the share of the bin that holds `x`; exact on edges but for values equal to the edge, and
     /// exact everywhere where `quantile` is. What lies below the first edge is taken to be -inf, what lies beyond the last +inf. NaN when
     /// there are no values, or for NaN. `x` is a number or an array of any shape.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> ts.histogram(np.array([0.5, 1.5, 1.6, 3.0]), bins=4, range=(0, 4)).cdf(2.0)
+    /// 0.75
     #[pyo3(signature = (x, /))]
     fn cdf<'py>(&self, x: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let state = self.snapshot()?;
@@ -313,6 +370,14 @@ impl PyHistogram {
     }
 
     /// The edges of the bins in common with another histogram of the same axis, and the counts of both between them.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> a, b = ts.histogram(np.array([1.0, 1.5]), ts.axis.LogLinear(0)), ts.histogram(np.array([3.0]), ts.axis.LogLinear(0))
+    /// >>> a.aligned(b)
+    /// (array([1., 2., 4.]), array([2, 0]), array([0, 1]))
     #[pyo3(signature = (other, /))]
     fn aligned<'py>(&self, py: Python<'py>, other: &Bound<'py, Self>) -> PyResult<Aligned<'py>> {
         let other = other.get().snapshot()?;
@@ -321,6 +386,14 @@ impl PyHistogram {
     }
 
     /// The same values counted with fewer mantissa bits: exactly what a `LogLinear` axis of that precision would have counted.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> h = ts.histogram(np.array([1.0, 1.5, 2.0]))
+    /// >>> h.lower_precision(0) == ts.histogram(np.array([1.0, 1.5, 2.0]), ts.axis.LogLinear(0))
+    /// True
     #[pyo3(signature = (precision, /))]
     fn lower_precision(&self, precision: i64) -> PyResult<Self> {
         self.lock().lower_precision(precision).map(Self::wrap).map_err(to_py)
@@ -331,6 +404,14 @@ impl PyHistogram {
     }
 
     /// The versioned byte form.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> import tensorstats as ts
+    /// >>> h = ts.histogram(np.array([1.0]))
+    /// >>> ts.Histogram.from_bytes(h.to_bytes()) == h
+    /// True
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let state = self.lock();
         // Place and count of each, twice: here and in Python's hands.
@@ -358,14 +439,14 @@ impl PyHistogram {
     /// >>> ts.Histogram.from_dict(h.to_dict()) == h
     /// True
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        histogram_dict::to_dict(py, &self.snapshot()?)
+        dict::to_dict(py, &self.snapshot()?)
     }
 
     /// Reads `to_dict` back; an error that names the key for anything else.
     #[staticmethod]
     #[pyo3(signature = (data, /))]
     fn from_dict(data: &Bound<'_, PyDict>) -> PyResult<Self> {
-        histogram_dict::from_dict(data).map(Self::wrap)
+        dict::from_dict(data).map(Self::wrap)
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {

@@ -9,8 +9,8 @@ use tensorstats_core::memory::check_units_memory;
 use tensorstats_core::units::Unit;
 use tensorstats_core::units_moments::Moments;
 
-use crate::dicts::{check_kind, field};
 use crate::errors::to_py;
+use crate::states::dicts::{check_kind, field};
 
 const WHAT: &str = "UnitActivity";
 

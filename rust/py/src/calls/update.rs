@@ -10,13 +10,13 @@ use tensorstats_core::snapshot::{Snapshot, take_all};
 use tensorstats_core::update::{Change, Changes, Counted, changes};
 use tensorstats_core::{Axis, Level, Sketch, Summary};
 
-use crate::buffers::Buffers;
+use crate::calls::many::PySummaries;
+use crate::calls::rows::Rows;
 use crate::errors::to_py;
-use crate::histogram::PyHistogram;
-use crate::many::PySummaries;
-use crate::rows::Rows;
+use crate::memory::buffers::Buffers;
+use crate::memory::dims::Shape;
 use crate::run;
-use crate::state::Shape;
+use crate::states::histogram::PyHistogram;
 
 /// Copies of many tensors, to say later what has changed in them.
 ///
