@@ -197,3 +197,59 @@ def test_a_module_named_as_a_further_call_of_another_would_be_keeps_its_name() -
     for signal in ("outputs", "output_gradients"):
         assert sorted(monitor.names(signal)) == ["a", "a##1", "a#1"]
         assert all(monitor.latest(signal, name).count == 32 for name in monitor.names(signal))
+
+
+class Adapted(nn.Module):
+    """A frozen layer with one adapter or another beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Linear(8, 8).requires_grad_(False)
+        self.adapters = nn.ModuleDict({"first": nn.Linear(8, 8)})
+        self.active = "first"
+
+    def forward(self, x: Any) -> Any:
+        return self.base(x) + self.adapters[self.active](x)
+
+    def take(self, name: str) -> Any:
+        for other in self.adapters.values():
+            other.requires_grad_(False)
+        self.adapters[name] = nn.Linear(8, 8)
+        self.active = name
+        return torch.optim.Adam(self.adapters[name].parameters(), 1e-3)
+
+
+def test_the_optimizer_of_a_second_adapter_takes_the_place_of_the_first() -> None:
+    torch.manual_seed(0)
+    model = Adapted()
+    optimizer: Any = torch.optim.Adam(model.adapters["first"].parameters(), 1e-3)
+    with ts.watch(model, optimizer) as monitor:
+        for step in range(30):
+            if step == 10:
+                optimizer = model.take("second")
+            optimizer.zero_grad()
+            model(torch.randn(16, 8)).square().mean().backward()
+            optimizer.step()
+    assert (monitor.findings, monitor.errors, monitor.step, monitor.skipped) == ([], [], 30, 0)
+    for signal in ("outputs", "gradients", "updates"):
+        name = "adapters.second" if signal == "outputs" else "adapters.second.weight"
+        steps, _ = monitor.series(signal, name, "l2")
+        assert list(steps)[-20:] == list(range(10, 30)), signal
+
+
+def test_an_optimizer_that_another_stood_in_for_comes_back() -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"generator": nn.Linear(4, 8), "critic": nn.Linear(8, 1)})
+    first, second = (torch.optim.Adam(model[name].parameters(), 1e-3) for name in ("critic", "generator"))
+    with ts.watch(model, first) as monitor:  # the other one was forgotten
+        for _ in range(10):
+            first.zero_grad()
+            fake = model["generator"](torch.randn(16, 4)).detach()
+            (model["critic"](fake) - model["critic"](torch.randn(16, 8)).square()).mean().backward()
+            first.step()
+            model["critic"].requires_grad_(False)
+            second.zero_grad()
+            (-model["critic"](model["generator"](torch.randn(16, 4)))).mean().backward()
+            second.step()
+            model["critic"].requires_grad_(True)
+    assert (monitor.findings, monitor.errors, monitor.step, monitor.skipped) == ([], [], 20, 0)

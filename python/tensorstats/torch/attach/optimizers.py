@@ -34,12 +34,17 @@ class OptimizerListener(Protocol):
 
 
 class OptimizerHooks:
-    """Hears the watched optimizers, and watches one that takes over parameters of theirs in its place."""
+    """Hears the watched optimizers, and watches one that takes over for them in their place.
+
+    It steps parameters of theirs, or they have none left in the model that could be trained: replaced, or frozen for
+    another adapter.
+    """
 
     def __init__(self, listener: OptimizerListener, watched: WatchedModels, guard: Guard) -> None:
         self._listener = listener
         self._watched = watched
         self._guard = guard
+        self._given = weakref.WeakValueDictionary(watched.targets.optimizers)
         self._heard: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
         self.handles: list[Any] = []
 
@@ -75,19 +80,33 @@ class OptimizerHooks:
         optimizers = self._watched.targets.optimizers
         if self._listener.inside_optimizer or any(optimizer is watched for watched in optimizers.values()):
             return
-        stepped = parameters_of(optimizer)
-        for name, watched in optimizers.items():
-            if stepped & parameters_of(watched):
-                optimizers[name] = optimizer
-                self._hear(optimizer)  # its own hooks are run after those on all optimizers: already in this step
-                return
         added = len(self._watched.parameters_in(optimizer))
-        if added:
+        name = self._whose_place(optimizer, added)
+        if name is not None:
+            optimizers[name] = optimizer
+            self._hear(optimizer)  # its own hooks are run after those on all optimizers: already in this step
+        elif added:
             self._guard.remark(
                 "another optimizer",
                 f"one that was not given to ts.watch ({type(optimizer).__name__}) steps {added} of the parameters; "
                 "their updates are not recorded, and no step ends with it",
             )
+
+    def _whose_place(self, optimizer: torch.optim.Optimizer, added: int) -> str | None:
+        """The watched one whose place another takes: whose parameters it steps, or that has none left to train."""
+        stepped = parameters_of(optimizer)
+        for name, watched in self._watched.targets.optimizers.items():
+            if stepped & parameters_of(watched):
+                return name
+        for name, given in self._given.items():
+            if given is optimizer:
+                return name  # it had only been left out for a while
+        if added:
+            trained = {id(parameter) for parameter in self._watched.parameters().values() if parameter.requires_grad}
+            for name, watched in self._watched.targets.optimizers.items():
+                if not parameters_of(watched) & trained:
+                    return name
+        return None
 
 
 def has_closure(arguments: Any, keywords: Any) -> bool:
