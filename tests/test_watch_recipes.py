@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
 from typing import Any
@@ -253,3 +254,39 @@ def test_an_optimizer_that_another_stood_in_for_comes_back() -> None:
             second.step()
             model["critic"].requires_grad_(True)
     assert (monitor.findings, monitor.errors, monitor.step, monitor.skipped) == ([], [], 20, 0)
+
+
+class Clipping(torch.optim.SGD):
+    """An optimizer that adds something to the step of its base class, and fails once."""
+
+    fails_at = -1
+    steps = 0
+
+    def step(self, closure: Any = None) -> Any:
+        self.steps += 1
+        if self.steps == self.fails_at:
+            raise RuntimeError("no luck today")
+        for group in self.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], 1.0)
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("fails_at", [-1, 7])
+def test_a_step_that_calls_that_of_its_base_class_is_one_step(fails_at: int) -> None:
+    model = classifier()
+    torch.optim.SGD(model.parameters(), 0.1)  # from here on, torch tells of the base class's steps too
+    optimizer = Clipping(model.parameters(), 0.1)
+    optimizer.fails_at = fails_at
+    with ts.watch(model, optimizer) as monitor:
+        for _ in range(20):
+            x, y = batch()
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            with contextlib.suppress(RuntimeError):
+                optimizer.step()
+    done = 20 if fails_at < 0 else 19
+    assert (monitor.findings, monitor.errors, monitor.step - monitor.skipped) == ([], [], done)
+    for signal, name in (("outputs", "0"), ("gradients", "0.weight"), ("updates", "0.weight")):
+        steps, values = monitor.series(signal, name, "l2")
+        assert len(steps) >= done
+        assert min(values) > 0

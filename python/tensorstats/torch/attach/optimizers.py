@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +16,10 @@ from tensorstats.torch.attach.targets import parameters_of
 from tensorstats.torch.attach.watched import WatchedModels
 
 __all__ = ["OptimizerHooks", "OptimizerListener", "has_closure", "scale_left_over", "skipped_inside"]
+
+
+# What torch puts around the step of every class of optimizers, to call hooks.
+_TELLS_OF_STEPS = "profile_hook_step.<locals>.wrapper"
 
 
 class OptimizerListener(Protocol):
@@ -46,6 +52,7 @@ class OptimizerHooks:
         self._guard = guard
         self._given = weakref.WeakValueDictionary(watched.targets.optimizers)
         self._heard: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+        self._depths: dict[int, int] = {}  # of the steps that are going on, by the identity of the optimizer
         self.handles: list[Any] = []
 
     def attach(self) -> None:
@@ -66,11 +73,31 @@ class OptimizerHooks:
         if optimizer in self._heard:
             return
         self._heard.add(optimizer)
-        hook, listener = self._guard.hook, self._listener
+        hook = self._guard.hook
         self.handles += [
-            optimizer.register_step_pre_hook(hook("the optimizer's step", listener.before_optimizer_step)),
-            optimizer.register_step_post_hook(hook("the optimizer's step", listener.after_optimizer_step)),
+            optimizer.register_step_pre_hook(hook("the optimizer's step", self._before_step)),
+            optimizer.register_step_post_hook(hook("the optimizer's step", self._after_step)),
         ]
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, arguments: Any, keywords: Any) -> None:
+        """A watched optimizer is about to step; or its base class is, within its own step, which torch tells alike."""
+        if not is_tracing():
+            depth = self._depths.get(id(optimizer), 0)
+            # One that was left by an exception has told nobody that it is over.
+            if depth and _steps_on_the_stack(optimizer) > 1:
+                self._depths[id(optimizer)] = depth + 1
+                return
+            self._depths[id(optimizer)] = 1
+        self._listener.before_optimizer_step(optimizer, arguments, keywords)
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, arguments: Any, keywords: Any) -> None:
+        """It has, or its base class has."""
+        if not is_tracing():
+            depth = self._depths.pop(id(optimizer), 1)
+            if depth > 1:
+                self._depths[id(optimizer)] = depth - 1
+                return
+        self._listener.after_optimizer_step(optimizer, arguments, keywords)
 
     def _any_steps(self, optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
         """Any optimizer is about to step."""
@@ -107,6 +134,17 @@ class OptimizerHooks:
                 if not parameters_of(watched) & trained:
                     return name
         return None
+
+
+def _steps_on_the_stack(optimizer: torch.optim.Optimizer) -> int:
+    """How many steps of an optimizer are going on: one whose class calls ``super().step()`` makes two at once."""
+    frame: FrameType | None = sys._getframe(1)
+    steps = 0
+    while frame is not None:
+        if frame.f_code.co_qualname.endswith(_TELLS_OF_STEPS) and frame.f_locals.get("self") is optimizer:
+            steps += 1
+        frame = frame.f_back
+    return steps
 
 
 def has_closure(arguments: Any, keywords: Any) -> bool:
