@@ -70,7 +70,7 @@ def everything(monitor: Any) -> dict[str, Any]:
     for name in monitor.names("learning_rates"):
         found[f"rates {name}"] = [array.tolist() for array in monitor.series("learning_rates", name)]
     for name in monitor.names("outputs"):
-        if name in monitor._reading.logs["train"]["outputs"].units:
+        if name in monitor._reading._record.logs["train"]["outputs"].units:
             units = monitor.units(name)
             found[f"units {name}"] = (units.updates, units.active_count.tolist(), units.last_active.tolist())
     return found

@@ -65,7 +65,7 @@ def test_every_signal_has_histograms_of_its_steps() -> None:
 def test_a_long_series_is_thinned_evenly_and_the_total_keeps_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(histogram_series, "MAX_BYTES", 20_000)
     monitor = watched(small_model(), 100, histograms=True)
-    log = monitor._reading.logs["train"]["parameters"].histograms
+    log = monitor._reading._record.logs["train"]["parameters"].histograms
     held = sum(len(data) for _, page in log._steps for data in page.values())
     assert held == log._bytes <= 20_000
     steps, series = monitor.histograms("parameters", "0.weight")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +11,10 @@ from tensorstats._core import Histogram, Summary, UnitActivity
 from tensorstats.report import LINES, Row, format_report, format_table
 from tensorstats.rules import Finding, Judge
 from tensorstats.run.choosing import COLLECTIONS, SCALARS, SIGNALS, Collection
-from tensorstats.run.series import EXTRA_FIELDS, ScalarLog, SignalLog, read_number
+from tensorstats.run.record import Mode, RunRecord
+from tensorstats.run.series import EXTRA_FIELDS, SignalLog, read_number
 
-__all__ = ["Mode", "Reading"]
-
-Mode: TypeAlias = Literal["train", "eval"]
+__all__ = ["Reading"]
 
 
 class Reading:
@@ -30,15 +28,13 @@ class Reading:
         How many steps there were.
     """
 
-    def __init__(self, errors: list[str], judge: Judge, collections: tuple[Collection, ...] | None) -> None:
+    def __init__(
+        self, record: RunRecord, errors: list[str], judge: Judge, collections: tuple[Collection, ...] | None
+    ) -> None:
+        self._record = record
         self._errors = errors
         self._judge = judge
         self._collections = collections
-        self.module_types: dict[str, str] = {}
-        self.logs: dict[str, dict[str, SignalLog]] = {
-            mode: {signal: SignalLog() for signal in SIGNALS} for mode in ("train", "eval")
-        }
-        self.scalars: dict[str, dict[str, ScalarLog]] = {signal: {} for signal in SCALARS}
         self.settle: Callable[[], None] = lambda: None
         self.steps: Callable[[], int] = lambda: 0
 
@@ -70,7 +66,7 @@ class Reading:
         """
         if signal in SCALARS:
             self.settle()
-            return list(self.scalars[signal])
+            return list(self._record.scalars[signal])
         return list(self._log_of(signal, mode).modules)
 
     def collection(self, name: str) -> list[tuple[str, str]]:
@@ -117,11 +113,11 @@ class Reading:
         """
         if signal in SCALARS:
             self.settle()
-            if name not in self.scalars[signal]:
-                raise KeyError(_nothing(name, signal, list(self.scalars[signal])))
+            if name not in self._record.scalars[signal]:
+                raise KeyError(_nothing(name, signal, list(self._record.scalars[signal])))
             if field not in (None, "value"):
                 raise KeyError(f"{signal} have no field {field!r}; accepted is value")
-            return self.scalars[signal][name].series()
+            return self._record.scalars[signal][name].series()
         return self._find(signal, name, mode).series(name, field or "rms")
 
     def latest(self, signal: str, name: str, *, mode: Mode = "train") -> Summary:
@@ -196,23 +192,23 @@ class Reading:
         self.settle()
         rows = []
         for signal, suffix in (("outputs", ""), ("parameters", ""), ("gradients", " grad")):
-            log = self.logs["train"][signal]
+            log = self._record.logs["train"][signal]
             for name, module in log.modules.items():
                 rest = name.removeprefix(module)
                 tensor = f"output{rest}" if signal == "outputs" else rest.removeprefix(".") + suffix
-                kind = self.module_types.get(module, "")
+                kind = self._record.module_types.get(module, "")
                 rows.append(Row(module, kind, tensor, log.latest(name), log.latest_extra(name, "dead_fraction")))
         return rows
 
-    def _log_of(self, signal: str, mode: str) -> SignalLog:
+    def _log_of(self, signal: str, mode: Mode) -> SignalLog:
         self.settle()
-        if mode not in self.logs:
-            raise KeyError(f"no mode {mode!r}; accepted are {', '.join(self.logs)}")
-        if signal not in self.logs[mode]:
+        if mode not in self._record.logs:
+            raise KeyError(f"no mode {mode!r}; accepted are {', '.join(self._record.logs)}")
+        if signal not in self._record.logs[mode]:
             raise KeyError(f"no signal {signal!r}; accepted are {', '.join((*SIGNALS, *SCALARS))}")
-        return self.logs[mode][signal]
+        return self._record.logs[mode][signal]
 
-    def _find(self, signal: str, name: str, mode: str) -> SignalLog:
+    def _find(self, signal: str, name: str, mode: Mode) -> SignalLog:
         log = self._log_of(signal, mode)
         if name not in log.modules:
             raise KeyError(_nothing(name, signal, list(log.modules)))

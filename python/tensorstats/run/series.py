@@ -6,7 +6,7 @@ One recorded step adds one native table with a row for each tensor. Fields are r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tensorstats._core import Summaries, Summary, UnitActivity, summaries_from
 from tensorstats.run.histograms import HistogramSeries
+from tensorstats.run.step import Extras, SignalStep
 
 __all__ = ["EXTRA_FIELDS", "MAX_POINTS", "ScalarLog", "SignalLog", "read_number"]
 
@@ -51,8 +52,6 @@ _FIELDS = (
     "var",
 )
 
-Extras = Mapping[str, Mapping[str, float]]
-
 
 @dataclass(slots=True)
 class _Page:
@@ -87,13 +86,19 @@ class SignalLog:
     _stride: int = 1  # of the recorded steps kept
     _recorded: int = 0
 
-    def add(self, step: int, names: Sequence[str], modules: Sequence[str], table: Summaries, extras: Extras) -> None:
-        """Append one recorded step: a row, its name and its module for each tensor; extras by field and name."""
+    def add(self, step: int, rows: SignalStep) -> None:
+        """Append one recorded step."""
         missing: frozenset[int] = frozenset()
-        if tuple(names) != self._layout:
-            table, missing = self._align(names, modules, table)
+        table = rows.table
+        if tuple(rows.names) != self._layout:
+            table, missing = self._align(rows.names, rows.modules, table)
         self._totals.merge(table)
-        page = _Page(step, table, extras, missing)
+        page = _Page(step, table, rows.extras, missing)
+        for name, units in rows.units.items():
+            if units is None:
+                self.units.pop(name, None)
+            else:
+                self.units[name] = units
         previous, self._newest = self._newest, page
         if previous is not None:
             last_seen_there = [self._layout[row] for row in missing if previous.has(row)]

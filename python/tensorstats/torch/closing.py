@@ -14,6 +14,7 @@ from dataclasses import replace
 from tensorstats.device.backend import Statistics, first_nonfinite, is_countable, unravel
 from tensorstats.device.numbers import Numbers
 from tensorstats.rules import Finding, Judge, Offender, ParameterView, StepView
+from tensorstats.run.record import RunRecord
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.ranks.reduction import Reduction
 from tensorstats.torch.record.loop_state import LoopState
@@ -41,6 +42,7 @@ class Closing:
         skips: SkipCount,
         note_hidden: Callable[[StepView, bool], None],
         add_loss: Callable[[int, str, float], None],
+        record: RunRecord,
     ) -> None:
         self._state = state
         self._statistics = statistics
@@ -52,6 +54,7 @@ class Closing:
         self._skips = skips
         self._note_hidden = note_hidden
         self._add_loss = add_loss
+        self._record = record
         self._previous: int | None = None  # the step closed last
         self._untold: list[Finding] = []
         self._missed: tuple[int, Exception] | None = None  # a step that could not be recorded, until ranks exchange it
@@ -184,27 +187,22 @@ class Closing:
             self._reduction.miss(step.number, error)
 
     def _keep(self, step: RecordedStep) -> None:
-        step.pending.settle()
+        step.recorders.pending.settle()
         self._reduction.drop_shards(step)
-        step.settle_tables()
+        step.settle()
         self._reduction.reduce(step)
-        step.outputs.settle_units()
+        step.recorders.outputs.settle_units()
         step.losses.deliver(self._add_loss)
         view = self._view(step)
         if not step.abandoned and not step.begun_late:
-            self._note_hidden(view, step.outputs.ran)
-        step.outputs.keep(step.number)
-        step.parameters.keep(step.number, view.parameters)
-        step.raw.keep(step.number)
-        step.optimizer_state.keep(step.number)
-        for histograms in step.histograms.values():
-            histograms.keep(step.number)
+            self._note_hidden(view, step.recorders.outputs.ran)
+        self._record.add(step.plain(view))
         self._previous = step.number
         self._untold += self._judge.judge(view)
 
     def _view(self, step: RecordedStep) -> StepView:
         """What the rules see."""
-        parameters = step.parameters.views(step.rates, step.outputs.modules_in_order())
+        parameters = step.recorders.parameters.views(step.rates, step.recorders.outputs.modules_in_order())
         kept = step.gradients_kept
         if isinstance(kept, Numbers):
             kept = kept.read()[0] > 0
@@ -213,7 +211,7 @@ class Closing:
             of_loss = self._judge.losses.unjudged_step if offender.signal == "loss" else None
             offender = of_what_was_counted(
                 offender,
-                outputs=step.outputs.counted and of_loss in (None, step.number),
+                outputs=step.recorders.outputs.counted and of_loss in (None, step.number),
                 gradients=any(view.gradient is not None for view in parameters),
                 left_out=self._guard.left_out,
             )
@@ -228,7 +226,7 @@ class Closing:
         return StepView(
             step=step.number,
             previous_step=self._previous,
-            outputs=step.outputs.views(),
+            outputs=step.recorders.outputs.views(),
             parameters=parameters,
             offender=offender,
             parameters_nonfinite=nonfinite,
@@ -244,7 +242,7 @@ class Closing:
             return None  # everything is NaN now, and nobody is told again
 
         def locate(name: str, signal: str) -> tuple[tuple[int, ...] | None, str | None]:
-            counted = step.parameters.steps[name]
+            counted = step.recorders.parameters.steps[name]
             place = (counted.first or {}).get("gradient" if signal == "gradient" else "value")
             if place is not None and is_countable(counted.parameter):  # of a shard it is no place in the whole
                 return unravel(place, tuple(counted.parameter.shape)), None
@@ -252,7 +250,7 @@ class Closing:
             found = None if step.held or tensor is None else first_nonfinite(tensor)
             return (None, None) if found is None else found[1:]
 
-        offenders = step.outputs.offenders
+        offenders = step.recorders.outputs.offenders
         if offenders.first is not None:
             return offenders.first
         found = judge.losses.offender() or offenders.gradient or step_offender(parameters, locate)

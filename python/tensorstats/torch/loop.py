@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
 from tensorstats.rules import Judge
-from tensorstats.run.series import ScalarLog, SignalLog
+from tensorstats.run.record import RunRecord
 from tensorstats.torch.actions import FindingError
 from tensorstats.torch.attach.compiled import is_tracing
 from tensorstats.torch.attach.graphs import GraphReports
@@ -41,12 +41,11 @@ class TrainingLoop:
         options: Options,
         guard: Guard,
         judge: Judge,
-        logs: Mapping[str, Mapping[str, SignalLog]],
-        scalars: Mapping[str, dict[str, ScalarLog]],
+        record: RunRecord,
     ) -> None:
         self._guard = guard
         self.watched = watched = WatchedModels(targets, options.modules, options.signals, options.collections, guard)
-        self.steps = steps = Steps(watched, options, guard, judge, logs, scalars)
+        self.steps = steps = Steps(watched, options, guard, judge, record)
         self._mode = steps.mode
         self._outputs = steps.recorders.outputs
         steps.step_hooks = self._step_hooks = step_hooks = StepHooks(self, watched, guard)
@@ -59,7 +58,7 @@ class TrainingLoop:
             guard,
             watched,
             step_hooks,
-            logs["eval"],
+            record,
             lambda: steps.mask,
             histograms=options.histograms,
             units=options.units,

@@ -12,6 +12,7 @@ import torch
 from tensorstats._core import Summary
 from tensorstats.rules import Finding, Judge
 from tensorstats.run.reading import Reading
+from tensorstats.run.record import RunRecord
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.masks import Mask
 from tensorstats.torch.attach.schedule import Schedule
@@ -51,9 +52,10 @@ class Monitor:
         self._guard = guard = Guard()
         guard.holds = options.on_finding is not None
         judge = Judge(options.rules)
-        self._reading = reading = Reading(guard.errors, judge, options.collections)
-        self._loop = loop = TrainingLoop(targets, options, guard, judge, reading.logs, reading.scalars)
-        reading.module_types = loop.watched.module_types
+        record = RunRecord()
+        self._reading = reading = Reading(record, guard.errors, judge, options.collections)
+        self._loop = loop = TrainingLoop(targets, options, guard, judge, record)
+        record.module_types = loop.watched.module_types
         reading.settle = loop.settle
         reading.steps = lambda: loop.steps.state.step
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from tensorstats.device.backend import Statistics
 from tensorstats.device.numbers import Numbers
 from tensorstats.rules import Finding, Judge, NonFinite
-from tensorstats.run.series import ScalarLog, SignalLog
+from tensorstats.run.record import RunRecord
 from tensorstats.torch.actions import Action
 from tensorstats.torch.attach.graphs import GraphReports
 from tensorstats.torch.attach.guard import Guard
@@ -55,8 +55,7 @@ class Steps:
         options: Options,
         guard: Guard,
         judge: Judge,
-        logs: Mapping[str, Mapping[str, SignalLog]],
-        scalars: Mapping[str, dict[str, ScalarLog]],
+        record: RunRecord,
     ) -> None:
         self.schedule = options.schedule
         self.mask = options.mask
@@ -66,14 +65,14 @@ class Steps:
         self._optimizers = optimizers = watched.targets.optimizers
         self._guard = guard
         self._judge = judge
-        self._scalars = scalars
+        self._record = record
         self._action = Action(options.on_finding, guard)
         scaling = Scaling(options.scaler)
         self.recorders = recorders = Recorders(
             statistics,
             guard,
             watched,
-            logs["train"],
+            record.logs["train"],
             scaling,
             lambda: self.mask,
             histograms=options.histograms,
@@ -99,6 +98,7 @@ class Steps:
             self.abandonment.skips,
             lambda view, ran: self.graphs.note_hidden(view, ran=ran),
             self._add_loss,
+            record,
         )
         self._call_open = False  # without an optimizer: a step has begun
 
@@ -115,7 +115,7 @@ class Steps:
     def _add_loss(self, step: int, name: str, value: float) -> None:
         if name == "loss":
             self._judge.losses.log(step, value)
-        self._scalars["losses"].setdefault(name, ScalarLog()).add(step, value)
+        self._record.add_number("losses", name, step, value)
 
     # --- the beginning ------------------------------------------------------------------------------------------------
 
@@ -271,19 +271,14 @@ class Steps:
         if "optimizer_state" in self._watched.signals:
             recorders.optimizer_state.read(optimizers, self._watched.parameters())
         self.reduction.step_ends(number)
-        log_learning_rates(number, optimizers, self._scalars["learning_rates"])
+        log_learning_rates(number, optimizers, self._record)
         return RecordedStep(
             number,
             place,
-            recorders.outputs,
-            recorders.parameters,
-            recorders.raw,
-            recorders.optimizer_state,
-            recorders.pending,
+            recorders,
             self.losses.take(),
             learning_rates(optimizers) if optimizers else None,
             self._gradients_kept(),
-            {signal: series.step for signal, series in recorders.histograms.items()},
             self.abandonment.skips.facts(),
             abandoned,
             self.abandonment.begins_late or self.mode.has_missed,

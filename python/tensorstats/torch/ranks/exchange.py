@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tensorstats._core import Histogram, Summary, TensorSlot, UnitActivity
+from tensorstats._core import Histogram, Summary, UnitActivity
 from tensorstats.device.backend import Statistics
 from tensorstats.rules import Offender, RankSpread
 from tensorstats.torch.attach.guard import Guard
@@ -51,7 +51,7 @@ class Exchange:
         """Everything that was counted in the step."""
         entries = list(self._of_modules(step, shards, rank))
         entries += self._of_parameters(step, shards, rank)
-        entries += self.of_offenders(step.outputs.offenders, rank)
+        entries += self.of_offenders(step.recorders.outputs.offenders, rank)
         if step.waits:
             entries.append(Entry("waits", str(rank), None, "news"))
         return entries
@@ -67,7 +67,7 @@ class Exchange:
         ]
 
     def _of_modules(self, step: RecordedStep, shards: Shards, rank: int) -> Iterable[Entry]:
-        for signal, collector in step.outputs._collectors.items():
+        for signal, collector in step.recorders.outputs.collectors.items():
             apart = step.histograms[signal].apart if signal in step.histograms else None
             for path, tensor in collector.steps.items():
                 if not tensor.counted:
@@ -100,7 +100,7 @@ class Exchange:
                     yield Entry(signal, path, apart[path] if counts else None, "histogram", **common)
 
     def _of_parameters(self, step: RecordedStep, shards: Shards, rank: int) -> Iterable[Entry]:
-        steps = step.parameters.steps
+        steps = step.recorders.parameters.steps
         parameters = {name: parameter.parameter for name, parameter in steps.items()}
         holdings = self._locator.holding(parameters, shards)
 
@@ -126,12 +126,12 @@ class Exchange:
                 # The norm of the whole is the norm of the norms of its parts.
                 norm = Summary().update(torch.tensor([parameter.initial_norm], dtype=torch.float64))
                 yield entry("initial", name, name, norm)
-        for name, row in step.raw.rows.items():
+        for name, row in step.recorders.raw.counted.items():
             yield entry("raw_gradients", name, name, row.summary)
-        for name, summary in step.optimizer_state.rows.items():
+        for name, summary in step.recorders.optimizer_state.counted.items():
             yield entry("optimizer_state", name, name.rpartition(".")[0], summary)
         for signal, histograms in step.histograms.items():
-            if signal not in step.outputs._collectors:
+            if signal not in step.recorders.outputs.collectors:
                 for name, histogram in (histograms.apart or {}).items():
                     owner = name.rpartition(".")[0] if signal == "optimizer_state" else name
                     yield entry(signal, name, owner, histogram, "histogram")
@@ -166,7 +166,7 @@ class Exchange:
 
         Returns what the rules on ranks look at.
         """
-        collectors = step.outputs._collectors
+        collectors = step.recorders.outputs.collectors
         before = {signal: collector.steps for signal, collector in collectors.items()}
         for collector in collectors.values():
             collector.steps = {}
@@ -186,7 +186,7 @@ class Exchange:
                     self._put_parameter(step, signal, name, result.state)
             except Exception as error:
                 self._guard.report(f"{signal} of {name} on all ranks", error)
-        self.apply_offenders(step.outputs.offenders, merged)
+        self.apply_offenders(step.recorders.outputs.offenders, merged)
         return _spreads(shards, merged, ranks)
 
     @staticmethod
@@ -216,17 +216,15 @@ class Exchange:
 
     def _put_parameter(self, step: RecordedStep, signal: str, name: str, state: Summary) -> None:
         if signal == "initial":
-            parameter = step.parameters.steps.get(name)
+            parameter = step.recorders.parameters.steps.get(name)
             if parameter is not None:
                 parameter.initial_norm = state.l2
         elif signal not in self._watched.signals:
             return  # only another rank was asked for it
-        elif signal == "raw_gradients":
-            step.raw.rows.setdefault(name, TensorSlot()).summary = state
-        elif signal == "optimizer_state":
-            step.optimizer_state.put(name, state)
-        elif signal in FIELDS:
-            step.parameters.put(signal, name, state)
+        else:
+            for recorder in step.recorders.all:
+                if signal in recorder.signals:
+                    recorder.put(signal, name, state)
 
     def _sum_up(self, merged: Mapping[tuple[str, str, str], Merged]) -> None:
         """Add up what every rank had a summand of, and count the sums."""
@@ -304,20 +302,9 @@ def drop_shards(step: RecordedStep, shards: Shards) -> None:
     """Without the other ranks, what this rank holds of a sharded tensor does not count."""
     if not shards:
         return
-    for signal, collector in step.outputs._collectors.items():
-        collector.steps = {path: t for path, t in collector.steps.items() if not shards.is_part((signal, path))}
-        collector._tables = [(path, t) for path, t in collector._tables if not shards.is_part((signal, path))]
+    for recorder in step.recorders.all:
+        recorder.drop(shards.is_part)
     for signal, histograms in step.histograms.items():
         apart = histograms.apart or {}
         for name in [name for name in apart if shards.is_part((signal, name))]:
             del apart[name]
-    parameters = step.parameters
-    parameters._tables = [entry for entry in parameters._tables if not shards.is_part(entry[:2])]
-    for signal in FIELDS:
-        for name in parameters.steps:
-            if shards.is_part((signal, name)):
-                parameters.drop(signal, name)
-    for name in [name for name in step.raw.rows if shards.is_part(("raw_gradients", name))]:
-        del step.raw.rows[name]
-    for name in [name for name in step.optimizer_state.rows if shards.is_part(("optimizer_state", name))]:
-        step.optimizer_state.drop(name)

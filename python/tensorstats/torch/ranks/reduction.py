@@ -86,7 +86,7 @@ class Reduction:
         recorders = self._recorders
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         alone: Callable[[str, torch.Tensor], torch.Tensor] | None = _arrived if distributed else None
-        for signal, collector in recorders.outputs._collectors.items():
+        for signal, collector in recorders.outputs.collectors.items():
             collector.locate = self._locator.of_signal(signal) if active else alone
             collector.in_parts = active
         for recorder in (recorders.parameters, recorders.raw, recorders.optimizer_state):
@@ -120,7 +120,7 @@ class Reduction:
             self.miss(step.number, error)
             raise
         if not group.connected:
-            parameters = [parameter.parameter for parameter in step.parameters.steps.values()]
+            parameters = [parameter.parameter for parameter in step.recorders.parameters.steps.values()]
             self._meet(group, self._locator.holdings.ranks(parameters, group.size))
         messages = self._gather(step.number, message)
         if messages is None or not self._agree(messages):

@@ -15,8 +15,8 @@ from tensorstats._core import Summary, TensorSlot, UnitActivity, summaries_of_sl
 from tensorstats.device.backend import Statistics, is_countable, real_parts
 from tensorstats.device.histogram import LogTable
 from tensorstats.device.results import PendingSummary, PendingUnits
-from tensorstats.run.histograms import StepHistograms
-from tensorstats.run.series import SignalLog
+from tensorstats.run.histograms import HistogramSeries, StepHistograms
+from tensorstats.run.step import SignalStep
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.modules import (
     activation_kind,
@@ -183,7 +183,7 @@ class Collector:
 
     statistics: Statistics
     guard: Guard
-    log: SignalLog
+    series: HistogramSeries
     pending: PendingList
     histograms: bool
     units: Units
@@ -197,15 +197,16 @@ class Collector:
     _slots: dict[str, TensorStep] = field(default_factory=dict)  # of all steps so far
     _tracks: dict[str, UnitTrack | None] = field(default_factory=dict)
     _tables: list[tuple[str, LogTable]] = field(default_factory=list)
+    _without_units: list[str] = field(default_factory=list)  # tensors that had units before this step
     _apart: bool = False  # whether units of this step are not in their totals yet
 
     def __post_init__(self) -> None:
-        self.step_histograms = self.log.histograms.step
+        self.step_histograms = self.series.step
 
     def begin(self) -> None:
         """Forget the last step."""
         self.steps = {}
-        self.step_histograms = self.log.histograms.step
+        self.step_histograms = self.series.step
         self._tables = []
         self.recent.clear()
         self._apart = False
@@ -347,7 +348,7 @@ class Collector:
     def _forget_units(self, path: str) -> None:
         """The number of units changes from call to call (a sequence length, say): they are no units."""
         self._tracks[path] = None
-        self.log.units.pop(path, None)
+        self._without_units.append(path)
 
     def _count_units(self, step: TensorStep, tensor: torch.Tensor, where: torch.Tensor | None) -> None:
         track = step.units
@@ -377,26 +378,31 @@ class Collector:
             if step.units is not None and step.units.part is not None:
                 step.units = self.take_units(path, step.units.part)
 
-    def settle_tables(self) -> None:
+    def settle(self) -> None:
         """Take in the histograms that were counted on devices."""
         tables, self._tables = self._tables, []
         for path, table in tables:
             self.step_histograms.target(path, self.statistics.empty_histogram).merge(table.histogram())
 
-    def keep(self, step_number: int) -> None:
-        """Append the step to the log; everything is on the host now."""
+    def drop(self, is_dropped: Callable[[str], bool]) -> None:
+        """Forget the tensors for whose name this is true."""
+        self.steps = {path: step for path, step in self.steps.items() if not is_dropped(path)}
+        self._tables = [(path, table) for path, table in self._tables if not is_dropped(path)]
+
+    def rows(self) -> SignalStep | None:
+        """What was counted, as plain data; everything is on the host now."""
         steps = [step for step in self.steps.values() if step.counted]
         if not steps:
-            return
+            return None
         extras: dict[str, dict[str, float]] = {}
+        units: dict[str, UnitActivity | None] = dict.fromkeys(self._without_units)
         with_units = [(step, step.units) for step in steps if step.units is not None]
         if with_units:
             extras["dead_fraction"] = {step.name: step.dead_fraction() for step, _ in with_units}
             extras["saturated_fraction"] = {step.name: step.saturated_fraction() for step, _ in with_units}
-            for step, track in with_units:
-                self.log.units[step.name] = track.total
+            units.update((step.name, track.total) for step, track in with_units)
         names = [step.name for step in steps]
-        self.log.add(step_number, names, [step.place.name for step in steps], summaries_of_slots(steps), extras)
+        return SignalStep(names, [step.place.name for step in steps], summaries_of_slots(steps), extras, units)
 
 
 def _describe(tensor: torch.Tensor) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tensorstats.device.backend import Statistics
 from tensorstats.run.histograms import StepHistograms
-from tensorstats.run.series import SignalLog
+from tensorstats.run.record import RunRecord
+from tensorstats.run.step import Step
 from tensorstats.torch.attach.compiled import is_tracing
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.hooks import StepHooks
@@ -48,7 +49,7 @@ class EvaluationRecorder:
         guard: Guard,
         watched: WatchedModels,
         step_hooks: StepHooks,
-        logs: Mapping[str, SignalLog],
+        record: RunRecord,
         mask: Callable[[], Mask],
         *,
         histograms: bool,
@@ -69,8 +70,10 @@ class EvaluationRecorder:
         self._open: nn.Module | None = None  # whose call is being recorded
         self._number = 0  # of that call
         # A call whose numbers are on their way.
-        self._held: tuple[int, OutputRecorder, PendingList, list[StepHistograms]] | None = None
-        self._histograms = [log.histograms for log in logs.values()] if histograms else []
+        self._held: tuple[int, OutputRecorder, PendingList, dict[str, StepHistograms]] | None = None
+        self._record = record
+        logs = record.logs["eval"]
+        self._histograms = {signal: log.histograms for signal, log in logs.items()} if histograms else {}
         self._pending = PendingList(statistics)
         chosen: list[str] = [signal for signal in ("inputs", "outputs") if signal in watched.signals]
         recent = Recent()
@@ -78,7 +81,7 @@ class EvaluationRecorder:
             signal: Collector(
                 statistics,
                 guard,
-                logs[signal],
+                logs[signal].histograms,
                 self._pending,
                 histograms,
                 units_kept(signal, units),
@@ -155,7 +158,7 @@ class EvaluationRecorder:
         number, self.calls = self.calls, self.calls + 1
         if self.schedule is None or not self.schedule.selects(number):
             return False
-        for series in self._histograms:
+        for series in self._histograms.values():
             series.begin(apart=False)
         if self._merges_ranks():
             self._guard.remark("evaluation", "its numbers are of this rank alone, unlike those of training")
@@ -177,7 +180,7 @@ class EvaluationRecorder:
         self._open = None
         self._pending.launch()
         self._keep_held()
-        histograms = [series.step for series in self._histograms]
+        histograms = {signal: series.step for signal, series in self._histograms.items()}
         if self._pending:
             pending = self._pending.take()
             self._held = (self._number, self._recorder.take(), pending, histograms)
@@ -199,11 +202,10 @@ class EvaluationRecorder:
             except Exception as error:
                 self._guard.report("a call in eval mode", error)
 
-    @staticmethod
-    def _keep(call: int, recorder: OutputRecorder, pending: PendingList, histograms: Sequence[StepHistograms]) -> None:
+    def _keep(
+        self, call: int, recorder: OutputRecorder, pending: PendingList, histograms: dict[str, StepHistograms]
+    ) -> None:
         pending.settle()
-        recorder.settle_tables()
+        recorder.settle()
         recorder.settle_units()
-        recorder.keep(call)
-        for of_signal in histograms:
-            of_signal.keep(call)
+        self._record.add(Step(call, recorder.rows(), histograms), "eval")

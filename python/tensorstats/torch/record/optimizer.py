@@ -13,7 +13,9 @@ import torch
 from tensorstats._core import Snapshots, Summaries, Summary, are_ordinary, summaries_from
 from tensorstats.device.backend import Statistics, is_countable
 from tensorstats.device.histogram import LogTable
-from tensorstats.run.series import ScalarLog, SignalLog
+from tensorstats.run.histograms import HistogramSeries
+from tensorstats.run.record import RunRecord
+from tensorstats.run.step import SignalStep
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.modules import ROOT_NAME
 from tensorstats.torch.attach.targets import states_of
@@ -33,7 +35,7 @@ def learning_rates(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[int,
     return rates
 
 
-def log_learning_rates(step: int, optimizers: Mapping[str, torch.optim.Optimizer], logs: dict[str, ScalarLog]) -> None:
+def log_learning_rates(step: int, optimizers: Mapping[str, torch.optim.Optimizer], record: RunRecord) -> None:
     """Append the rate of every parameter group: ``"0"``, ``"1"``, ..., after the optimizer's name if it has one."""
     for name, optimizer in optimizers.items():
         for place, group in enumerate(optimizer.param_groups):
@@ -42,7 +44,8 @@ def log_learning_rates(step: int, optimizers: Mapping[str, torch.optim.Optimizer
             if isinstance(rate, torch.Tensor) and rate.device.type == "cpu":
                 rate = float(rate)
             if isinstance(rate, (int, float)):
-                logs.setdefault(f"{name}.{place}" if name else str(place), ScalarLog()).add(step, float(rate))
+                of_group = f"{name}.{place}" if name else str(place)
+                record.add_number("learning_rates", of_group, step, float(rate))
 
 
 class OptimizerRecorder:
@@ -51,11 +54,13 @@ class OptimizerRecorder:
     Names are ``"<parameter>.<key>"``: ``"0.weight.exp_avg_sq"``, ``"0.weight.momentum_buffer"``.
     """
 
+    signals = ("optimizer_state",)
+
     def __init__(
         self,
         statistics: Statistics,
         guard: Guard,
-        log: SignalLog,
+        series: HistogramSeries,
         pending: PendingList,
         chosen: Callable[[str, str], bool],
         *,
@@ -63,7 +68,7 @@ class OptimizerRecorder:
     ) -> None:
         self._statistics = statistics
         self._guard = guard
-        self._log = log
+        self._series = series
         self._pending = pending
         self._chosen = chosen
         self._histograms = histograms
@@ -71,16 +76,16 @@ class OptimizerRecorder:
         self._known: dict[tuple[str, str], _Known] = {}
         self._table: Summaries | None = None  # of exactly the rows of this step, in their order
         self._tables: list[tuple[str, Any]] = []
-        self._step_histograms = log.histograms.step  # of this step
-        self.rows: dict[str, Summary] = {}  # of this step
+        self._step_histograms = series.step  # of this step
+        self.counted: dict[str, Summary] = {}  # of this step
         self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
 
     def read(
         self, optimizers: Mapping[str, torch.optim.Optimizer], parameters: Mapping[str, torch.nn.Parameter]
     ) -> None:
         """Summarise the state of these parameters; counts that are not of the parameter's shape are left out."""
-        self.rows, self._table, self._tables = {}, None, []
-        self._step_histograms = self._log.histograms.step
+        self.counted, self._table, self._tables = {}, None, []
+        self._step_histograms = self._series.step
         tensors: dict[str, torch.Tensor] = {}
         states = [state for optimizer in optimizers.values() for state in states_of(optimizer)]
         for name, parameter in parameters.items():
@@ -120,12 +125,12 @@ class OptimizerRecorder:
         return here
 
     def _begin_on_device(self, name: str, tensor: torch.Tensor) -> None:
-        rows = self.rows
-        self._pending.add(self._statistics.start(tensor), lambda summary, _: rows.update({name: summary}))
+        counted = self.counted
+        self._pending.add(self._statistics.start(tensor), lambda summary, _: counted.update({name: summary}))
         if self._histograms:
             self._tables.append((name, self._statistics.histogram(tensor)))
 
-    def settle_tables(self) -> None:
+    def settle(self) -> None:
         """Take in the histograms that were counted on devices."""
         tables, self._tables = self._tables, []
         for name, table in tables:
@@ -142,32 +147,35 @@ class OptimizerRecorder:
         table, _ = self._snapshots.count(
             list(tensors.values()), [None] * len(tensors), histograms, None, threads=self._statistics.threads
         )
-        self.rows.update((name, table[row]) for row, name in enumerate(tensors))
+        self.counted.update((name, table[row]) for row, name in enumerate(tensors))
         return table
 
-    def put(self, name: str, state: Summary) -> None:
+    def put(self, _signal: str, name: str, state: Summary) -> None:
         """Replace what was counted on this rank by what all ranks have together."""
-        self.rows.pop(name, None)  # names are in the order of all ranks
-        self.rows[name], self._table = state, None
+        self.counted.pop(name, None)  # names are in the order of all ranks
+        self.counted[name], self._table = state, None
 
-    def drop(self, name: str) -> None:
-        """Forget what was counted under a name."""
-        del self.rows[name]
-        self._table = None
+    def drop(self, is_dropped: Callable[[tuple[str, str]], bool]) -> None:
+        """Forget the tensors for whose signal and name this is true."""
+        for name in [name for name in self.counted if is_dropped(("optimizer_state", name))]:
+            del self.counted[name]
+            self._table = None
 
     def take(self) -> OptimizerRecorder:
         """The step, to be kept later; the recorder forgets it."""
         taken = copy.copy(self)
-        self.rows, self._table, self._tables = {}, None, []
+        self.counted, self._table, self._tables = {}, None, []
         return taken
 
-    def keep(self, step: int) -> None:
-        """Append the step to the log; everything is on the host now."""
-        rows, table = self.rows, self._table
-        self.rows, self._table = {}, None
-        if rows:
-            modules = [name.rpartition(".")[0].rpartition(".")[0] or ROOT_NAME for name in rows]
-            self._log.add(step, list(rows), modules, table or summaries_from(list(rows.values())), {})
+    def rows(self) -> dict[str, SignalStep]:
+        """What was counted; the recorder forgets it."""
+        counted, table = self.counted, self._table
+        self.counted, self._table = {}, None
+        if not counted:
+            return {}
+        modules = [name.rpartition(".")[0].rpartition(".")[0] or ROOT_NAME for name in counted]
+        table = table or summaries_from(list(counted.values()))
+        return {"optimizer_state": SignalStep(list(counted), modules, table)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from tensorstats._core import Summary
 from tensorstats.device.backend import Statistics, is_countable
 from tensorstats.device.results import PendingSummary
 from tensorstats.rules import OutputView
+from tensorstats.run.step import SignalStep
 from tensorstats.torch.attach.guard import Guard, GuardedHook
 from tensorstats.torch.attach.masks import Mask, MaskViews
 from tensorstats.torch.attach.outputs import tensors_in
@@ -65,7 +66,7 @@ class OutputRecorder:
         self._scaling = scaling
         self._statistics = statistics
         self._guard = guard
-        self._collectors = collectors
+        self.collectors = collectors
         self._pending = pending
         self._chosen = chosen
         self._modules = modules
@@ -80,7 +81,7 @@ class OutputRecorder:
     def begin(self, *, in_parts: bool | None = None) -> None:
         """Forget the last step. What is counted `in_parts` stays apart from the totals until the step is closed."""
         self._statistics.begin()
-        for collector in self._collectors.values():
+        for collector in self.collectors.values():
             collector.begin()
             if in_parts is not None:
                 collector.in_parts = in_parts
@@ -93,7 +94,7 @@ class OutputRecorder:
     def take(self) -> OutputRecorder:
         """The step, to be kept later; the recorder begins anew."""
         taken = copy.copy(self)
-        taken._collectors = {signal: collector.take() for signal, collector in self._collectors.items()}
+        taken.collectors = {signal: collector.take() for signal, collector in self.collectors.items()}
         self.begin()
         return taken
 
@@ -183,7 +184,7 @@ class OutputRecorder:
         OutputGradientHook(self._guard, self, stem, place, module, call, place.layout).run(gradient)
 
     def _place(self, name: str, module: nn.Module) -> Place:
-        signals = frozenset(signal for signal in self._collectors if self._chosen(signal, name, module))
+        signals = frozenset(signal for signal in self.collectors if self._chosen(signal, name, module))
         self._places[name] = place = Place(name, module, signals)
         while any("#" in other and other.startswith(name + place.mark) for other in self._modules()):
             place.mark += "#"
@@ -203,7 +204,7 @@ class OutputRecorder:
             return
         if place.records_outputs:
             where, offenders = self._masks.of(path, tensor), self.offenders
-            nonfinite = self._collectors["outputs"].count(
+            nonfinite = self.collectors["outputs"].count(
                 path, place, module, call, tensor, self._layout, where, offenders.output_found
             )
             if nonfinite and offenders.first is None:
@@ -254,7 +255,7 @@ class OutputRecorder:
             self._record_input(f"{stem}.{key}", place, module, call, value)
 
     def _record_input(self, stem: str, place: Place, module: nn.Module, call: int, value: object) -> None:
-        collector = self._collectors["inputs"]
+        collector = self.collectors["inputs"]
         if type(value) is torch.Tensor:  # what nearly every module is given
             collector.count(stem, place, module, call, value, self._layout, self._masks.of(stem, value))
             return
@@ -264,20 +265,34 @@ class OutputRecorder:
 
     # --- the end of a step --------------------------------------------------------------------------------------------
 
-    def settle_tables(self) -> None:
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """The names of the signals that are recorded."""
+        return tuple(self.collectors)
+
+    def settle(self) -> None:
         """Take in the histograms that were counted on devices."""
-        for collector in self._collectors.values():
-            collector.settle_tables()
+        for collector in self.collectors.values():
+            collector.settle()
 
     def settle_units(self) -> None:
         """Add the units of the step to the totals, where they were kept apart from them."""
-        for collector in self._collectors.values():
+        for collector in self.collectors.values():
             collector.settle_units()
 
-    def keep(self, step: int) -> None:
-        """Append the step to the logs."""
-        for collector in self._collectors.values():
-            collector.keep(step)
+    def put(self, signal: str, name: str, state: Summary) -> None:
+        """Replace what was counted of a tensor on this rank by what all ranks have together."""
+        self.collectors[signal].steps[name].summary = state
+
+    def drop(self, is_dropped: Callable[[tuple[str, str]], bool]) -> None:
+        """Forget the tensors for whose signal and name this is true."""
+        for signal, collector in self.collectors.items():
+            collector.drop(lambda path, signal=signal: is_dropped((signal, path)))  # type: ignore[misc]  # a default
+
+    def rows(self) -> dict[str, SignalStep]:
+        """What was counted, as plain data; after `settle_units`."""
+        found = {signal: collector.rows() for signal, collector in self.collectors.items()}
+        return {signal: rows for signal, rows in found.items() if rows is not None}
 
     @property
     def counted(self) -> bool:
@@ -292,7 +307,7 @@ class OutputRecorder:
         return order
 
     def _outputs(self) -> list[TensorStep]:
-        collector = self._collectors.get("outputs")
+        collector = self.collectors.get("outputs")
         return [] if collector is None else list(collector.steps.values())
 
     def views(self) -> list[OutputView]:
@@ -340,7 +355,7 @@ class OutputGradientHook(GuardedHook):
         self._call = call
         self._layout = layout
         # A backward pass that comes after the step belongs to none.
-        self._steps = recorder._collectors["output_gradients"].steps
+        self._steps = recorder.collectors["output_gradients"].steps
         self._offenders = recorder.offenders
 
     def run(self, gradient: torch.Tensor | None) -> None:
@@ -348,7 +363,7 @@ class OutputGradientHook(GuardedHook):
         if gradient is None:
             return
         recorder, path = self._recorder, self._path
-        collector = recorder._collectors["output_gradients"]
+        collector = recorder.collectors["output_gradients"]
         if collector.steps is not self._steps:
             return
         place, call, offenders, where = self._output, self._call, self._offenders, recorder._masks.of(path, gradient)

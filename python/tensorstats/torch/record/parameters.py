@@ -20,8 +20,8 @@ from tensorstats._core import Histogram, Snapshots, Summaries, Summary, are_ordi
 from tensorstats.device.backend import Statistics, is_countable, real_parts
 from tensorstats.device.histogram import LogTable
 from tensorstats.rules import ParameterView
-from tensorstats.run.histograms import StepHistograms
-from tensorstats.run.series import SignalLog
+from tensorstats.run.histograms import HistogramSeries, StepHistograms
+from tensorstats.run.step import SignalStep
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.modules import ROOT_NAME
 from tensorstats.torch.record.collect import PendingList
@@ -91,7 +91,7 @@ class ParameterRecorder:
 
     Parameters
     ----------
-    logs
+    series
         By signal: ``"parameters"``, ``"gradients"``, ``"updates"``; a signal without one is not recorded.
     chosen
         Whether a tensor of a signal is recorded, by name.
@@ -101,7 +101,7 @@ class ParameterRecorder:
         self,
         statistics: Statistics,
         guard: Guard,
-        logs: Mapping[str, SignalLog],
+        series: Mapping[str, HistogramSeries],
         pending: PendingList,
         chosen: Callable[[str, str], bool],
         *,
@@ -109,7 +109,8 @@ class ParameterRecorder:
     ) -> None:
         self._statistics = statistics
         self._guard = guard
-        self._logs = logs
+        self._series = series
+        self.signals = tuple(series)
         self._pending = pending
         self._chosen = chosen
         self._histograms = histograms
@@ -123,6 +124,7 @@ class ParameterRecorder:
         self._step_histograms: dict[str, StepHistograms] = {}  # of this step, by signal
         # By signal: the only table of the step, and the parameters that its rows are of; None if there were several.
         self._whole: dict[str, tuple[list[ParameterStep], Summaries] | None] = {}
+        self._ratios: dict[str, float] = {}  # of this step: norm of the update over that of the parameter
         self.steps: dict[str, ParameterStep] = {}
         # While ranks are merged: the part of a sharded tensor on this rank, by signal and name.
         self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None
@@ -131,7 +133,7 @@ class ParameterRecorder:
         """Start a step with these parameters."""
         self._tables = []
         self._whole = {}
-        self._step_histograms = {signal: log.histograms.step for signal, log in self._logs.items()}
+        self._step_histograms = {signal: series.step for signal, series in self._series.items()}
         if parameters is self._given and self.steps:
             for step in self.steps.values():
                 step.begin()
@@ -166,10 +168,14 @@ class ParameterRecorder:
         setattr(step, FIELDS[signal], state)
         step.has_gradient = step.has_gradient or signal == "gradients"
 
-    def drop(self, signal: str, name: str) -> None:
-        """Forget what was counted of a parameter."""
-        self._whole[signal] = None
-        setattr(self.steps[name], FIELDS[signal], None)
+    def drop(self, is_dropped: Callable[[tuple[str, str]], bool]) -> None:
+        """Forget the tensors for whose signal and name this is true."""
+        self._tables = [entry for entry in self._tables if not is_dropped(entry[:2])]
+        for signal, what in FIELDS.items():
+            for name, step in self.steps.items():
+                if is_dropped((signal, name)):
+                    self._whole[signal] = None
+                    setattr(step, what, None)
 
     # --- before the optimizer's step ----------------------------------------------------------------------------------
 
@@ -219,7 +225,7 @@ class ParameterRecorder:
 
     def before_update(self, only: Collection[str] | None = None) -> None:
         """Hold on to the values of the parameters about to be updated: all, or those named."""
-        if "updates" not in self._logs:
+        if "updates" not in self._series:
             return
         batch = _Batch()
         for step in self.steps.values():
@@ -278,7 +284,7 @@ class ParameterRecorder:
 
     def read_values(self, only: Collection[str] | None = None) -> None:
         """Summarise parameters, and their updates where they were held on to; those not read yet, or those named."""
-        if "parameters" not in self._logs and "updates" not in self._logs:
+        if "parameters" not in self._series and "updates" not in self._series:
             return
         batch = _Batch()
         for step in self.steps.values():
@@ -363,7 +369,7 @@ class ParameterRecorder:
         return [histograms.target(step.name, empty) for step in steps]
 
     def _records(self, signal: str, name: str) -> bool:
-        if signal not in self._logs:
+        if signal not in self._series:
             return False
         choice = self._choices.get((signal, name))
         if choice is None:
@@ -372,20 +378,18 @@ class ParameterRecorder:
 
     # --- the end of a step --------------------------------------------------------------------------------------------
 
-    def settle_tables(self) -> None:
+    def settle(self) -> None:
         """Take in the histograms that were counted on devices."""
         tables, self._tables = self._tables, []
         for signal, name, table in tables:
-            if isinstance(table, LogTable) and signal in self._logs:
+            if isinstance(table, LogTable) and signal in self._series:
                 self._step_histograms[signal].target(name, self._statistics.empty_histogram).merge(table.histogram())
 
-    def keep(self, number: int, views: Sequence[ParameterView]) -> None:
-        """Append the step to the logs; everything is on the host now."""
-        ratios = {view.name: view.update_ratio for view in views if view.update is not None}
-        for signal, what in FIELDS.items():
-            log = self._logs.get(signal)
-            if log is None:
-                continue
+    def rows(self) -> dict[str, SignalStep]:
+        """What was counted, as plain data; after `views`, which finds the update ratios."""
+        rows = {}
+        for signal in self.signals:
+            what = FIELDS[signal]
             steps = [
                 step
                 for step in self.steps.values()
@@ -398,8 +402,9 @@ class ParameterRecorder:
                 table = whole[1]
             else:
                 table = summaries_from([getattr(step, what) for step in steps])
-            extras = {"update_ratio": ratios} if signal == "updates" else {}
-            log.add(number, [step.name for step in steps], [step.module for step in steps], table, extras)
+            extras = {"update_ratio": self._ratios} if signal == "updates" else {}
+            rows[signal] = SignalStep([step.name for step in steps], [step.module for step in steps], table, extras)
+        return rows
 
     def gradients_nonfinite(self) -> bool:
         """Whether any gradient read in this step holds a NaN or an infinity, as far as the host knows."""
@@ -429,6 +434,7 @@ class ParameterRecorder:
                     step.initial_norm,
                 )
             )
+        self._ratios = {view.name: view.update_ratio for view in views if view.update is not None}
         if all(view.module in ran for view in views):
             views.sort(key=lambda view: ran[view.module])
         return views

@@ -10,7 +10,8 @@ import torch
 from tensorstats._core import Histogram, Summary, TensorSlot, summaries_of_slots
 from tensorstats.device.backend import Statistics, is_countable, real_parts
 from tensorstats.device.histogram import LogTable
-from tensorstats.run.series import SignalLog
+from tensorstats.run.histograms import HistogramSeries
+from tensorstats.run.step import SignalStep
 from tensorstats.torch.attach.modules import ROOT_NAME
 from tensorstats.torch.attach.scaling import Scaling
 from tensorstats.torch.record.collect import PendingList
@@ -27,25 +28,33 @@ class RawGradientRecorder:
         The scale that gradients hold, by which they are divided.
     """
 
+    signals = ("raw_gradients",)
+
     def __init__(
-        self, statistics: Statistics, log: SignalLog, pending: PendingList, scaling: Scaling, *, histograms: bool
+        self,
+        statistics: Statistics,
+        series: HistogramSeries,
+        pending: PendingList,
+        scaling: Scaling,
+        *,
+        histograms: bool,
     ) -> None:
         self._statistics = statistics
-        self._log = log
+        self._series = series
         self._pending = pending
         self._scaling = scaling
         self._histograms = histograms
         self._slots: dict[str, TensorSlot] = {}  # of all steps so far
         self._tables: dict[str, LogTable | Histogram] = {}
-        self._step_histograms = log.histograms.step  # of this step
-        self.rows: dict[str, TensorSlot] = {}  # of this step
+        self._step_histograms = series.step  # of this step
+        self.counted: dict[str, TensorSlot] = {}  # of this step
         self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
 
     def begin(self) -> None:
         """Forget the last step."""
-        self.rows = {}
+        self.counted = {}
         self._tables = {}
-        self._step_histograms = self._log.histograms.step
+        self._step_histograms = self._series.step
 
     def take(self) -> RawGradientRecorder:
         """The step, to be kept later; the recorder forgets it."""
@@ -72,7 +81,7 @@ class RawGradientRecorder:
         if counted is None:
             gradient = real_parts(gradient)
         if counted is not None:
-            self.rows[name] = slot
+            self.counted[name] = slot
             if histogram is not None:
                 self._tables[name] = histogram
         elif is_countable(gradient):
@@ -85,28 +94,38 @@ class RawGradientRecorder:
             self._tables[name] = table
         if isinstance(summary, Summary):
             slot.summary = summary
-            self.rows[name] = slot
+            self.counted[name] = slot
             return
-        rows = self.rows
+        counted = self.counted
 
         def arrived(state: Summary, _first: int | None) -> None:
             # Of several backward passes the last one counts, and arrives last.
             slot.summary = state
-            rows[name] = slot
+            counted[name] = slot
 
         self._pending.add(summary, arrived)
 
-    def settle_tables(self) -> None:
+    def settle(self) -> None:
         """Take in the histograms; those of devices have arrived."""
         tables, self._tables = self._tables, {}
         for name, table in tables.items():
             counted = table.histogram() if isinstance(table, LogTable) else table
             self._step_histograms.target(name, self._statistics.empty_histogram).merge(counted)
 
-    def keep(self, step: int) -> None:
-        """Append the step to the log; everything is on the host now."""
-        rows = {name: slot for name, slot in self.rows.items() if slot.counted}
-        self.rows = {}
-        if rows:
-            modules = [name.rpartition(".")[0] or ROOT_NAME for name in rows]
-            self._log.add(step, list(rows), modules, summaries_of_slots(list(rows.values())), {})
+    def put(self, _signal: str, name: str, state: Summary) -> None:
+        """Replace what was counted on this rank by what all ranks have together."""
+        self.counted.setdefault(name, TensorSlot()).summary = state
+
+    def drop(self, is_dropped: Callable[[tuple[str, str]], bool]) -> None:
+        """Forget the tensors for whose signal and name this is true."""
+        for name in [name for name in self.counted if is_dropped(("raw_gradients", name))]:
+            del self.counted[name]
+
+    def rows(self) -> dict[str, SignalStep]:
+        """What was counted; the recorder forgets it."""
+        counted = {name: slot for name, slot in self.counted.items() if slot.counted}
+        self.counted = {}
+        if not counted:
+            return {}
+        modules = [name.rpartition(".")[0] or ROOT_NAME for name in counted]
+        return {"raw_gradients": SignalStep(list(counted), modules, summaries_of_slots(list(counted.values())))}

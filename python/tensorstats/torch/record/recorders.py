@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 
 from tensorstats.device.backend import Statistics
@@ -16,6 +17,7 @@ from tensorstats.torch.record.outputs import OutputRecorder
 from tensorstats.torch.record.parameters import ParameterRecorder
 from tensorstats.torch.record.raw import RawGradientRecorder
 from tensorstats.torch.record.recent import Recent
+from tensorstats.torch.record.recorder import Recorder
 
 __all__ = ["Recorders"]
 
@@ -53,7 +55,7 @@ class Recorders:
             signal: Collector(
                 statistics,
                 guard,
-                logs[signal],
+                logs[signal].histograms,
                 pending,
                 histograms,
                 units=units_kept(signal, units),
@@ -66,9 +68,26 @@ class Recorders:
         self.outputs = OutputRecorder(
             statistics, guard, collectors, pending, chooses, mask, scaling, lambda: watched.modules
         )
-        parameter_logs = {signal: logs[signal] for signal in _OF_PARAMETERS if signal in signals}
-        self.parameters = ParameterRecorder(statistics, guard, parameter_logs, pending, chooses, histograms=histograms)
-        self.raw = RawGradientRecorder(statistics, logs["raw_gradients"], pending, scaling, histograms=histograms)
-        self.optimizer_state = OptimizerRecorder(
-            statistics, guard, logs["optimizer_state"], pending, chooses, histograms=histograms
+        of_parameters = {signal: logs[signal].histograms for signal in _OF_PARAMETERS if signal in signals}
+        self.parameters = ParameterRecorder(statistics, guard, of_parameters, pending, chooses, histograms=histograms)
+        self.raw = RawGradientRecorder(
+            statistics, logs["raw_gradients"].histograms, pending, scaling, histograms=histograms
         )
+        self.optimizer_state = OptimizerRecorder(
+            statistics, guard, logs["optimizer_state"].histograms, pending, chooses, histograms=histograms
+        )
+
+    @property
+    def all(self) -> tuple[Recorder, ...]:
+        """Every recorder, in the order in which signals are listed."""
+        return (self.outputs, self.parameters, self.raw, self.optimizer_state)
+
+    def take(self) -> Recorders:
+        """The step that was counted, to be closed later; the recorders begin anew."""
+        taken = copy.copy(self)
+        taken.pending = self.pending.take()
+        taken.outputs = self.outputs.take()
+        taken.parameters = self.parameters.take()
+        taken.raw = self.raw.take()
+        taken.optimizer_state = self.optimizer_state.take()
+        return taken

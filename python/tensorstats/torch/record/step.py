@@ -1,56 +1,52 @@
-"""One recorded step after its last tensor was read: everything that is its own until it is kept; decides nothing."""
+"""One recorded step after its last tensor was read, until it is plain data; numbers may still be on devices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from tensorstats.device.numbers import Numbers
-from tensorstats.rules import Skips
+from tensorstats.rules import Skips, StepView
 from tensorstats.run.histograms import StepHistograms
-from tensorstats.torch.record.collect import PendingList
+from tensorstats.run.step import Step
 from tensorstats.torch.record.losses import StepLosses
-from tensorstats.torch.record.optimizer import OptimizerRecorder
-from tensorstats.torch.record.outputs import OutputRecorder
-from tensorstats.torch.record.parameters import ParameterRecorder
-from tensorstats.torch.record.raw import RawGradientRecorder
+from tensorstats.torch.record.recorders import Recorders
 
 __all__ = ["RecordedStep"]
 
 
 @dataclass(slots=True)
 class RecordedStep:
-    """A step as the recorders left it, and what else has to be known of its end."""
+    """What the recorders counted in a step, and what else has to be known of its end."""
 
     number: int
     ended_by: str  # for messages
-    outputs: OutputRecorder
-    parameters: ParameterRecorder
-    raw: RawGradientRecorder
-    optimizer_state: OptimizerRecorder
-    pending: PendingList
+    recorders: Recorders
     losses: StepLosses
     rates: dict[int, float | None] | None  # learning rates by the identity of the parameter; None without an optimizer
     gradients_kept: bool | Numbers | None  # on its way from a device where it is neither
-    histograms: dict[str, StepHistograms]  # by signal
     skips: Skips | None  # of all steps up to this one
     abandoned: bool  # it was left before an optimizer stepped
     begun_late: bool  # its forward pass ran before it was recorded
+    histograms: dict[str, StepHistograms] = field(init=False)  # by signal
     waits: bool = field(init=False)  # something was on a device when the step ended
     held: bool = False  # the next step has begun: parameters and their gradients are not this step's any more
 
     def __post_init__(self) -> None:
-        self.waits = len(self.pending) > 0 or self.losses.on_devices or isinstance(self.gradients_kept, Numbers)
+        self.histograms = {signal: series.step for signal, series in self.recorders.histograms.items()}
+        on_devices = len(self.recorders.pending) > 0 or self.losses.on_devices
+        self.waits = on_devices or isinstance(self.gradients_kept, Numbers)
 
     def hold(self) -> None:
         """Take the step out of the recorders, so that the next one changes nothing in it."""
-        self.pending = self.pending.take()
-        self.outputs = self.outputs.take()
-        self.parameters = self.parameters.take()
-        self.raw = self.raw.take()
-        self.optimizer_state = self.optimizer_state.take()
+        self.recorders = self.recorders.take()
         self.held = True
 
-    def settle_tables(self) -> None:
+    def settle(self) -> None:
         """Take in the histograms that were counted on devices."""
-        for recorder in (self.outputs, self.parameters, self.raw, self.optimizer_state):
-            recorder.settle_tables()
+        for recorder in self.recorders.all:
+            recorder.settle()
+
+    def plain(self, view: StepView) -> Step:
+        """What is kept of it; everything is on the host now."""
+        signals = {signal: rows for recorder in self.recorders.all for signal, rows in recorder.rows().items()}
+        return Step(self.number, signals, self.histograms, view)
