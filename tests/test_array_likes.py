@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import tensorstats as ts
-from tensorstats._arrays import DeviceError
 
 A = np.arange(4.0, dtype=np.float32)
 
@@ -47,7 +46,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("name", list(CALLS))
 def test_memory_of_another_device_is_refused_with_one_error(name: str) -> None:
-    with pytest.raises(DeviceError, match=r"DLPack device \(2, 0\).* move it to the CPU first"):
+    with pytest.raises(ts.DeviceError, match=r"DLPack device \(2, 0\).* move it to the CPU first"):
         CALLS[name](OnDevice())
 
 

@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from tensorstats import _methods as _methods
-from tensorstats import _openmp as _openmp  # now: a fork while another thread imports it would leave its lock behind
 from tensorstats import axis
+from tensorstats._arrays import DeviceError
 from tensorstats._checks import CheckError, check
 from tensorstats._core import __version__
 from tensorstats._distance import distance
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckError",
+    "DeviceError",
     "FormatFit",
     "Histogram",
     "Offender",

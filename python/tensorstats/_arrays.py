@@ -18,6 +18,9 @@ import numpy as np
 
 from tensorstats import _core
 
+# Now, for the native module: a fork while another thread imports it would leave its lock behind.
+from tensorstats._openmp import share_torch_threads
+
 __all__ = [
     "REFUSALS",
     "DeviceError",
@@ -349,13 +352,6 @@ def _export_torch(x: Any) -> tuple[Any, str | None]:
         return x, None
     # Older exporters know no bf16 or fp8: hand over integers of the same width and the name.
     return x.view(torch.int16 if name == "bfloat16" else torch.uint8), name
-
-
-def share_torch_threads() -> None:
-    """Let the core work on the threads of torch, where that is possible."""
-    from tensorstats._openmp import share_torch_threads as share
-
-    share()
 
 
 _core.connect(sys.modules[__name__])

@@ -81,9 +81,9 @@ def histogram(
     LogLinear(6)
     """
     if axis is not None:
-        for name, value in (("range", range), ("bins", bins)):
-            if value is not None:
-                raise ValueError(f"{name} is part of the axis, got both: {axis!r} and {name}={value!r}")
+        if range is not None or bins is not None:
+            twice = f"bins={bins!r}" if range is None else f"range={range!r}"
+            raise ValueError(f"{twice.split('=')[0]} is part of the axis, got both: {axis!r} and {twice}")
     elif bins is not None and np.ndim(bins) > 0:
         axis = _of_edges(bins, range)
     elif bins is not None or range is not None:
