@@ -10,9 +10,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use tensorstats_core::element::{Bf16, Element, F8E4M3FN, F8E5M2, F16};
+use tensorstats_core::dtype::element::{Bf16, Element, F8E4M3FN, F8E5M2, F16};
 use tensorstats_core::kernel::Moments;
-use tensorstats_core::scan::{Options, thread_count};
+use tensorstats_core::parallel::scan::{Options, thread_count};
 use tensorstats_core::{Level, Summary, TensorView};
 
 /// In the first-level cache, in the second-level cache, in the last-level cache, in memory.

@@ -1,7 +1,7 @@
 //! Owns the byte form of states: a magic word, a version, little-endian fields. Knows nothing of what the fields mean.
 
-use crate::double::Double;
 use crate::error::{Error, Result};
+use crate::number::double::Double;
 
 /// Version of the byte form; raised when a field changes.
 pub const VERSION: u8 = 1;

@@ -31,7 +31,7 @@ pub enum Error {
         ndim: usize,
     },
     /// A mask that is not made of booleans.
-    MaskDtype(crate::Dtype),
+    MaskDtype(&'static str),
     /// A mask that cannot be repeated to the shape of its tensor.
     MaskShape {
         /// The mask's shape.
@@ -70,7 +70,7 @@ impl fmt::Display for Error {
             | Self::Level(text)
             | Self::Argument(text) => f.write_str(text),
             Self::MaskDtype(dtype) => {
-                write!(f, "where must be a mask of dtype: bool; got: {}; hint: where=mask != 0", dtype.name())
+                write!(f, "where must be a mask of dtype: bool; got: {dtype}; hint: where=mask != 0")
             }
             Self::MaskShape { mask, shape } => {
                 write!(f, "where of shape {mask:?} cannot be broadcast to the shape {shape:?} of the tensor")?;

@@ -7,8 +7,8 @@ mod common;
 use common::data::{Case, Memory, Random, cases};
 use common::{options, portable, properties};
 use proptest::prelude::*;
-use tensorstats_core::formats::{FORMATS, Fits};
 use tensorstats_core::kernel::Moments;
+use tensorstats_core::summary::formats::{FORMATS, Fits};
 use tensorstats_core::{Axis, Error, Histogram, Level, Number, Summary, TensorView, UnitActivity};
 
 fn summary_of(case: &Case, moments: Moments, fits: Option<&Fits>) -> Summary {

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
-use tensorstats_core::element::{Element, F16};
+use tensorstats_core::axis::edges::{Grid, Method};
+use tensorstats_core::dtype::element::{Element, F16};
 use tensorstats_core::histogram::Bins;
-use tensorstats_core::histogram_edges::{Grid, Method};
-use tensorstats_core::scan::Options;
+use tensorstats_core::parallel::scan::Options;
 use tensorstats_core::{Axis, Dtype, Histogram, Level, Number, TensorView, with_element};
 
 /// Counts below, in each bin and above, then NaN.

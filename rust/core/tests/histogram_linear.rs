@@ -8,7 +8,7 @@ use common::data::{Memory, Random, cases};
 use common::decode::{Value, decode};
 use num_bigint::BigInt;
 use proptest::prelude::*;
-use tensorstats_core::scan::Options;
+use tensorstats_core::parallel::scan::Options;
 use tensorstats_core::{Axis, Dtype, Histogram, Level};
 
 /// Every finite value of every dtype is a whole number of 2^-1074.
@@ -133,7 +133,13 @@ fn the_ends_of_every_range() {
 fn damage_is_refused() {
     let axis = || Axis::linear(4).unwrap();
     let read = |exponent, entries: &[(i64, u64)]| {
-        Histogram::from_entries(axis(), exponent, 0, tensorstats_core::kernel::bins::Specials::default(), entries)
+        Histogram::from_entries(
+            axis(),
+            exponent,
+            0,
+            tensorstats_core::kernel::histogram::ranks::Specials::default(),
+            entries,
+        )
     };
     assert!(read(0, &[(0, 1), (3, 1)]).is_ok());
     let message = |exponent, entries: &[(i64, u64)]| read(exponent, entries).unwrap_err().to_string();

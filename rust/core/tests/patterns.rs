@@ -9,9 +9,9 @@ use common::decode::{Value, decode};
 use common::oracle::Oracle;
 use common::promises::check;
 use common::{at_all_levels, options, portable};
-use tensorstats_core::element::{Bf16, Element, F16};
+use tensorstats_core::dtype::element::{Bf16, Element, F16};
 use tensorstats_core::kernel::Moments;
-use tensorstats_core::stats::Counts;
+use tensorstats_core::state::stats::Counts;
 use tensorstats_core::{Dtype, Level, Number, Summary};
 
 const EIGHT_BITS: [Dtype; 5] = [Dtype::F8E4M3FN, Dtype::F8E5M2, Dtype::I8, Dtype::U8, Dtype::Bool];

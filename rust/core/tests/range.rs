@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
-use tensorstats_core::element::Element;
-use tensorstats_core::range::{Bounds, Place, Rule, first, first_nonfinite, tally};
-use tensorstats_core::scan::Options;
+use tensorstats_core::dtype::element::Element;
+use tensorstats_core::parallel::scan::Options;
+use tensorstats_core::query::range::{Bounds, Place, Rule, first, first_nonfinite, tally};
 use tensorstats_core::{Dtype, Level, Number, TensorView, with_element};
 
 fn numbers(bytes: &[u8], dtype: Dtype) -> Vec<Number> {

@@ -6,8 +6,8 @@ mod common;
 
 use common::data::Random;
 use common::options;
-use tensorstats_core::formats::{FORMATS, Fits, Limits};
 use tensorstats_core::kernel::Moments;
+use tensorstats_core::summary::formats::{FORMATS, Fits, Limits};
 use tensorstats_core::{Dtype, Error, Level, Summary, TensorView};
 
 /// Values and a mask of them, and the chosen ones.
@@ -45,9 +45,9 @@ fn a_mask_that_does_not_fit_is_an_error() {
     let (values, shape) = ([1.0_f32; 6], [2, 3]);
     // SAFETY: six floats, dense.
     let x = unsafe { TensorView::new(values.as_ptr().cast(), Dtype::F32, &shape, None) };
-    let rows = TensorView::from_slice(&[tensorstats_core::element::Bool(1); 2], &[2]);
+    let rows = TensorView::from_slice(&[tensorstats_core::dtype::element::Bool(1); 2], &[2]);
     assert!(matches!(x.select(&rows, &options), Err(Error::MaskShape { .. })));
-    assert!(matches!(x.select(&x, &options), Err(Error::MaskDtype(Dtype::F32))));
+    assert!(matches!(x.select(&x, &options), Err(Error::MaskDtype("float32"))));
 }
 
 #[test]

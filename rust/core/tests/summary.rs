@@ -10,7 +10,7 @@ use common::promises::check;
 use common::{at_all_levels, properties};
 use proptest::prelude::*;
 use tensorstats_core::kernel::Moments;
-use tensorstats_core::stats::Stats;
+use tensorstats_core::state::stats::Stats;
 use tensorstats_core::{Dtype, Level};
 
 fn verify(case: Case, moments: Moments) -> Result<(), String> {

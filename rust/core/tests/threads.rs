@@ -11,7 +11,7 @@ use common::options;
 use common::oracle::Oracle;
 use common::promises::check;
 use tensorstats_core::kernel::Moments;
-use tensorstats_core::scan::{Options, ordered};
+use tensorstats_core::parallel::scan::{Options, ordered};
 use tensorstats_core::{Dtype, Level, Summary, TensorView};
 
 #[test]

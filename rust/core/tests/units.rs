@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
-use tensorstats_core::double::Double;
-use tensorstats_core::element::{Class, Element};
-use tensorstats_core::scan::Options;
+use tensorstats_core::dtype::element::{Class, Element};
+use tensorstats_core::number::double::Double;
+use tensorstats_core::parallel::scan::Options;
 use tensorstats_core::units::Unit;
 use tensorstats_core::{Dtype, Level, TensorView, UnitActivity, with_element};
 
@@ -280,7 +280,7 @@ fn constants_and_the_ends_of_the_range() {
                     .unwrap()
                     .units
                     .iter()
-                    .map(Unit::std)
+                    .map(|unit| unit.std(0.0))
                     .collect::<Vec<_>>()
             };
             for (found, unit) in std(&values).into_iter().zip(std(&plain)) {

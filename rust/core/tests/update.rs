@@ -3,9 +3,9 @@
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
 use tensorstats_core::kernel::Moments;
-use tensorstats_core::scan::Options;
-use tensorstats_core::snapshot::Snapshot;
-use tensorstats_core::update::{Change, changes};
+use tensorstats_core::many::changes::{Change, changes};
+use tensorstats_core::many::snapshot::Snapshot;
+use tensorstats_core::parallel::scan::Options;
 use tensorstats_core::{Axis, Histogram, Level, Sketch, Summary, TensorView};
 
 fn values(len: usize, factor: f32) -> Vec<f32> {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use tensorstats_core::scan::{Options, thread_count};
+use tensorstats_core::parallel::scan::{Options, thread_count};
 use tensorstats_core::{Error, Level, TensorView};
 
 use crate::errors::to_py;

@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 
 use pyo3::prelude::*;
-use tensorstats_core::{Error, Level, scan, team};
+use tensorstats_core::parallel::{scan, team};
+use tensorstats_core::{Error, Level};
 
 use crate::errors::to_py;
 use crate::run::MAX_THREADS;

@@ -1,11 +1,11 @@
 //! Owns the conversion of a block of elements to wide floats, where they are not such already. Knows nothing of what is counted.
 
-use super::BLOCK;
-use super::lanes::Lanes;
-use super::prefetch::{AHEAD, LINE, prefetch};
-use super::wide::AsWide;
-use crate::element::Element;
-use crate::level::{Kernel, Level};
+use crate::dtype::element::Element;
+use crate::kernel::grid::BLOCK;
+use crate::simd::as_wide::AsWide;
+use crate::simd::lanes::Lanes;
+use crate::simd::level::{Kernel, Level};
+use crate::simd::prefetch::{AHEAD, LINE, prefetch};
 
 /// A block of elements as wide floats. One room serves both wide types.
 pub struct WideBlock {

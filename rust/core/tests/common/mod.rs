@@ -11,7 +11,7 @@ pub(crate) mod promises;
 
 use proptest::prelude::ProptestConfig;
 use tensorstats_core::kernel::Moments;
-use tensorstats_core::scan::Options;
+use tensorstats_core::parallel::scan::Options;
 use tensorstats_core::{Level, Summary, TensorView};
 
 /// Options with a level and a thread count of the test's choice.

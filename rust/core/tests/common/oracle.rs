@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use num_bigint::BigInt;
-use tensorstats_core::stats::Counts;
+use tensorstats_core::state::stats::Counts;
 use tensorstats_core::{Dtype, Number};
 
 use super::decode::{Finite, Value, decode};

@@ -1,9 +1,9 @@
 //! Owns the calls that count a summary and a histogram of the same tensor together. Arithmetic is the core's.
 
 use pyo3::prelude::*;
-use tensorstats_core::fused::{Fused, of_each};
+use tensorstats_core::histogram::room::check_histogram;
 use tensorstats_core::kernel::Moments;
-use tensorstats_core::memory::check_histogram;
+use tensorstats_core::many::summary_and_histogram::{Fused, of_each};
 use tensorstats_core::{Axis, Histogram, Sketch, Summary};
 
 use crate::errors::{of_many, to_py};

@@ -7,8 +7,8 @@ use pyo3::exceptions::{PyIndexError, PyKeyError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use tensorstats_core::kernel::Moments;
-use tensorstats_core::norm::Order;
-use tensorstats_core::scan::Options;
+use tensorstats_core::parallel::scan::Options;
+use tensorstats_core::summary::norm::Order;
 use tensorstats_core::{Sketch, Summary, TensorView};
 
 use crate::calls::rows::Rows;

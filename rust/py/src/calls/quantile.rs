@@ -1,7 +1,7 @@
 //! Owns the Python function for exact quantiles. Knows nothing of how they are found.
 
 use pyo3::prelude::*;
-use tensorstats_core::quantile::quantiles;
+use tensorstats_core::query::quantile::quantiles;
 
 use crate::arrays;
 use crate::errors::to_py;

@@ -5,8 +5,9 @@ use core::slice;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use tensorstats_core::Number;
-use tensorstats_core::range::{self, Bounds, Outside, Place};
-use tensorstats_core::verdict::Question;
+use tensorstats_core::query::range;
+use tensorstats_core::query::range::{Bounds, Outside, Place};
+use tensorstats_core::query::verdict::Question;
 
 use crate::arrays::Shown;
 use crate::errors::{of_many, to_py};

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyWeakrefMethods, PyWeakrefReference};
-use tensorstats_core::fused::of_each;
 use tensorstats_core::kernel::Moments;
+use tensorstats_core::many::summary_and_histogram::of_each;
 use tensorstats_core::{Histogram, Sketch, Summary};
 
 use crate::calls::many::PySummaries;

@@ -4,10 +4,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use tensorstats_core::allocation::check_memory;
 use tensorstats_core::kernel::Moments;
-use tensorstats_core::memory::check_memory;
-use tensorstats_core::snapshot::{Snapshot, take_all};
-use tensorstats_core::update::{Change, Changes, Counted, changes};
+use tensorstats_core::many::changes::{Change, Changes, Counted, changes};
+use tensorstats_core::many::snapshot::{Snapshot, take_all};
 use tensorstats_core::{Axis, Level, Sketch, Summary};
 
 use crate::calls::many::PySummaries;

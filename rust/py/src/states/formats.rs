@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
 use tensorstats_core::Dtype;
-use tensorstats_core::formats::{FORMATS, Fit, Fits, Limits, Misfits, not_a_format};
+use tensorstats_core::summary::formats::{FORMATS, Fit, Fits, Limits, Misfits, not_a_format};
 
 use crate::errors::to_py;
 use crate::package;

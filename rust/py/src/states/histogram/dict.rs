@@ -3,7 +3,7 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tensorstats_core::kernel::bins::Specials;
+use tensorstats_core::kernel::histogram::ranks::Specials;
 use tensorstats_core::{Axis, Histogram};
 
 use crate::errors::to_py;

@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
+use tensorstats_core::allocation::check_memory;
 use tensorstats_core::histogram::Bins;
-use tensorstats_core::memory::{check_histogram, check_memory};
+use tensorstats_core::histogram::room::check_histogram;
 use tensorstats_core::{Axis, Histogram};
 
 use crate::arrays;

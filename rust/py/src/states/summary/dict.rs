@@ -4,11 +4,11 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt};
 use tensorstats_core::bytes::{VERSION, VERSION_WITH_FORMATS};
-use tensorstats_core::double::Double;
 use tensorstats_core::kernel::Moments;
-use tensorstats_core::sketch::SAMPLES;
-use tensorstats_core::stats::{Counts, Extremes, Stats};
+use tensorstats_core::number::double::Double;
+use tensorstats_core::state::stats::{Counts, Extremes, Stats};
 use tensorstats_core::summary::Seen;
+use tensorstats_core::summary::samples::SAMPLES;
 use tensorstats_core::{Dtype, Number, Sketch, Summary};
 
 use crate::arrays::Shown;

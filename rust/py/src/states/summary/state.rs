@@ -1,8 +1,8 @@
 //! Owns what a `Summary` object holds: the numbers, a sketch for its repr, and which tensors it was made of. Arithmetic is the core's.
 
 use pyo3::prelude::*;
-use tensorstats_core::formats::Fits;
 use tensorstats_core::kernel::Moments;
+use tensorstats_core::summary::formats::Fits;
 use tensorstats_core::{Sketch, Summary};
 
 use crate::errors::to_py;

@@ -4,10 +4,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tensorstats_core::UnitActivity;
-use tensorstats_core::double::Double;
-use tensorstats_core::memory::check_units_memory;
+use tensorstats_core::number::double::Double;
+use tensorstats_core::state::unit_moments::Moments;
 use tensorstats_core::units::Unit;
-use tensorstats_core::units_moments::Moments;
+use tensorstats_core::units::check_units_memory;
 
 use crate::errors::to_py;
 use crate::states::dicts::{check_kind, field};

@@ -6,9 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use tensorstats_core::memory::{check_memory, check_units_memory};
-use tensorstats_core::scan::Options;
+use tensorstats_core::allocation::check_memory;
+use tensorstats_core::parallel::scan::Options;
 use tensorstats_core::units::Unit;
+use tensorstats_core::units::check_units_memory;
 use tensorstats_core::{TensorView, UnitActivity};
 
 use crate::arrays;
