@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyInt};
 use tensorstats_core::Number;
-use tensorstats_core::memory::check_memory;
+use tensorstats_core::allocation::check_memory;
 
 use crate::errors::to_py;
 use crate::package;
