@@ -5,14 +5,19 @@ use core::fmt;
 /// What can be wrong with a request. The message names the offending value and what is accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Error {
-    /// A dtype name that is not in the list of [`crate::Dtype`].
-    UnknownDtype(String),
+    /// A name that no dtype has, and the names that there are.
+    UnknownDtype {
+        /// What was asked for.
+        name: String,
+        /// What is accepted.
+        accepted: String,
+    },
     /// `moments` is neither 2 nor 4.
     Moments(u32),
     /// Skewness or kurtosis of a summary that kept two moments.
     MomentsNotKept(&'static str),
     /// A question about a format whose values were not counted.
-    FormatNotKept(crate::Dtype),
+    FormatNotKept(&'static str),
     /// Two states that count different things cannot be merged.
     Incompatible(String),
     /// Memory that is not there.
@@ -48,9 +53,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownDtype(name) => {
-                write!(f, "unknown dtype: {name}; accepted: {}", crate::Dtype::names().join(", "))
-            }
+            Self::UnknownDtype { name, accepted } => write!(f, "unknown dtype: {name}; accepted: {accepted}"),
             Self::Moments(n) => write!(f, "moments must be 2 or 4, got: {n}"),
             Self::MomentsNotKept(field) => {
                 write!(
@@ -58,8 +61,7 @@ impl fmt::Display for Error {
                     "{field} needs the third and fourth moments; ask for them with moments=4 (this state was made with moments=2)"
                 )
             }
-            Self::FormatNotKept(format) => {
-                let name = format.name();
+            Self::FormatNotKept(name) => {
                 write!(f, "what {name} would hold was not counted; ask for it with formats=(\"{name}\",)")
             }
             Self::Incompatible(text)

@@ -8,7 +8,7 @@ use tensorstats_core::Error;
 pub(crate) fn to_py(error: Error) -> PyErr {
     let text = error.to_string();
     match error {
-        Error::UnknownDtype(_) | Error::MaskDtype(_) => PyTypeError::new_err(text),
+        Error::UnknownDtype { .. } | Error::MaskDtype(_) => PyTypeError::new_err(text),
         Error::Memory(_) => PyMemoryError::new_err(text),
         Error::Overflow(_) => PyOverflowError::new_err(text),
         Error::Dim { .. } => PyIndexError::new_err(text),

@@ -77,7 +77,11 @@ dtypes! {
 impl Dtype {
     /// Finds a dtype by its name.
     pub fn from_name(name: &str) -> Result<Self> {
-        Self::ALL.iter().copied().find(|d| d.name() == name).ok_or_else(|| Error::UnknownDtype(name.to_owned()))
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|d| d.name() == name)
+            .ok_or_else(|| Error::UnknownDtype { name: name.to_owned(), accepted: Self::names().join(", ") })
     }
 
     /// Finds a dtype by its code in the serialised form.

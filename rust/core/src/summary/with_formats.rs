@@ -37,7 +37,7 @@ impl Summary {
         // A format that nobody can ask for is another mistake than one that was forgotten.
         Fits::new(&[format], 1.0)?;
         let kept = self.fits.as_ref().and_then(|fits| fits.fit(format, &self.stats.counts));
-        kept.ok_or(Error::FormatNotKept(format))
+        kept.ok_or(Error::FormatNotKept(format.name()))
     }
 
     /// Takes in the counts of the same formats.
