@@ -81,3 +81,10 @@ def test_version_is_that_of_the_package():
     import tensorstats as ts
 
     assert ts.__version__ == version("tensorstats")
+
+
+def test_parts_of_the_package_are_there_without_an_import_of_their_own():
+    code = (
+        "import tensorstats as ts; print(ts.torch.Schedule(every=2).every, ts.rules.DeadUnits().id, ts.export, ts.plot)"
+    )
+    assert run_python(code).startswith("2 dead-units <module")

@@ -290,3 +290,42 @@ def test_a_step_that_calls_that_of_its_base_class_is_one_step(fails_at: int) -> 
         steps, values = monitor.series(signal, name, "l2")
         assert len(steps) >= done
         assert min(values) > 0
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_of_two_optimizers_the_one_that_a_scaler_leaves_out_is_not_told_to_have_no_gradient(backend: Any) -> None:
+    torch.manual_seed(0)
+    good, bad = nn.Linear(8, 1), nn.Linear(8, 1)
+    optimizers = [torch.optim.SGD(model.parameters(), 1e-3) for model in (good, bad)]
+    scaler = torch.amp.GradScaler("cpu")
+    with ts.watch({"good": good, "bad": bad}, optimizers, backend=backend) as monitor:
+        for _ in range(30):
+            for model, optimizer, scale in ((good, optimizers[0], 1.0), (bad, optimizers[1], 1e6)):
+                with torch.autocast("cpu", torch.float16):
+                    loss = model(torch.randn(16, 8) * scale).float().square().mean()
+                optimizer.zero_grad()
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+            scaler.update()
+    assert {f.rule for f in monitor.findings} == {"non-finite"}
+    assert monitor.errors == []
+
+
+@pytest.mark.parametrize("eval_schedule", [None, ts.torch.Schedule()])
+def test_a_first_call_in_inference_mode_takes_nothing_from_the_steps_after_it(eval_schedule: Any) -> None:
+    model = classifier()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with ts.watch(model, optimizer, backend="torch", histograms=True, eval_schedule=eval_schedule) as monitor:
+        for _ in range(4):
+            with torch.inference_mode():
+                model.train(eval_schedule is None)
+                model(batch()[0])
+            model.train()
+            x, y = batch()
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    assert (monitor.errors, monitor.step) == ([], 4)
+    assert len(monitor.series("outputs", "0", "l2")[0]) == 4
+    assert len(monitor.histograms("outputs", "0")[1]) == 4
+    assert len(monitor.names("outputs", mode="eval")) == (0 if eval_schedule is None else 3)

@@ -29,6 +29,8 @@ from tensorstats._verdicts import all_between, is_finite
 if TYPE_CHECKING:
     from tensorstats import export as export
     from tensorstats import plot as plot
+    from tensorstats import rules as rules
+    from tensorstats import torch as torch
     from tensorstats.torch import watch as watch
 
 __all__ = [
@@ -70,19 +72,19 @@ del _name
 
 
 def __getattr__(name: str) -> Any:
-    if name == "watch":
+    if name in ("watch", "torch"):
         try:
-            from tensorstats.torch import watch
+            watcher = importlib.import_module("tensorstats.torch")
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
-            raise ImportError("ts.watch needs torch: pip install 'tensorstats[torch]'", name="torch") from None
-        return watch
-    if name in ("export", "plot"):
+            raise ImportError(f"ts.{name} needs torch: pip install 'tensorstats[torch]'", name="torch") from None
+        return watcher if name == "torch" else watcher.watch
+    if name in ("export", "plot", "rules"):
         return importlib.import_module(f"tensorstats.{name}")
     raise AttributeError(f"module 'tensorstats' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     # These are not in `__all__`: `from tensorstats import *` must import neither torch nor matplotlib.
-    return [*__all__, "export", "plot", "watch"]
+    return [*__all__, "export", "plot", "rules", "torch", "watch"]

@@ -54,7 +54,7 @@ class Arena:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.batch = Batch()
-        self._buffers = [torch.empty(_FIRST_SIZE, dtype=torch.int64, device=device) for _ in range(2)]
+        self._buffers = [_empty(_FIRST_SIZE, device) for _ in range(2)]
         self._hosts: list[torch.Tensor | None] = [None, None]
         self._launched: list[Batch | None] = [None, None]
         self._turn = 0
@@ -77,7 +77,7 @@ class Arena:
         if self._used + size > buffer.numel():
             # Twice what is needed, so that a run grows it a few times and not at every step. Places handed out before
             # lie in the old memory; what counts is their offset, which is the same in the new one.
-            grown = torch.empty(2 * (self._used + size), dtype=torch.int64, device=self.device)
+            grown = _empty(2 * (self._used + size), self.device)
             grown[: self._used].copy_(buffer[: self._used])
             self._buffers[self._turn] = buffer = grown
         return buffer
@@ -98,10 +98,15 @@ class Arena:
         host = self._hosts[turn]
         if host is None or host.numel() < used:
             pinned = self.device.type in ("cuda", "xpu")
-            self._hosts[turn] = host = torch.empty(
-                max(used, source.untyped_storage().nbytes() // 8), dtype=torch.int64, pin_memory=pinned
-            )
+            size = max(used, source.untyped_storage().nbytes() // 8)
+            self._hosts[turn] = host = _empty(size, torch.device("cpu"), pinned=pinned)
         host[:used].copy_(source, non_blocking=True)
         event = torch.Event(device=self.device)
         event.record()
         batch.launch(host[:used], event)
+
+
+def _empty(size: int, device: torch.device, *, pinned: bool = False) -> torch.Tensor:
+    """Memory that is kept: what is made in inference mode could not be written to outside of it."""
+    with torch.inference_mode(False):
+        return torch.empty(size, dtype=torch.int64, device=device, pin_memory=pinned)

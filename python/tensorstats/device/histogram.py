@@ -116,8 +116,9 @@ class _Table:
         self.dtype = like.dtype
         self.device = like.device
         self._places = places
-        self._counts = torch.zeros(places + 1, dtype=torch.int64, device=like.device)
-        self._specials = torch.zeros(3, dtype=torch.int64, device=like.device)  # NaN, +inf, -inf
+        with torch.inference_mode(False):  # what is made in it could not be added to outside of it
+            self._counts = torch.zeros(places + 1, dtype=torch.int64, device=like.device)
+            self._specials = torch.zeros(3, dtype=torch.int64, device=like.device)  # NaN, +inf, -inf
         self._sent: tuple[Batch, int] | None = None
 
     def update(self, x: torch.Tensor, where: torch.Tensor | None = None) -> _Table:

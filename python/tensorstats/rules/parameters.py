@@ -163,7 +163,7 @@ class Unchanged(_ParameterRule):
     default_patience = limits.UNCHANGED_PATIENCE
     status = "failure"
     symptom = False
-    why = "It has exactly the values it started with."
+    why = "It kept exactly the values it started with."
     advice = (
         "A gradient of exact zeros comes from a dead or cut layer after this one: look there first. Otherwise look at "
         "the learning rate of its parameter group and, in bfloat16 or float16, at updates smaller than the distance to "
@@ -210,7 +210,7 @@ class Unchanged(_ParameterRule):
         gradient = parameter.gradient
         assert gradient is not None
         if gradient.zero_count == gradient.count:
-            return "every gradient is exactly 0.", "failure", ZERO_GRADIENT
+            return "every gradient was exactly 0.", "failure", ZERO_GRADIENT
         if parameter.learning_rate == 0:
             return "the learning rate of its group is 0.", "warning", "zero rate"
         return (

@@ -197,7 +197,7 @@ class SaturatedActivation(Rule):
 
     def _sentence(self, output: OutputView, view: StepView) -> str:
         return (
-            f"{output.saturated_fraction:.0%} of the outputs of {describe(output.module, view)} belong to arguments "
+            f"{output.saturated_fraction:.0%} of the outputs of {describe(output.module, view)} belonged to arguments "
             f"beyond -5 .. 5. {self.why}"
         )
 
@@ -227,7 +227,7 @@ class AllZeroOutput(Rule):
 
     def _sentence(self, output: OutputView, view: StepView) -> str:
         place = describe(output.module, view)
-        return f"All {output.summary.count} values of the output of {place} are exactly 0. {self.why}"
+        return f"All {output.summary.count} values of the output of {place} were exactly 0. {self.why}"
 
     def verdict(self, measurement: Measurement) -> bool:
         """Reached, not exceeded: the limit is a share of 100 %."""

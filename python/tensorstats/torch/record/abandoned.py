@@ -16,7 +16,7 @@ from tensorstats.rules.judge import LossTrend
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.reset import ResetWatch
 from tensorstats.torch.attach.scaling import ScalerListener, Scaling, scale_of
-from tensorstats.torch.attach.targets import Targets
+from tensorstats.torch.attach.targets import Targets, parameters_of
 from tensorstats.torch.record.loop_state import LoopState
 from tensorstats.torch.record.open_step import OpenStep, SkipCount
 from tensorstats.torch.record.recorders import Recorders
@@ -240,6 +240,8 @@ class Abandonment(ScalerListener):
         if id(optimizer) in self._state.stepped:
             self._keeper.end_step()  # the others do not step this time
         self._skipped.add(id(optimizer))
+        if self._state.recording and len(self._targets.optimizers) > 1:
+            self._recorders.parameters.note_gradients(parameters_of(optimizer))
         if not self.all_are_through(self._state.stepped):
             return
         if self._state.stepped:

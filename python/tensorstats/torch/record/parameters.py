@@ -197,6 +197,12 @@ class ParameterRecorder:
                 batch.tensors.append(gradient if scale is None else gradient / scale)
         self._count_gradients(self._countable(batch, "gradients"))
 
+    def note_gradients(self, held: Collection[int]) -> None:
+        """Remember that parameters of these identities have gradients: no data where a scaler left an optimizer out."""
+        for step in self.steps.values():
+            if id(step.parameter) in held and step.parameter.grad is not None:
+                step.has_gradient = True
+
     def read_gradient(self, name: str, gradient: torch.Tensor) -> None:
         """Summarise one gradient; the latest one counts."""
         step = self.steps.get(name)
