@@ -23,10 +23,10 @@ RUST_SOURCES   := $(shell find rust -type f \( -name '*.rs' -o -name 'Cargo.toml
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo 'flock .make.lock')
 
 .DEFAULT_GOAL := help
-.PHONY: help develop demo test check lint lint-rust lint-python fmt bench field lower-bounds wheel clean locked-develop locked-bench locked-field
+.PHONY: help develop demo test check lint lint-rust lint-python fmt bench field lower-bounds lower-packages wheel clean locked-develop locked-bench locked-field
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 develop: ## create .venv, build the extension in release mode, install it there (nothing to do when up to date)
 	@$(LOCK) $(MAKE) --no-print-directory locked-develop
@@ -70,8 +70,11 @@ field: develop ## train models of other libraries watched and unwatched (an hour
 	@$(LOCK) $(MAKE) --no-print-directory locked-field
 	$(BIN)/python benches/field/run.py $(FIELD)
 
-lower-bounds: develop ## run the quick tests with the oldest numpy and torch of pyproject.toml, in .venv-lower
-	tests/lower_bounds.sh $(BIN)/python
+lower-bounds: develop lower-packages ## run the quick tests with the oldest numpy and torch of pyproject.toml, in .venv-lower
+	tests/lower_bounds.sh test
+
+lower-packages: ## install what lower-bounds needs, five gigabytes
+	PYTHON=$(PYTHON) tests/lower_bounds.sh install
 
 wheel: develop ## build a wheel from the source distribution; try it on Python 3.11 to 3.13 with numpy alone
 	tests/wheel.sh $(BIN)/python

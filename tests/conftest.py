@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import platform
 import sys
@@ -80,6 +81,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not config.getoption("installed") or collection_path.suffix != ".py":
         return None
     return any(find_spec(name) is None for name in _imports(collection_path)) or None
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and all of torch are there to stay: the garbage collector need not look at them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 TURNS = pytest.StashKey[Path]()

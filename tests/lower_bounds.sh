@@ -6,30 +6,46 @@
 # machines, and it is not ours to test. The libraries beside torch (Lightning, transformers, the exporters' own), whose
 # present versions want a newer torch: without them their tests are skipped.
 #
-# Usage: tests/lower_bounds.sh PYTHON [PYTEST OPTION ...], whose extension has been built in place (`make develop`).
+# Usage: tests/lower_bounds.sh install, then test [PYTEST OPTION ...], with the extension built in place (`make develop`).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-python=$1
-venv=.venv-lower
+here=.venv-lower/bin/python
 
-# The oldest numpy and torch, then what the tests themselves import, as pyproject.toml has it.
-mapfile -t packages < <("$python" - <<'PYTHON'
+install() {
+    [[ -x $here ]] || "${PYTHON:-python3}" -m venv .venv-lower
+    # The oldest numpy and torch, then what the tests themselves import.
+    local packages
+    mapfile -t packages < <("$here" - <<'EOS'
 import re, tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
-oldest = [*project["dependencies"], *extras["torch"]]
-print(*(re.sub(r">=([\d.]+)$", r"==\1.*", each) for each in oldest), sep="\n")
+print(*(re.sub(r">=([\d.]+)$", r"==\1.*", each) for each in (*project["dependencies"], *extras["torch"])), sep="\n")
 left_out = {"accelerate", "lightning", "opentelemetry-proto", "prometheus-client", "pytest-torch", "tensorboard", "torch",
             "transformers", "wandb"}
 print(*(each for each in extras["test"] if re.match(r"[\w-]+", each)[0] not in left_out), sep="\n")
-PYTHON
+EOS
 )
-echo "lower bounds: ${packages[0]} and ${packages[1]} in $venv"
-[[ -x $venv/bin/python ]] || "$python" -m venv "$venv"
-if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${packages[@]}"; then
-    echo "lower bounds: NOT TESTED, the packages cannot be installed here (see above)"
-    exit 0
-fi
-PYTHONPATH=python "$venv/bin/python" -m pytest -q -rfE -n 2 --dist loadfile -m 'not slow' \
-    --ignore=tests/test_watch_compile.py --ignore=tests/test_watch_eval.py "${@:2}"
+    echo "lower bounds: installing ${packages[0]} and ${packages[1]} into .venv-lower"
+    rm -f .venv-lower/.complete
+    if "$here" -m pip install --quiet --disable-pip-version-check "${packages[@]}"; then
+        touch .venv-lower/.complete
+    else
+        echo "lower bounds: the packages cannot be installed here (see above)"
+    fi
+}
+
+run_tests() {
+    if [[ ! -e .venv-lower/.complete ]]; then
+        echo "lower bounds: NOT TESTED, the packages could not be installed"
+        return
+    fi
+    PYTHONPATH=$PWD/python "$here" -m pytest -q -rfE -n 2 --dist loadfile --max-worker-restart 0 -m 'not slow' \
+        --ignore=tests/test_watch_compile.py --ignore=tests/test_watch_eval.py "$@"
+}
+
+case ${1:-} in
+install) install ;;
+test) run_tests "${@:2}" ;;
+*) sed -n '/^# Usage/s/^# //p' "$0" && exit 2 ;;
+esac

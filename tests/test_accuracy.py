@@ -60,6 +60,7 @@ def case(dtype: str, data: str) -> tuple[np.ndarray, Oracle]:
     return array, Oracle.of(array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
 @pytest.mark.parametrize("moments", [2, 4])

@@ -39,6 +39,7 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
     assert "demo" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_demo_names_its_bug_and_writes_its_picture(tmp_path: Path) -> None:
     done = command("demo", "--steps", "40", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -125,6 +126,7 @@ def test_the_function_checks_what_the_command_line_would(options: dict[str, obje
         demo.run(**options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     # head closes the pipe after its first line, while the training is still going on.
     script = f"{sys.executable} -m tensorstats demo --bug none --steps 40 --out /dev/null | head -n 1"
@@ -133,6 +135,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "example", sorted((Path(__file__).parent.parent / "examples").glob("*.py")), ids=lambda p: p.stem
 )

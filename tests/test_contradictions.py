@@ -260,6 +260,7 @@ def taken(state: Any) -> None:
     assert pickle.loads(pickle.dumps(state)) == state
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid value")
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
 def test_what_data_gives_is_taken_alone_and_merged(dtype: Any):

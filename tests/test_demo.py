@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (0, 1, 2)
 STEPS = demo.MINIMUM_STEPS  # the fewest allowed must be enough
 PLANTED = [name for name in BUGS if name != "none"]

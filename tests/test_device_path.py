@@ -69,6 +69,7 @@ def assert_agrees(x: torch.Tensor, *, place: str = "cpu", moments: int = 4) -> N
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, 7, 1000, 3 * kernels.CPU_BLOCK + 5])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_floats(dtype: torch.dtype, size: int) -> None:

@@ -74,6 +74,7 @@ def found(fit: ts.FormatFit) -> dict[str, int]:
 
 
 # A count over all patterns moves by two when a threshold is one pattern off: equal counts are equal thresholds.
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 0.1])
 @pytest.mark.parametrize("dtype", NARROW)
 def test_every_pattern_of_the_narrow_dtypes(dtype: str, scale: float):
@@ -181,6 +182,7 @@ def test_agrees_with_the_casts_of_ml_dtypes(format: str):
         assert found(ts.summary(array, formats=[format]).fits(format)) == class_of(cast, array), array.dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_agrees_with_the_casts_of_torch(format: str):
     torch = pytest.importorskip("torch")

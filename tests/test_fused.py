@@ -46,6 +46,7 @@ def test_layouts(dtype: str, layout: str):
     assert bits(ts.summary_and_histogram(array)) == bits(apart(array, ts.axis.LogLinear(6)))
 
 
+@pytest.mark.slow
 @axes
 @pytest.mark.parametrize("threads", THREADS)
 def test_threads(axis: ts.axis.Axis, threads: int):

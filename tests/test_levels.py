@@ -34,6 +34,7 @@ def reference(dtype: str) -> tuple[bytes, dict[str, object]]:
     return s.to_bytes(), field_bits(s)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restore_simd_level")
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("level", LEVELS)
@@ -58,6 +59,7 @@ def test_layouts(dtype: str, layout: str):
     assert len(found) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restore_simd_level")
 @pytest.mark.parametrize("layout", ["transposed", "step", "rows", "stride-0"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64", "float8_e4m3fn", "int32"])

@@ -19,6 +19,7 @@ import tensorstats as ts  # noqa: E402
 from tensorstats.integrations.lightning import WatchCallback  # noqa: E402
 
 pytestmark = [
+    pytest.mark.slow,
     # Lightning 2.6 calls what torch 2.15 calls deprecated.
     pytest.mark.filterwarnings(r"ignore:.*LeafSpec.*is deprecated:FutureWarning"),
     pytest.mark.filterwarnings(r"ignore:.*isinstance\(treespec, LeafSpec\).*"),

@@ -253,6 +253,7 @@ u: ts.UnitActivity | int = sum([ts.UnitActivity(1)])
 """
 
 
+@pytest.mark.slow
 def test_types_say_that_a_histogram_is_plottable(tmp_path: Any, request: pytest.FixtureRequest):
     pytest.importorskip("mypy")
     (tmp_path / "typed.py").write_text(TYPED)

@@ -130,6 +130,7 @@ def test_nothing_to_draw_is_said(ax: Axes, h: ts.Histogram, said: str):
     assert len(ax.patches) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["auto", "linear", "log", "symlog"])
 @pytest.mark.parametrize(
     "values",

@@ -205,6 +205,7 @@ def test_no_temporary_beside_the_tensor(dtype: str):
     assert max(map(int, out.split())) < 8 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype", [*NARROW_FLOATS, "float32", "float64", "uint64", "uint32", "int64", "int16", "uint8", "bool"]
 )

@@ -39,6 +39,7 @@ print("status", status)
 GRANDCHILD = "a = os.fork()\n    if a: os._exit(os.waitstatus_to_exitcode(os.waitpid(a, 0)[1]))"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "before", ["", "ts.summary(torch.ones(400_000))", "import numpy as np; ts.summary(np.ones(9))"]
 )
@@ -95,6 +96,7 @@ def test_sizes_that_no_memory_holds_are_refused_before_it_is_taken(call: Callabl
 HUGE = np.broadcast_to(np.float32(1), (2**11, 2**20))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "call",
     [
@@ -145,6 +147,7 @@ MAY_FIT = ("u.mean", "u.dead_units(1.0)", "h.to_dict()", "h.quantile(0.5)", "ts.
 BIG = "big = np.broadcast_to(np.float32(1), (1 << 9, 1 << 20))"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory a process has")
 @pytest.mark.parametrize(
     ("before", "call"),

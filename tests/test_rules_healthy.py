@@ -29,6 +29,7 @@ HEALTHY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_run_has_no_finding(name: str, optimizer: str, digits: tuple[Any, Any]) -> None:

@@ -83,6 +83,7 @@ HEALTHY: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("model", HEALTHY)
 def test_a_healthy_run_is_silent_at_any_scale_width_and_batch(
@@ -92,6 +93,7 @@ def test_a_healthy_run_is_silent_at_any_scale_width_and_batch(
     assert monitor.findings == [], str(monitor.findings[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize(
     ("spoil", "found"),
@@ -104,6 +106,7 @@ def test_a_broken_run_is_named_alike_at_any_scale_width_and_batch(
     assert found in [(finding.rule, finding.where) for finding in monitor.findings], monitor.findings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", [name for name in SETTINGS if not name.startswith("data")])
 def test_vanishing_gradients_are_named_at_any_scale_of_the_loss_width_and_batch(
     setting: str, digits: tuple[Any, Any]

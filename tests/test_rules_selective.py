@@ -83,6 +83,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], dict[str, Any]]
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_run_has_the_findings_of_rules_that_measure_everything(
     name: str, digits: tuple[Any, Any], both_judges: list[int]

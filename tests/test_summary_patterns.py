@@ -69,6 +69,7 @@ def same(found: tuple[float, ...], expected: tuple[float, ...]) -> bool:
     return all(a == b or (a != a and b != b) for a, b in zip(found, expected, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", SMALL_FLOATS)
 def test_each_pattern_alone(dtype: str, simd_level: str):
     array = all_patterns(dtype)
@@ -115,6 +116,7 @@ def test_every_exponent_and_sign(dtype: str, simd_level: str):
         assert_sums(s, oracle)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restore_simd_level")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_each_exponent_alone(dtype: str):

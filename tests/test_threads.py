@@ -179,6 +179,7 @@ def test_an_exporter_may_use_the_same_state():
     assert state.count == 8
 
 
+@pytest.mark.alone
 def test_other_threads_run_during_a_long_call():
     """The interpreter lock is released: another thread makes progress in the middle of one call."""
     view = np.broadcast_to(np.random.default_rng(0).standard_normal(4096), (100_000, 4096))

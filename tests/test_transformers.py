@@ -16,7 +16,10 @@ pytest.importorskip("accelerate")
 from tensorstats.integrations.transformers import WatchCallback  # noqa: E402
 
 # What torch says of pinned memory where there is no accelerator; the Trainer asks for it by default.
-pytestmark = pytest.mark.filterwarnings(r"ignore:'pin_memory' argument is set as true but no accelerator is found")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(r"ignore:'pin_memory' argument is set as true but no accelerator is found"),
+]
 
 STEPS, BATCH = 12, 4
 

@@ -73,6 +73,7 @@ def assert_same_numbers(left: ts.torch.Monitor, right: ts.torch.Monitor, *, bits
 # --- the same numbers -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_whole_model_compiled_by_inductor_records_what_eager_records() -> None:
     eager = train(build())
     compiled = train(build(), lambda model: torch.compile(model, fullgraph=True))
@@ -309,6 +310,7 @@ def test_a_compiled_optimizer_step_is_watched() -> None:
         assert compiled[key] == pytest.approx(values, rel=1e-5), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_a_checkpoint_inside_compiled_code_is_counted_once(backend: str) -> None:
     class Checkpointed(nn.Module):

@@ -100,6 +100,7 @@ READERS: dict[str, Callable[[Any], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", list(READERS))
 def test_whoever_reads_early_gets_the_step_that_has_just_ended(events: list[str], reader: str) -> None:
     def read(monitor: Any, step: int) -> None:

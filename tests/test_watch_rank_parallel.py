@@ -8,10 +8,13 @@ torch = pytest.importorskip("torch")
 
 from rank_processes import Facts, answers, both  # noqa: E402
 
-pytestmark = pytest.mark.skipif(
-    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
-    reason="torch was built without gloo",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+        reason="torch was built without gloo",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -300,6 +300,7 @@ def test_a_deep_copy_of_a_watched_model_is_not_watched() -> None:
     assert monitor.errors == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_optimizer", [True, False])
 def test_a_watched_model_is_saved_and_loads_without_this_package(with_optimizer: bool) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))

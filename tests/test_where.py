@@ -73,6 +73,7 @@ def test_any_layout(dtype: str, layout: str):
 
 
 # Around the parts that a mask is counted in and the chunks that chosen elements are gathered into.
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, 31, 63, 64, 65, 4095, 4097, 8191, 8193, CHUNK, 3 * CHUNK + 77])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "float64"])
 def test_sizes(dtype: str, size: int, simd_level: str):
@@ -81,6 +82,7 @@ def test_sizes(dtype: str, size: int, simd_level: str):
         assert ts.summary(x, where=mask) == ts.summary(chosen(x, mask)), name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restore_simd_level")
 @pytest.mark.parametrize("view", ["contiguous", "transposed"])
 def test_any_thread_count_and_level(view: str):
@@ -183,6 +185,7 @@ def test_units_count_their_chosen_elements(dtype: str, dim: int):
         check_units(x, dim, mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_units_of_any_layout(layout: str):
     # Few enough units to look at each.
@@ -305,6 +308,7 @@ def test_ml_dtypes_tensors():
     assert ts.summary(x, where=mask) == ts.summary(np.ascontiguousarray(x[:, mask]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [name for name in DTYPES if name != "bool"])
 def test_the_torch_path_gives_the_same(dtype: str, monkeypatch: pytest.MonkeyPatch):
     check_torch_path(dtype, "cpu", monkeypatch)

@@ -5,7 +5,7 @@
 # Usage: tests/wheel.sh PYTHON [VERSION ...], a Python with maturin. Versions that are not found are named and left out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-python=$PWD/$1
+python=$(realpath -s "$1")
 versions=("${@:2}")
 [[ ${#versions[@]} -gt 0 ]] || versions=(3.11 3.12 3.13)
 work=$PWD/target/wheel
@@ -25,7 +25,7 @@ find_python() {
 echo "wheel: building it from the source distribution"
 rm -rf "$work"
 mkdir -p "$work"
-"$(dirname "$python")/maturin" sdist --quiet --out "$work"
+"$(dirname "$python")/maturin" sdist --out "$work" >"$work/sdist.log" 2>&1 || { cat "$work/sdist.log"; exit 1; }
 # The frontend makes an empty environment for the build. Without the long optimisation at link time: what is proved is that
 # nothing is missing.
 CARGO_TARGET_DIR=$work/target CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
@@ -41,8 +41,8 @@ for version in "${versions[@]}"; do
     "$base" -m venv "$work/$version"
     here=$work/$version/bin/python
     "$here" -m pip install --quiet --disable-pip-version-check "$wheel"
-    echo "Python $version: $("$here" -P tests/smoke.py)"
+    "$here" -P tests/smoke.py
     "$here" -m pip install --quiet --disable-pip-version-check \
         'hypothesis>=6.100' 'ml_dtypes>=0.5' 'pytest>=8.2' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6'
-    "$here" -P -m pytest --installed -q -rfE -n 2 --dist loadfile -m 'not slow'
+    "$here" -P -m pytest --installed -q -rfE -n 2 --dist loadfile --max-worker-restart 0 -m 'not slow'
 done
