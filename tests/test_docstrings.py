@@ -48,7 +48,7 @@ def examples() -> dict[str, str]:
     return {name: value.__doc__ for name, value, _ in public(_core) if ">>>" in (getattr(value, "__doc__", None) or "")}
 
 
-@pytest.mark.parametrize("name", examples())
+@pytest.mark.parametrize("name", sorted(examples()))
 def test_examples_of_the_native_module(name: str):
     test = doctest.DocTestParser().get_doctest(examples()[name], {}, name, None, None)
     with np.printoptions(legacy=False):
