@@ -192,7 +192,12 @@ def test_exporters(dtype: str, exporter: type[Exporter]):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
 def test_exporters_of_narrow_floats(dtype: str, exporter: type[Exporter]):
     block = block_of(dtype)
-    s = ts.summary(exporter(to_torch(block)))
+    tensor = to_torch(block)
+    try:
+        tensor.__dlpack__()
+    except RuntimeError as error:  # torch 2.6
+        pytest.skip(str(error))
+    s = ts.summary(exporter(tensor))
     assert s.dtype == dtype
     assert_matches(s, Oracle.of(block))
 

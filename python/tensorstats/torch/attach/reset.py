@@ -137,7 +137,10 @@ class ResetWatch:
         self._after = (_address(gradient), gradient._version)
         if gradient.is_cpu and gradient.numel() <= _CHECKED and not self.nonfinite:
             self._slot.begin()
-            if self._slot.count(gradient, None, 1) is False:
+            finite = self._slot.count(gradient, None, 1)
+            if finite is None and type(gradient) is torch.Tensor and gradient.layout is torch.strided:
+                finite = bool(torch.isfinite(gradient).all())  # a torch that hands no tensor to the core directly
+            if finite is False:
                 self.nonfinite = True
                 if self.on_nonfinite is not None:
                     self.on_nonfinite()
