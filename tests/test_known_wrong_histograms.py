@@ -97,7 +97,7 @@ def test_what_is_not_finite_is_counted_and_not_dropped():
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_ranges_that_others_cannot_cut(x: np.ndarray):
     if x.size != 2:
-        with pytest.raises((ValueError, IndexError), match="Too many bins|out of bounds"):
+        with pytest.raises((ValueError, IndexError), match=r"Too many bins|out of bounds"):
             np.histogram(x)
     for h in (ts.histogram(x, bins=10), ts.histogram(x, LINEAR), ts.histogram(x, ts.axis.LogLinear(6))):
         assert h.values().sum() == x.size
