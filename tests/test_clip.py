@@ -125,6 +125,7 @@ def test_an_exhausted_generator_is_told():
         assert clip_grad_norm_(parameters, 1.0).item() == 0.0
     assert caught[0].filename == __file__
     with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         nn.utils.clip_grad_norm_(parameters, 1.0)  # as torch does, but for its oldest versions
     old = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 8)
     assert old or "empty generator" in str(told[0].message)
