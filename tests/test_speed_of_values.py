@@ -58,6 +58,7 @@ def test_values_do_not_decide_how_long_a_call_takes(name: str) -> None:
     assert max(slow.values()) < 4, slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 def test_unusual_blocks_give_the_same_numbers_as_the_oracle(dtype: str, simd_level: str) -> None:
     """Blocks of every mixture after each other, so that each way of counting follows upon each other one."""

@@ -409,6 +409,7 @@ def test_frozen_parameters_are_read_and_have_no_gradient() -> None:
 # --- memory and copies ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_ten_thousand_steps() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     optimizer = sgd(model)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
 
+from tensorstats import _core
 from tensorstats._core import TensorSlot
 from tensorstats.torch.attach.guard import Guard
 
@@ -139,7 +141,9 @@ class ResetWatch:
             self._slot.begin()
             finite = self._slot.count(gradient, None, 1)
             if finite is None and type(gradient) is torch.Tensor and gradient.layout is torch.strided:
-                finite = bool(torch.isfinite(gradient).all())  # a torch that hands no tensor to the core directly
+                # An older torch hands its tensors over through Python.
+                with contextlib.suppress(TypeError, ValueError, BufferError, RuntimeError):
+                    finite = _core.all_hold([gradient], None, 1)
             if finite is False:
                 self.nonfinite = True
                 if self.on_nonfinite is not None:
