@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -257,3 +258,23 @@ def test_wrong_models_and_optimizers_are_refused() -> None:
         ts.watch({"a": 3})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match=r"without dots, got 'a\.b'"):
         ts.watch({"a.b": small_model()})
+
+
+@pytest.mark.parametrize(
+    ("give", "error", "message"),
+    [
+        (lambda m, o: ts.watch({1: m}, o), TypeError, "the name of a model must be a string, got 1"),
+        (lambda m, o: ts.watch(m, [o, o]), ValueError, "each optimizer is given once, got the same one under '0' and"),
+        (lambda m, _: ts.watch(m, []), ValueError, "optimizer must be None where there is none"),
+        (lambda m, o: ts.watch(m, o, start=None), TypeError, "start must be a whole number of steps, got None"),
+        (lambda m, o: ts.watch(m, o, start_step=None), TypeError, "start_step must be a whole number of steps, got"),
+        (lambda m, o: setattr(ts.watch(m, o), "schedule", 5), TypeError, "schedule must be a Schedule, such as"),
+        (lambda m, o: setattr(ts.watch(m, o), "eval_schedule", 5), TypeError, "eval_schedule must be a Schedule or"),
+        (lambda m, o: setattr(ts.watch(m, o), "mask", 5), TypeError, "mask must be a tensor, a callable"),
+    ],
+)
+def test_what_is_handed_over_by_mistake_is_refused_by_name(give: Any, error: type[Exception], message: str) -> None:
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(error, match=re.escape(message)):
+        give(model, optimizer)

@@ -18,7 +18,7 @@ from tensorstats.torch.attach.masks import Mask
 from tensorstats.torch.attach.schedule import Schedule
 from tensorstats.torch.attach.targets import Targets
 from tensorstats.torch.loop import TrainingLoop
-from tensorstats.torch.options import Options
+from tensorstats.torch.options import Options, check_eval_schedule, check_mask, check_schedule
 
 __all__ = ["Monitor"]
 
@@ -111,6 +111,7 @@ class Monitor:
 
     @schedule.setter
     def schedule(self, schedule: Schedule) -> None:
+        check_schedule(schedule)
         self._loop.steps.schedule = schedule
 
     @property
@@ -120,6 +121,7 @@ class Monitor:
 
     @eval_schedule.setter
     def eval_schedule(self, schedule: Schedule | None) -> None:
+        check_eval_schedule(schedule)
         self._loop.evaluation.set_schedule(schedule)
 
     @property
@@ -129,6 +131,7 @@ class Monitor:
 
     @mask.setter
     def mask(self, mask: Mask) -> None:
+        check_mask(mask)
         self._loop.steps.mask = mask
 
     # --- what it can be told ------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tensorstats.torch.attach.schedule import Schedule, check_whole
 from tensorstats.torch.ranks.reduction import Ranks, check_ranks
 from tensorstats.torch.record.collect import Units
 
-__all__ = ["Options", "check_options", "resolve_options"]
+__all__ = ["Options", "check_eval_schedule", "check_mask", "check_options", "check_schedule", "resolve_options"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,12 @@ def resolve_options(
     check_whole(start_step=start_step)
     if start_step < 0:
         raise ValueError(f"start_step must be a step from 0 on, got {start_step}")
-    if eval_schedule is not None and not isinstance(eval_schedule, Schedule):
-        raise TypeError(f"eval_schedule must be a Schedule or None, got {eval_schedule!r}")
+    check_eval_schedule(eval_schedule)
     if not isinstance(histograms, bool):
         raise TypeError(f"histograms must be True or False, got {histograms!r}")
     if units not in ("activations", "all", "none"):
         raise ValueError(f"units must be 'activations', 'all' or 'none', got {units!r}")
-    if not (mask is None or isinstance(mask, torch.Tensor) or callable(mask)):
-        raise TypeError(f"mask must be a tensor, a callable(name, x) or None, got {mask!r}")
+    check_mask(mask)
     if not (scaler is None or (hasattr(scaler, "is_enabled") and hasattr(scaler, "get_scale"))):
         raise TypeError(f"scaler must be a torch.amp.GradScaler or None, got {scaler!r}")
     if isinstance(modules, str):
@@ -111,6 +109,39 @@ def resolve_options(
         backend=backend,
         ranks=ranks,
     )
+
+
+def check_schedule(schedule: object) -> None:
+    """Refuse what is no schedule.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"schedule must be a Schedule, such as ts.torch.Schedule(every=10), got {schedule!r}")
+
+
+def check_eval_schedule(schedule: object) -> None:
+    """Refuse what is neither a schedule nor None.
+
+    Raises
+    ------
+    TypeError
+    """
+    if schedule is not None and not isinstance(schedule, Schedule):
+        raise TypeError(f"eval_schedule must be a Schedule or None, got {schedule!r}")
+
+
+def check_mask(mask: object) -> None:
+    """Refuse what is no mask.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not (mask is None or isinstance(mask, torch.Tensor) or callable(mask)):
+        raise TypeError(f"mask must be a tensor, a callable(name, x) or None, got {mask!r}")
 
 
 def _resolve_signals(signals: Any, chosen: Any) -> frozenset[str]:

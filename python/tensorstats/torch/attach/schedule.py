@@ -45,7 +45,11 @@ class Schedule:
     steps: Iterable[int] = ()
 
     def __post_init__(self) -> None:
-        check_whole(every=self.every, start=self.start, stop=self.stop)
+        check_whole(start=self.start)
+        if self.every is not None:
+            check_whole(every=self.every)
+        if self.stop is not None:
+            check_whole(stop=self.stop)
         try:
             given = list(self.steps)
         except TypeError:
@@ -75,12 +79,12 @@ class Schedule:
 
 
 def check_whole(**numbers: object) -> None:
-    """Refuse what is given in the place of a whole number of steps; None stands for none.
+    """Refuse what is given in the place of a whole number of steps.
 
     Raises
     ------
     TypeError
     """
     for name, value in numbers.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, SupportsIndex)):
+        if isinstance(value, bool) or not isinstance(value, SupportsIndex):
             raise TypeError(f"{name} must be a whole number of steps, got {value!r}")

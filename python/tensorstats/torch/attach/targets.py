@@ -65,7 +65,7 @@ def _named_models(models: Models) -> dict[str, nn.Module]:
     # torch.compile wraps a model; its modules and parameters are those of the original.
     if isinstance(models, nn.Module):
         return {"": _hookable(_original(models))}
-    given: dict[str, object]
+    given: dict[Any, object]
     if isinstance(models, Mapping):
         given = dict(models)
     elif isinstance(models, Iterable):
@@ -79,6 +79,8 @@ def _named_models(models: Models) -> dict[str, nn.Module]:
         raise ValueError("there must be at least one model, got none")
     named = {}
     for name, model in given.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a model must be a string, got {name!r}")
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__} under {name!r}")
         named[name] = _hookable(_original(model))
@@ -114,7 +116,9 @@ def _named_optimizers(optimizers: Optimizers) -> dict[str, torch.optim.Optimizer
         given = {str(place): optimizer for place, optimizer in enumerate(optimizers)}
     else:
         given = {"": optimizers}
-    named = {}
+    if not given:
+        raise ValueError("optimizer must be None where there is none, got several of which there are none")
+    named: dict[str, object] = {}
     for name, optimizer in given.items():
         stepping = _that_steps(optimizer)
         if not _takes_hooks(stepping):
@@ -122,6 +126,9 @@ def _named_optimizers(optimizers: Optimizers) -> dict[str, torch.optim.Optimizer
                 "optimizer must be a torch.optim.Optimizer, several of them, a mapping of names to them or None, or a "
                 f"wrapper with one of them in .optimizer or .base_optimizer, got {type(optimizer).__name__}"
             )
+        twice = next((other for other, known in named.items() if known is stepping), None)
+        if twice is not None:
+            raise ValueError(f"each optimizer is given once, got the same one under {twice!r} and {name!r}")
         named[name] = stepping
     return named  # type: ignore[return-value]  # checked by what is needed of them: wrappers are no subclasses
 
