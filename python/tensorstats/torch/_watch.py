@@ -21,7 +21,7 @@ from tensorstats.torch.loop import TrainingLoop, loops_alike
 from tensorstats.torch.monitor import Monitor
 from tensorstats.torch.options import resolve_options
 from tensorstats.torch.ranks.reduction import Ranks
-from tensorstats.torch.record.collect import Units
+from tensorstats.torch.record.units import Units
 
 __all__ = ["DEFAULTS", "watch"]
 

@@ -130,7 +130,7 @@ class Closing:
         """
         offenders = self._recorders.outputs.offenders
         found = offenders.first or self._judge.losses.offender() or offenders.gradient
-        seen = self._recorders.outputs.counted and self._judge.losses.unjudged_step in (None, number)
+        seen = bool(self._recorders.outputs.counted.outputs) and self._judge.losses.unjudged_step in (None, number)
         with self._lock:
             if found is not None and self._judged_open != number:
                 self._judged_open = number
@@ -187,22 +187,22 @@ class Closing:
             self._reduction.miss(step.number, error)
 
     def _keep(self, step: RecordedStep) -> None:
-        step.recorders.pending.settle()
+        step.pending.settle()
         self._reduction.drop_shards(step)
         step.settle()
         self._reduction.reduce(step)
-        step.recorders.outputs.settle_units()
+        step.outputs.settle_units()
         step.losses.deliver(self._add_loss)
         view = self._view(step)
         if not step.abandoned and not step.begun_late:
-            self._note_hidden(view, step.recorders.outputs.ran)
+            self._note_hidden(view, step.outputs.ran)
         self._record.add(step.plain(view))
         self._previous = step.number
         self._untold += self._judge.judge(view)
 
     def _view(self, step: RecordedStep) -> StepView:
         """What the rules see."""
-        parameters = step.recorders.parameters.views(step.rates, step.recorders.outputs.modules_in_order())
+        parameters = step.parameters.views(step.rates, step.outputs.modules_in_order())
         kept = step.gradients_kept
         if isinstance(kept, Numbers):
             kept = kept.read()[0] > 0
@@ -211,7 +211,7 @@ class Closing:
             of_loss = self._judge.losses.unjudged_step if offender.signal == "loss" else None
             offender = of_what_was_counted(
                 offender,
-                outputs=step.recorders.outputs.counted and of_loss in (None, step.number),
+                outputs=bool(step.outputs.outputs) and of_loss in (None, step.number),
                 gradients=any(view.gradient is not None for view in parameters),
                 left_out=self._guard.left_out,
             )
@@ -226,7 +226,7 @@ class Closing:
         return StepView(
             step=step.number,
             previous_step=self._previous,
-            outputs=step.recorders.outputs.views(),
+            outputs=step.outputs.views(),
             parameters=parameters,
             offender=offender,
             parameters_nonfinite=nonfinite,
@@ -242,7 +242,7 @@ class Closing:
             return None  # everything is NaN now, and nobody is told again
 
         def locate(name: str, signal: str) -> tuple[tuple[int, ...] | None, str | None]:
-            counted = step.recorders.parameters.steps[name]
+            counted = step.parameters.steps[name]
             place = (counted.first or {}).get("gradient" if signal == "gradient" else "value")
             if place is not None and is_countable(counted.parameter):  # of a shard it is no place in the whole
                 return unravel(place, tuple(counted.parameter.shape)), None
@@ -250,7 +250,7 @@ class Closing:
             found = None if step.held or tensor is None else first_nonfinite(tensor)
             return (None, None) if found is None else found[1:]
 
-        offenders = step.recorders.outputs.offenders
+        offenders = step.outputs.offenders
         if offenders.first is not None:
             return offenders.first
         found = judge.losses.offender() or offenders.gradient or step_offender(parameters, locate)

@@ -19,7 +19,7 @@ from tensorstats.torch.attach.masks import Mask
 from tensorstats.torch.attach.modules import ModuleChoice
 from tensorstats.torch.attach.schedule import Schedule, check_whole
 from tensorstats.torch.ranks.reduction import Ranks, check_ranks
-from tensorstats.torch.record.collect import Units
+from tensorstats.torch.record.units import Units
 
 __all__ = ["Options", "check_eval_schedule", "check_mask", "check_options", "check_schedule", "resolve_options"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -23,9 +23,9 @@ from tensorstats.torch.attach.watched import WatchedModels
 from tensorstats.torch.ranks.copies import Holding
 from tensorstats.torch.ranks.merge import Copies, Entry, Merged
 from tensorstats.torch.ranks.parts import Locator, Shards
-from tensorstats.torch.record.collect import Collector, Place, TensorStep
+from tensorstats.torch.record.counted_parameters import FIELDS
 from tensorstats.torch.record.offender import StepOffenders
-from tensorstats.torch.record.parameters import FIELDS
+from tensorstats.torch.record.recorder import NORM_BEFORE, Told
 from tensorstats.torch.record.step import RecordedStep
 
 __all__ = ["Exchange", "drop_shards"]
@@ -33,6 +33,9 @@ __all__ = ["Exchange", "drop_shards"]
 
 # What may be to blame for a step that is not finite: an output, an input on a device, a gradient of an output.
 _OFFENDERS = ("first", "given", "gradient")
+
+# What recorders count; the rest of what ranks say is news, or the histograms of a step.
+_COUNTED = ("summary", "units")
 
 
 class Exchange:
@@ -49,9 +52,21 @@ class Exchange:
 
     def entries(self, step: RecordedStep, shards: Shards, rank: int) -> list[Entry]:
         """Everything that was counted in the step."""
-        entries = list(self._of_modules(step, shards, rank))
-        entries += self._of_parameters(step, shards, rank)
-        entries += self.of_offenders(step.recorders.outputs.offenders, rank)
+        parameters = {name: of_step.parameter for name, of_step in step.parameters.steps.items()}
+        holdings = self._locator.holding(parameters, shards)
+        entries: list[Entry] = []
+        for counted in step.counted:
+            for told in counted.told():
+                histograms = step.histograms.get(told.signal)
+                histogram = None if histograms is None else (histograms.apart or {}).get(told.name)
+                if told.parameter is None:
+                    entries += self._of_module(told, histogram, shards, rank)
+                else:
+                    holding = holdings.get(told.parameter, Holding())
+                    identity = self._parameter_identity(told.parameter, parameters.get(told.parameter))
+                    entries += _of_parameter(told, histogram, shards, rank, holding, identity)
+        entries += _summands(shards)
+        entries += self.of_offenders(step.outputs.offenders, rank)
         if step.waits:
             entries.append(Entry("waits", str(rank), None, "news"))
         return entries
@@ -66,79 +81,21 @@ class Exchange:
             if offender is not None
         ]
 
-    def _of_modules(self, step: RecordedStep, shards: Shards, rank: int) -> Iterable[Entry]:
-        for signal, collector in step.recorders.outputs.collectors.items():
-            apart = step.histograms[signal].apart if signal in step.histograms else None
-            for path, tensor in collector.steps.items():
-                if not tensor.counted:
-                    continue  # nobody can count it
-                key = (signal, path)
-                copy, counts = shards.distributed.get(key, (rank, True))
-                copies, among, piece = Copies.OWN, 0, None
-                units = None if tensor.units is None else tensor.units.part
-                region = shards.regions.get(key)
-                if key in shards.offsets and units is not None:
-                    piece = shards.offsets[key][units.dim]
-                elif shards.region is not None and key not in shards.distributed:
-                    # All ranks of the mesh see the same data: what is no shard is a copy.
-                    copies = Copies.OWN if region is not None and region.sharded else Copies.ALIKE
-                    among = shards.region.among
-                    piece = region.place if region is not None and region.features else None
-                identity = self._module_identity(tensor.place.name, units if piece is None else None)
-                about = (tensor.place.name, str(tensor.call))
-                common: dict[str, Any] = {
-                    "copy": copy,
-                    "copies": copies,
-                    "among": among,
-                    "identity": identity,
-                    "about": about,
-                }
-                yield Entry(signal, path, tensor.summary if counts else None, **common)
-                if units is not None:
-                    yield Entry(signal, path, units if counts else None, "units", piece=piece or 0, **common)
-                if apart is not None and path in apart:
-                    yield Entry(signal, path, apart[path] if counts else None, "histogram", **common)
-
-    def _of_parameters(self, step: RecordedStep, shards: Shards, rank: int) -> Iterable[Entry]:
-        steps = step.recorders.parameters.steps
-        parameters = {name: parameter.parameter for name, parameter in steps.items()}
-        holdings = self._locator.holding(parameters, shards)
-
-        def entry(signal: str, name: str, owner: str, state: Any, kind: str = "summary") -> Entry:
-            holding = holdings.get(owner, Holding())
-            whole = rank if holding.copy is None else holding.copy
-            copy, counts = shards.distributed.get((signal, name), (whole, True))
-            copies = holding.copies
-            if signal == "raw_gradients" and copies is Copies.EQUAL:
-                # They are read before data parallelism has made them equal.
-                copies = Copies.ALIKE if holding.copy is None else Copies.OWN
-            identity = self._parameter_identity(owner, parameters.get(owner))
-            return Entry(signal, name, state if counts else None, kind, copy, copies, holding.among, identity)
-
-        for name, parameter in steps.items():
-            for signal, what in FIELDS.items():
-                state = getattr(parameter, what)
-                if state is not None:
-                    yield entry(signal, name, name, state)
-            if parameter.initial_norm == parameter.initial_norm:
-                if ("parameters", name) in shards.distributed:
-                    shards.distributed[("initial", name)] = shards.distributed[("parameters", name)]
-                # The norm of the whole is the norm of the norms of its parts.
-                norm = Summary().update(torch.tensor([parameter.initial_norm], dtype=torch.float64))
-                yield entry("initial", name, name, norm)
-        for name, row in step.recorders.raw.counted.items():
-            yield entry("raw_gradients", name, name, row.summary)
-        for name, summary in step.recorders.optimizer_state.counted.items():
-            yield entry("optimizer_state", name, name.rpartition(".")[0], summary)
-        for signal, histograms in step.histograms.items():
-            if signal not in step.recorders.outputs.collectors:
-                for name, histogram in (histograms.apart or {}).items():
-                    owner = name.rpartition(".")[0] if signal == "optimizer_state" else name
-                    yield entry(signal, name, owner, histogram, "histogram")
-        for (signal, name), summand in shards.summands.items():
-            data = bytes(summand.tensor.cpu().contiguous().view(torch.uint8).numpy())
-            dtype = str(summand.tensor.dtype).removeprefix("torch.")
-            yield Entry(signal, name, data, "summand", summand.copy, piece=summand.place, about=(dtype,))
+    def _of_module(self, told: Told, histogram: Histogram | None, shards: Shards, rank: int) -> list[Entry]:
+        key, module = (told.signal, told.name), told.about[0]
+        copy, counts = shards.distributed.get(key, (rank, True))
+        copies, among, piece = Copies.OWN, 0, None
+        region = shards.regions.get(key)
+        if key in shards.offsets and told.units is not None:
+            piece = shards.offsets[key][told.units.dim]
+        elif shards.region is not None and key not in shards.distributed:
+            # All ranks of the mesh see the same data: what is no shard is a copy.
+            copies = Copies.OWN if region is not None and region.sharded else Copies.ALIKE
+            among = shards.region.among
+            piece = region.place if region is not None and region.features else None
+        identity = self._module_identity(module, told.units if piece is None else None)
+        entry = Entry(told.signal, told.name, None, "", copy, copies, among, identity, about=told.about)
+        return _with_states(entry, told, histogram, counts=counts, piece=piece or 0)
 
     def _module_identity(self, name: str, units: UnitActivity | None) -> str:
         """What a module is, as far as its outputs on several ranks must be of the same."""
@@ -166,10 +123,7 @@ class Exchange:
 
         Returns what the rules on ranks look at.
         """
-        collectors = step.recorders.outputs.collectors
-        before = {signal: collector.steps for signal, collector in collectors.items()}
-        for collector in collectors.values():
-            collector.steps = {}
+        counted = {signal: counted for counted in step.counted for signal in counted.signals}
         local = {signal: of_step.apart or {} for signal, of_step in step.histograms.items()}
         for of_step in step.histograms.values():
             of_step.apart = {}
@@ -180,13 +134,11 @@ class Exchange:
                     histogram = local.get(signal, {}).get(name) if result.state is None else result.state
                     if signal in local and isinstance(histogram, Histogram):
                         step.histograms[signal].apart = {**(step.histograms[signal].apart or {}), name: histogram}
-                elif signal in collectors:
-                    self._put_output(collectors[signal], before[signal], result)
-                elif isinstance(result.state, Summary):
-                    self._put_parameter(step, signal, name, result.state)
+                elif kind in _COUNTED and signal in counted:  # else only another rank was asked for it
+                    counted[signal].put(signal, name, kind, result.state, result.entry.about)
             except Exception as error:
                 self._guard.report(f"{signal} of {name} on all ranks", error)
-        self.apply_offenders(step.recorders.outputs.offenders, merged)
+        self.apply_offenders(step.outputs.offenders, merged)
         return _spreads(shards, merged, ranks)
 
     @staticmethod
@@ -194,37 +146,6 @@ class Exchange:
         """Name the first of all ranks, and those that have any."""
         for which in _OFFENDERS:
             setattr(offenders, which, _first_offender(f"offender {which}", merged))
-
-    def _put_output(self, collector: Collector, before: Mapping[str, TensorStep], result: Merged) -> None:
-        name = result.entry.name
-        module_name, call = result.entry.about
-        module = self._watched.modules.get(module_name)
-        if module is None:
-            return  # of a part of the model that this rank does not have
-        tensor = collector.steps.get(name) or before.get(name)
-        if tensor is None:
-            if result.state is None:
-                return  # each rank has its own, and this one has none
-            tensor = TensorStep(name, Place(module_name, module), int(call))
-        collector.steps[name] = tensor
-        if isinstance(result.state, Summary):
-            tensor.summary = result.state
-        elif isinstance(result.state, UnitActivity):
-            tensor.units = collector.take_units(name, result.state)
-        elif result.entry.kind == "units" and tensor.units is not None and tensor.units.part is not None:
-            tensor.units = collector.take_units(name, tensor.units.part)
-
-    def _put_parameter(self, step: RecordedStep, signal: str, name: str, state: Summary) -> None:
-        if signal == "initial":
-            parameter = step.recorders.parameters.steps.get(name)
-            if parameter is not None:
-                parameter.initial_norm = state.l2
-        elif signal not in self._watched.signals:
-            return  # only another rank was asked for it
-        else:
-            for recorder in step.recorders.all:
-                if signal in recorder.signals:
-                    recorder.put(signal, name, state)
 
     def _sum_up(self, merged: Mapping[tuple[str, str, str], Merged]) -> None:
         """Add up what every rank had a summand of, and count the sums."""
@@ -243,12 +164,43 @@ class Exchange:
                 histogram.state = self._statistics.empty_histogram.copy().update(whole)
 
 
+def _of_parameter(
+    told: Told, histogram: Histogram | None, shards: Shards, rank: int, holding: Holding, identity: str
+) -> list[Entry]:
+    whole = rank if holding.copy is None else holding.copy
+    shard = ("parameters" if told.signal == NORM_BEFORE else told.signal, told.name)
+    copy, counts = shards.distributed.get(shard, (whole, True))
+    copies = holding.copies
+    if told.signal == "raw_gradients" and copies is Copies.EQUAL:
+        # They are read before data parallelism has made them equal.
+        copies = Copies.ALIKE if holding.copy is None else Copies.OWN
+    entry = Entry(told.signal, told.name, None, "", copy, copies, holding.among, identity, about=told.about)
+    return _with_states(entry, told, histogram, counts=counts)
+
+
+def _with_states(entry: Entry, told: Told, histogram: Histogram | None, *, counts: bool, piece: int = 0) -> list[Entry]:
+    """An entry for each kind of state; those that count on another rank are known here, and no more."""
+    entries = [replace(entry, kind="summary", state=told.summary if counts else None)]
+    if told.units is not None:
+        entries.append(replace(entry, kind="units", state=told.units if counts else None, piece=piece))
+    if histogram is not None:
+        entries.append(replace(entry, kind="histogram", state=histogram if counts else None))
+    return entries
+
+
+def _summands(shards: Shards) -> Iterable[Entry]:
+    for (signal, name), summand in shards.summands.items():
+        data = bytes(summand.tensor.cpu().contiguous().view(torch.uint8).numpy())
+        dtype = str(summand.tensor.dtype).removeprefix("torch.")
+        yield Entry(signal, name, data, "summand", summand.copy, piece=summand.place, about=(dtype,))
+
+
 def _spreads(shards: Shards, merged: Mapping[tuple[str, str, str], Merged], ranks: Sequence[int]) -> list[RankSpread]:
     """Every tensor on every rank, for the rules."""
     results = [
         (signal, name, result)
         for (signal, name, kind), result in merged.items()
-        if kind == "summary" and signal != "initial"
+        if kind == "summary" and signal != NORM_BEFORE
     ]
     # Modules with weights that every rank has trained for itself; what they return is each rank's own too.
     own: set[str] = set()
@@ -302,8 +254,8 @@ def drop_shards(step: RecordedStep, shards: Shards) -> None:
     """Without the other ranks, what this rank holds of a sharded tensor does not count."""
     if not shards:
         return
-    for recorder in step.recorders.all:
-        recorder.drop(shards.is_part)
+    for counted in step.counted:
+        counted.drop(shards.is_part)
     for signal, histograms in step.histograms.items():
         apart = histograms.apart or {}
         for name in [name for name in apart if shards.is_part((signal, name))]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -64,10 +64,6 @@ class Locator:
         # FSDP's first version fills the last shard up to the size of the others.
         padding = {name: int(getattr(p, "_shard_numel_padded", 0)) for name, p in parameters.items()}
         self._padding = {name: size for name, size in padding.items() if size}
-
-    def of_signal(self, signal: str) -> Callable[[str, torch.Tensor], torch.Tensor]:
-        """`locate` for the tensors that modules take and return."""
-        return lambda name, tensor: self.locate(signal, name, tensor)
 
     def locate(self, signal: str, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """The part of a tensor on this rank; remembers whose part it is.

@@ -8,16 +8,14 @@ all) closes a step. A rank that has nothing to say of a step says so, for the ot
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-import torch
 from torch import nn
 
 from tensorstats.device.backend import Statistics
 from tensorstats.rules import RankSpread
 from tensorstats.torch.attach.guard import Guard
-from tensorstats.torch.attach.sharded import arrived
 from tensorstats.torch.attach.watched import WatchedModels
 from tensorstats.torch.ranks.board import Watched
 from tensorstats.torch.ranks.exchange import Exchange, drop_shards
@@ -82,14 +80,8 @@ class Reduction:
         return 0 if self._group is None else self._group.rank
 
     def _set_up(self, *, active: bool) -> None:
-        """Have the recorders count shards, and keep what belongs to a step apart from what came before."""
-        recorders = self._recorders
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        alone: Callable[[str, torch.Tensor], torch.Tensor] | None = _arrived if distributed else None
-        for signal, collector in recorders.outputs.collectors.items():
-            collector.locate = self._locator.of_signal(signal) if active else alone
-            collector.in_parts = active
-        for recorder in (recorders.parameters, recorders.raw, recorders.optimizer_state):
+        """Have the recorders count shards, while ranks are merged."""
+        for recorder in self._recorders.all:
             recorder.locate = self._locator.locate if active else None
 
     def hooks(self, module: nn.Module) -> list[Any]:
@@ -120,7 +112,7 @@ class Reduction:
             self.miss(step.number, error)
             raise
         if not group.connected:
-            parameters = [parameter.parameter for parameter in step.recorders.parameters.steps.values()]
+            parameters = [of_step.parameter for of_step in step.parameters.steps.values()]
             self._meet(group, self._locator.holdings.ranks(parameters, group.size))
         messages = self._gather(step.number, message)
         if messages is None or not self._agree(messages):
@@ -245,10 +237,6 @@ def _left_open(rank: int) -> Entry:
 
 def _unpacked(messages: Mapping[int, bytes]) -> dict[int, Message]:
     return {rank: unpack(message) for rank, message in messages.items()}
-
-
-def _arrived(_name: str, tensor: torch.Tensor) -> torch.Tensor:
-    return arrived(tensor)
 
 
 def _watched_by(watched: WatchedModels) -> Watched:

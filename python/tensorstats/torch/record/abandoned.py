@@ -104,7 +104,7 @@ class Abandonment(ScalerListener):
         """An optimizer is about to step, with gradients that may be others by now."""
         if self._read_early:
             self._read_early = False
-            self._recorders.parameters.forget_gradients()
+            self._recorders.parameters.counted.forget_gradients()
 
     def updated(self) -> None:
         """An optimizer has stepped."""

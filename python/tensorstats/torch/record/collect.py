@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from tensorstats._core import Summary, TensorSlot, UnitActivity, summaries_of_slots
+from tensorstats._core import Histogram, Summary, TensorSlot, UnitActivity, summaries_of_slots
 from tensorstats.device.backend import Statistics, is_countable, real_parts
 from tensorstats.device.histogram import LogTable
 from tensorstats.device.results import PendingSummary, PendingUnits
 from tensorstats.run.histograms import HistogramSeries, StepHistograms
 from tensorstats.run.step import SignalStep
 from tensorstats.torch.attach.guard import Guard
-from tensorstats.torch.attach.modules import (
-    activation_kind,
-    argument_names,
-    is_activation,
-    module_layout,
-    saturation_bounds,
-    unit_dimension,
-)
+from tensorstats.torch.attach.modules import activation_kind, argument_names, is_activation, module_layout
 from tensorstats.torch.record.recent import Recent
+from tensorstats.torch.record.units import Units, UnitTrack, UnitTracks
 
-__all__ = ["Collector", "PendingList", "Place", "TensorStep", "UnitTrack", "Units", "units_kept"]
+__all__ = ["CollectedSignal", "Collector", "PendingList", "Place", "TensorStep"]
 
 _NAN = float("nan")
-
-Units: TypeAlias = Literal["activations", "all", "none"]
-
-
-def units_kept(signal: str, units: Units) -> Units:
-    """Of which tensors of a signal the activity of units is kept, where `units` was asked for.
-
-    An activation is judged by what it returns; what goes into it is asked for by "all", gradients have no units.
-    """
-    return units if signal == "outputs" or (signal == "inputs" and units == "all") else "none"
 
 
 class Place:
@@ -76,41 +58,6 @@ class Place:
         self.mark = "#"  # between its name and the number of a further call
         self.calls = 0  # in this forward pass
         self.ran_without_graph = False  # when it returned last, nothing could flow back
-
-
-@dataclass(slots=True)
-class UnitTrack:
-    """Unit activity of one tensor over all recorded steps, and what it was before the current one."""
-
-    total: UnitActivity
-    updates_before: int = 0
-    values_before: int = 0
-    saturated_before: int = 0
-    part: UnitActivity | None = None  # this step's, apart from the total until the step is closed
-
-    def begin(self) -> None:
-        """Remember where the step starts."""
-        self.updates_before = self.total.updates
-        if self.total.saturation is not None:
-            self.values_before = int(np.sum(self.total.count))
-            self.saturated_before = self._saturated()
-
-    def _saturated(self) -> int:
-        return int(np.sum(self.total.low_count)) + int(np.sum(self.total.high_count))
-
-    def dead_fraction(self) -> float:
-        """Share of units that were not active in this step."""
-        updates = self.total.updates - self.updates_before
-        if self.total.units == 0 or updates == 0:
-            return _NAN
-        return len(self.total.inactive_units(updates)) / self.total.units
-
-    def saturated_fraction(self) -> float:
-        """Share of this step's values beyond the bounds; NaN for activations without bounds."""
-        if self.total.saturation is None:
-            return _NAN
-        values = int(np.sum(self.total.count)) - self.values_before
-        return _NAN if values == 0 else (self._saturated() - self.saturated_before) / values
 
 
 class TensorStep(TensorSlot):
@@ -177,6 +124,85 @@ class PendingList:
         self._entries = []
 
 
+class CollectedSignal:
+    """The tensors of one signal in one step, until they are plain data."""
+
+    __slots__ = ("_empty", "_histograms", "_tables", "_tracks", "apart", "tensors")
+
+    def __init__(self, histograms: StepHistograms, empty: Histogram, tracks: UnitTracks) -> None:
+        self._histograms = histograms
+        self._empty = empty
+        self._tracks = tracks
+        self._tables: list[tuple[str, LogTable]] = []
+        self.tensors: dict[str, TensorStep] = {}
+        self.apart = False  # whether units of this step are not in their totals yet
+
+    def target(self, path: str) -> Histogram:
+        """The histogram that a tensor goes into."""
+        return self._histograms.target(path, self._empty)
+
+    def count_into(self, path: str, histogram: Histogram | LogTable) -> None:
+        """Add a histogram of a tensor; reading one on a device would wait for it."""
+        if isinstance(histogram, LogTable):
+            self._tables.append((path, histogram))
+        else:
+            self.target(path).merge(histogram)
+
+    def count_units(self, step: TensorStep, state: UnitActivity) -> None:
+        """Add what has come from a device to a tensor's units."""
+        if step.units is None or step.units.part is None:
+            return
+        try:
+            step.units.part.merge(state)
+        except ValueError:
+            self._tracks.forget(step.name)
+            step.units = None
+
+    def settle(self) -> None:
+        """Take in the histograms that were counted on devices."""
+        tables, self._tables = self._tables, []
+        for path, table in tables:
+            self.target(path).merge(table.histogram())
+
+    def settle_units(self) -> None:
+        """Add the units of the step to the totals, where they were kept apart from them."""
+        for path, step in self.tensors.items() if self.apart else ():
+            if step.units is not None and step.units.part is not None:
+                step.units = self._tracks.take(path, step.units.part)
+
+    def put(self, path: str, kind: str, state: object) -> None:
+        """Replace what was counted of a tensor on this rank by what all ranks have together, if they have."""
+        step = self.tensors[path]
+        if kind == "summary":
+            self.tensors[path] = self.tensors.pop(path)  # names are in the order of all ranks
+        if isinstance(state, Summary):
+            step.summary = state
+        elif isinstance(state, UnitActivity):
+            step.units = self._tracks.take(path, state)
+        elif kind == "units" and step.units is not None and step.units.part is not None:
+            step.units = self._tracks.take(path, step.units.part)
+
+    def drop(self, paths: Collection[str]) -> None:
+        """Forget these tensors."""
+        self.tensors = {path: step for path, step in self.tensors.items() if path not in paths}
+        self._tables = [(path, table) for path, table in self._tables if path not in paths]
+
+    def rows(self) -> SignalStep | None:
+        """What was counted, as plain data; everything is on the host now."""
+        steps = [step for step in self.tensors.values() if step.counted]
+        if not steps:
+            return None
+        extras: dict[str, dict[str, float]] = {}
+        units: dict[str, UnitActivity | None] = dict.fromkeys(self._tracks.forgotten)
+        with_units = [(step, step.units) for step in steps if step.units is not None]
+        if with_units:
+            extras["dead_fraction"] = {step.name: step.dead_fraction() for step, _ in with_units}
+            extras["saturated_fraction"] = {step.name: step.saturated_fraction() for step, _ in with_units}
+            units.update((step.name, track.total) for step, track in with_units)
+        names = [step.name for step in steps]
+        return SignalStep(names, [step.place.name for step in steps], summaries_of_slots(steps), extras, units)
+
+
 @dataclass(slots=True)
 class Collector:
     """The tensors of one signal and one mode. `units` says of which modules unit activity is kept."""
@@ -192,31 +218,22 @@ class Collector:
     # While ranks are merged: the part of a sharded tensor on this rank, and that units are kept apart per step.
     locate: Callable[[str, torch.Tensor], torch.Tensor] | None = None
     in_parts: bool = False
-    steps: dict[str, TensorStep] = field(default_factory=dict)
-    step_histograms: StepHistograms = field(init=False)  # of this step
+    counted: CollectedSignal = field(init=False)  # of this step
     _slots: dict[str, TensorStep] = field(default_factory=dict)  # of all steps so far
-    _tracks: dict[str, UnitTrack | None] = field(default_factory=dict)
-    _tables: list[tuple[str, LogTable]] = field(default_factory=list)
-    _without_units: list[str] = field(default_factory=list)  # tensors that had units before this step
-    _apart: bool = False  # whether units of this step are not in their totals yet
+    _tracks: UnitTracks = field(default_factory=UnitTracks)
 
     def __post_init__(self) -> None:
-        self.step_histograms = self.series.step
+        self.begin()
 
     def begin(self) -> None:
-        """Forget the last step."""
-        self.steps = {}
-        self.step_histograms = self.series.step
-        self._tables = []
+        """A step begins."""
+        self.counted = CollectedSignal(self.series.step, self.statistics.empty_histogram, self._tracks)
         self.recent.clear()
-        self._apart = False
 
-    def take(self) -> Collector:
-        """The step, to be kept later; the collector begins anew."""
-        taken = copy.copy(self)
+    def let_go(self) -> None:
+        """The step that was counted is closed later."""
         self._slots = {}
         self.begin()
-        return taken
 
     def count(
         self,
@@ -240,7 +257,7 @@ class Collector:
                 self.guard.note(f"the mask of {path}", "it is not applied to a sharded tensor, all of which is counted")
                 where = None
             tensor = part
-        step = self.steps.get(path)
+        step = self.counted.tensors.get(path)
         if step is None:
             step = self._begin(path, place, module, call, tensor, layout)
         if where is not None:
@@ -264,11 +281,15 @@ class Collector:
         step = self._slots.get(path)
         if step is None:
             self._slots[path] = step = TensorStep(path, place, call)
-        step.begin(self.step_histograms.target(path, self.statistics.empty_histogram) if self.histograms else None)
+        counted = self.counted
+        step.begin(counted.target(path) if self.histograms else None)
         step.masked = False
         if self.units == "all" or (self.units == "activations" and place.is_activation):
-            step.units = self._unit_track(path, module, tensor, layout)
-        self.steps[path] = step
+            # Where numbers come later, the step before may not be in the total yet.
+            apart = self.in_parts or self.statistics.reads_later(tensor)
+            step.units = self._tracks.begin(path, module, tensor, layout, apart=apart)
+            counted.apart = counted.apart or apart
+        counted.tensors[path] = step
         return step
 
     def _count_unlike(
@@ -293,10 +314,8 @@ class Collector:
             parts = self.statistics.parts(tensor, histogram=self.histograms, where=where)
             recent.keep(tensor, where, parts)
         summary, histogram = parts
-        if isinstance(histogram, LogTable):
-            self._tables.append((step.name, histogram))  # reading it would wait for the device
-        elif histogram is not None:
-            self.step_histograms.target(step.name, self.statistics.empty_histogram).merge(histogram)
+        if histogram is not None:
+            self.counted.count_into(step.name, histogram)
         if isinstance(summary, PendingSummary):
             self.pending.add(summary, self._merger(step, found))
             return True
@@ -314,95 +333,18 @@ class Collector:
 
         return merge
 
-    def _unit_track(self, path: str, module: nn.Module, tensor: torch.Tensor, layout: str | None) -> UnitTrack | None:
-        """The accumulated units of a tensor; None for tensors without units."""
-        if path not in self._tracks:
-            dim = unit_dimension(module, tensor, layout) if tensor.is_floating_point() else None
-            bounds = saturation_bounds(activation_kind(module))
-            self._tracks[path] = None if dim is None else UnitTrack(UnitActivity(dim, saturation=bounds))
-        track = self._tracks[path]
-        if track is None:
-            return None
-        if self.in_parts or self.statistics.reads_later(tensor):
-            # The step before may not be in the total yet.
-            self._apart = True
-            total = track.total
-            return UnitTrack(total, part=UnitActivity(total.dim, saturation=total.saturation))
-        track.begin()
-        return track
-
-    def take_units(self, path: str, state: UnitActivity) -> UnitTrack | None:
-        """Add the units of one step, of this rank or of all, to those of the steps before."""
-        known = self._tracks.setdefault(path, UnitTrack(UnitActivity(state.dim, saturation=state.saturation)))
-        if known is None:
-            return None
-        track = UnitTrack(known.total)
-        track.begin()
-        try:
-            track.total.merge(state)
-        except ValueError:
-            self._forget_units(path)
-            return None
-        return track
-
-    def _forget_units(self, path: str) -> None:
-        """The number of units changes from call to call (a sequence length, say): they are no units."""
-        self._tracks[path] = None
-        self._without_units.append(path)
-
     def _count_units(self, step: TensorStep, tensor: torch.Tensor, where: torch.Tensor | None) -> None:
         track = step.units
         assert track is not None
         try:
             pending = self.statistics.add_units(track.total if track.part is None else track.part, tensor, where)
         except (ValueError, IndexError):
-            self._forget_units(step.name)
+            self._tracks.forget(step.name)
             step.units = None
             return
         if pending is not None:
-            self.pending.add(pending, lambda state, _: self._merge_units(step, state))
-
-    def _merge_units(self, step: TensorStep, state: UnitActivity) -> None:
-        """Add what has come from a device to the step's units."""
-        if step.units is None or step.units.part is None:
-            return
-        try:
-            step.units.part.merge(state)
-        except ValueError:
-            self._forget_units(step.name)
-            step.units = None
-
-    def settle_units(self) -> None:
-        """Add the units of the step to the totals, where they were kept apart from them."""
-        for path, step in self.steps.items() if self._apart else ():
-            if step.units is not None and step.units.part is not None:
-                step.units = self.take_units(path, step.units.part)
-
-    def settle(self) -> None:
-        """Take in the histograms that were counted on devices."""
-        tables, self._tables = self._tables, []
-        for path, table in tables:
-            self.step_histograms.target(path, self.statistics.empty_histogram).merge(table.histogram())
-
-    def drop(self, is_dropped: Callable[[str], bool]) -> None:
-        """Forget the tensors for whose name this is true."""
-        self.steps = {path: step for path, step in self.steps.items() if not is_dropped(path)}
-        self._tables = [(path, table) for path, table in self._tables if not is_dropped(path)]
-
-    def rows(self) -> SignalStep | None:
-        """What was counted, as plain data; everything is on the host now."""
-        steps = [step for step in self.steps.values() if step.counted]
-        if not steps:
-            return None
-        extras: dict[str, dict[str, float]] = {}
-        units: dict[str, UnitActivity | None] = dict.fromkeys(self._without_units)
-        with_units = [(step, step.units) for step in steps if step.units is not None]
-        if with_units:
-            extras["dead_fraction"] = {step.name: step.dead_fraction() for step, _ in with_units}
-            extras["saturated_fraction"] = {step.name: step.saturated_fraction() for step, _ in with_units}
-            units.update((step.name, track.total) for step, track in with_units)
-        names = [step.name for step in steps]
-        return SignalStep(names, [step.place.name for step in steps], summaries_of_slots(steps), extras, units)
+            counted = self.counted
+            self.pending.add(pending, lambda state, _: counted.count_units(step, state))
 
 
 def _describe(tensor: torch.Tensor) -> str:

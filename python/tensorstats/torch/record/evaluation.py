@@ -20,9 +20,11 @@ from tensorstats.torch.attach.masks import Mask
 from tensorstats.torch.attach.schedule import Schedule
 from tensorstats.torch.attach.targets import unwrapped
 from tensorstats.torch.attach.watched import WatchedModels
-from tensorstats.torch.record.collect import Collector, PendingList, Units, units_kept
+from tensorstats.torch.record.collect import Collector, PendingList
+from tensorstats.torch.record.counted_outputs import CountedOutputs
 from tensorstats.torch.record.outputs import OutputRecorder
 from tensorstats.torch.record.recent import Recent
+from tensorstats.torch.record.units import Units, units_kept
 
 __all__ = ["EvaluationRecorder"]
 
@@ -70,7 +72,7 @@ class EvaluationRecorder:
         self._open: nn.Module | None = None  # whose call is being recorded
         self._number = 0  # of that call
         # A call whose numbers are on their way.
-        self._held: tuple[int, OutputRecorder, PendingList, dict[str, StepHistograms]] | None = None
+        self._held: tuple[int, CountedOutputs, PendingList, dict[str, StepHistograms]] | None = None
         self._record = record
         logs = record.logs["eval"]
         self._histograms = {signal: log.histograms for signal, log in logs.items()} if histograms else {}
@@ -182,10 +184,10 @@ class EvaluationRecorder:
         self._keep_held()
         histograms = {signal: series.step for signal, series in self._histograms.items()}
         if self._pending:
-            pending = self._pending.take()
-            self._held = (self._number, self._recorder.take(), pending, histograms)
+            self._held = (self._number, self._recorder.counted, self._pending.take(), histograms)
+            self._recorder.let_go()
         else:
-            self._keep(self._number, self._recorder, self._pending, histograms)
+            self._keep(self._number, self._recorder.counted, self._pending, histograms)
             self._recorder.begin()
 
     def settle(self) -> None:
@@ -203,9 +205,9 @@ class EvaluationRecorder:
                 self._guard.report("a call in eval mode", error)
 
     def _keep(
-        self, call: int, recorder: OutputRecorder, pending: PendingList, histograms: dict[str, StepHistograms]
+        self, call: int, counted: CountedOutputs, pending: PendingList, histograms: dict[str, StepHistograms]
     ) -> None:
         pending.settle()
-        recorder.settle()
-        recorder.settle_units()
-        self._record.add(Step(call, recorder.rows(), histograms), "eval")
+        counted.settle()
+        counted.settle_units()
+        self._record.add(Step(call, counted.rows(), histograms), "eval")

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from tensorstats._core import Snapshots, Summaries, Summary, are_ordinary, summaries_from
+from tensorstats._core import Histogram, Snapshots, Summaries, Summary, are_ordinary, summaries_from
 from tensorstats.device.backend import Statistics, is_countable
 from tensorstats.device.histogram import LogTable
-from tensorstats.run.histograms import HistogramSeries
+from tensorstats.run.histograms import HistogramSeries, StepHistograms
 from tensorstats.run.record import RunRecord
 from tensorstats.run.step import SignalStep
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.modules import ROOT_NAME
 from tensorstats.torch.attach.targets import states_of
 from tensorstats.torch.record.collect import PendingList
+from tensorstats.torch.record.recorder import Counted, Locate, Told
 
 __all__ = ["OptimizerRecorder", "learning_rates", "log_learning_rates"]
+
+_SIGNAL = "optimizer_state"
 
 
 def learning_rates(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[int, float | None]:
@@ -48,13 +49,61 @@ def log_learning_rates(step: int, optimizers: Mapping[str, torch.optim.Optimizer
                 record.add_number("learning_rates", of_group, step, float(rate))
 
 
+class CountedOptimizerState(Counted):
+    """The state of the optimizers at the end of one step, by name."""
+
+    signals = (_SIGNAL,)
+
+    def __init__(self, histograms: StepHistograms, empty: Histogram) -> None:
+        self.histograms = histograms
+        self._empty = empty
+        self.summaries: dict[str, Summary] = {}
+        self.table: Summaries | None = None  # of exactly these, in their order
+        self.tables: list[tuple[str, LogTable]] = []
+
+    def target(self, name: str) -> Histogram:
+        """The histogram that a tensor goes into."""
+        return self.histograms.target(name, self._empty)
+
+    def settle(self) -> None:
+        """Take in the histograms that were counted on devices."""
+        tables, self.tables = self.tables, []
+        for name, table in tables:
+            self.target(name).merge(table.histogram())
+
+    def told(self) -> Iterable[Told]:
+        """What was counted, for other ranks."""
+        return (Told(_SIGNAL, name, held, parameter=name.rpartition(".")[0]) for name, held in self.summaries.items())
+
+    def put(self, _signal: str, name: str, _kind: str, state: object, _about: tuple[str, ...]) -> None:
+        """Replace what was counted on this rank by what all ranks have together."""
+        if isinstance(state, Summary):
+            self.summaries.pop(name, None)  # names are in the order of all ranks
+            self.summaries[name], self.table = state, None
+
+    def drop(self, is_dropped: Callable[[tuple[str, str]], bool]) -> None:
+        """Forget the tensors for whose signal and name this is true."""
+        self.tables = [(name, table) for name, table in self.tables if not is_dropped((_SIGNAL, name))]
+        for name in [name for name in self.summaries if is_dropped((_SIGNAL, name))]:
+            del self.summaries[name]
+            self.table = None
+
+    def rows(self) -> dict[str, SignalStep]:
+        """What was counted, as plain data."""
+        if not self.summaries:
+            return {}
+        modules = [name.rpartition(".")[0].rpartition(".")[0] or ROOT_NAME for name in self.summaries]
+        table = self.table or summaries_from(list(self.summaries.values()))
+        return {_SIGNAL: SignalStep(list(self.summaries), modules, table)}
+
+
 class OptimizerRecorder:
     """Summarises the tensors of the optimizer's state that have the shape of their parameter.
 
     Names are ``"<parameter>.<key>"``: ``"0.weight.exp_avg_sq"``, ``"0.weight.momentum_buffer"``.
     """
 
-    signals = ("optimizer_state",)
+    signals = (_SIGNAL,)
 
     def __init__(
         self,
@@ -74,18 +123,22 @@ class OptimizerRecorder:
         self._histograms = histograms
         self._snapshots = Snapshots(0)
         self._known: dict[tuple[str, str], _Known] = {}
-        self._table: Summaries | None = None  # of exactly the rows of this step, in their order
-        self._tables: list[tuple[str, Any]] = []
-        self._step_histograms = series.step  # of this step
-        self.counted: dict[str, Summary] = {}  # of this step
-        self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
+        self.locate: Locate | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """A step begins."""
+        self.counted = CountedOptimizerState(self._series.step, self._statistics.empty_histogram)
+
+    def let_go(self) -> None:
+        """The step that was counted is closed later."""
+        self.begin()
 
     def read(
         self, optimizers: Mapping[str, torch.optim.Optimizer], parameters: Mapping[str, torch.nn.Parameter]
     ) -> None:
         """Summarise the state of these parameters; counts that are not of the parameter's shape are left out."""
-        self.counted, self._table, self._tables = {}, None, []
-        self._step_histograms = self._series.step
+        self.begin()
         tensors: dict[str, torch.Tensor] = {}
         states = [state for optimizer in optimizers.values() for state in states_of(optimizer)]
         for name, parameter in parameters.items():
@@ -105,17 +158,17 @@ class OptimizerRecorder:
         if self.locate is not None or not (self._statistics.prefers_core and are_ordinary(list(tensors.values()))):
             self._count(self._countable(tensors))
         elif tensors:
-            self._table = self._count(tensors)
+            self.counted.table = self._count(tensors)
 
     def _look_at(self, place: str, parameter: torch.Tensor, value: torch.Tensor) -> _Known:
-        meant = parameter.dim() > 0 and value.shape == parameter.shape and self._chosen("optimizer_state", place)
+        meant = parameter.dim() > 0 and value.shape == parameter.shape and self._chosen(_SIGNAL, place)
         return _Known(weakref.ref(value), place if meant else None)
 
     def _countable(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """What lies in host memory; what does not is begun on its device."""
         here: dict[str, torch.Tensor] = {}
         for place, value in tensors.items():
-            part = value if self.locate is None else self.locate("optimizer_state", place, value)
+            part = value if self.locate is None else self.locate(_SIGNAL, place, value)
             if not is_countable(part):
                 continue
             if self._statistics.uses_core(part):
@@ -126,56 +179,22 @@ class OptimizerRecorder:
 
     def _begin_on_device(self, name: str, tensor: torch.Tensor) -> None:
         counted = self.counted
-        self._pending.add(self._statistics.start(tensor), lambda summary, _: counted.update({name: summary}))
+        self._pending.add(self._statistics.start(tensor), lambda summary, _: counted.summaries.update({name: summary}))
         if self._histograms:
-            self._tables.append((name, self._statistics.histogram(tensor)))
-
-    def settle(self) -> None:
-        """Take in the histograms that were counted on devices."""
-        tables, self._tables = self._tables, []
-        for name, table in tables:
+            table = self._statistics.histogram(tensor)
             if isinstance(table, LogTable):
-                self._step_histograms.target(name, self._statistics.empty_histogram).merge(table.histogram())
+                counted.tables.append((name, table))
 
     def _count(self, tensors: Mapping[str, torch.Tensor]) -> Summaries | None:
         """All tensors in host memory, in one native call."""
         if not tensors:
             return None
-        histograms = None
-        if self._histograms:
-            histograms = [self._step_histograms.target(name, self._statistics.empty_histogram) for name in tensors]
+        histograms = [self.counted.target(name) for name in tensors] if self._histograms else None
         table, _ = self._snapshots.count(
             list(tensors.values()), [None] * len(tensors), histograms, None, threads=self._statistics.threads
         )
-        self.counted.update((name, table[row]) for row, name in enumerate(tensors))
+        self.counted.summaries.update((name, table[row]) for row, name in enumerate(tensors))
         return table
-
-    def put(self, _signal: str, name: str, state: Summary) -> None:
-        """Replace what was counted on this rank by what all ranks have together."""
-        self.counted.pop(name, None)  # names are in the order of all ranks
-        self.counted[name], self._table = state, None
-
-    def drop(self, is_dropped: Callable[[tuple[str, str]], bool]) -> None:
-        """Forget the tensors for whose signal and name this is true."""
-        for name in [name for name in self.counted if is_dropped(("optimizer_state", name))]:
-            del self.counted[name]
-            self._table = None
-
-    def take(self) -> OptimizerRecorder:
-        """The step, to be kept later; the recorder forgets it."""
-        taken = copy.copy(self)
-        self.counted, self._table, self._tables = {}, None, []
-        return taken
-
-    def rows(self) -> dict[str, SignalStep]:
-        """What was counted; the recorder forgets it."""
-        counted, table = self.counted, self._table
-        self.counted, self._table = {}, None
-        if not counted:
-            return {}
-        modules = [name.rpartition(".")[0].rpartition(".")[0] or ROOT_NAME for name in counted]
-        table = table or summaries_from(list(counted.values()))
-        return {"optimizer_state": SignalStep(list(counted), modules, table)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Collection, Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -12,19 +12,15 @@ from torch import nn
 from tensorstats._core import Summary
 from tensorstats.device.backend import Statistics, is_countable
 from tensorstats.device.results import PendingSummary
-from tensorstats.rules import OutputView
-from tensorstats.run.step import SignalStep
 from tensorstats.torch.attach.guard import Guard, GuardedHook
 from tensorstats.torch.attach.masks import Mask, MaskViews
 from tensorstats.torch.attach.outputs import tensors_in
 from tensorstats.torch.attach.scaling import Scaling
-from tensorstats.torch.record.collect import Collector, PendingList, Place, TensorStep
-from tensorstats.torch.record.offender import (
-    ModelInputs,
-    StepOffenders,
-    gradient_offender,
-    output_offender,
-)
+from tensorstats.torch.attach.sharded import arrived
+from tensorstats.torch.record.collect import Collector, PendingList, Place
+from tensorstats.torch.record.counted_outputs import CountedOutputs
+from tensorstats.torch.record.offender import ModelInputs, StepOffenders, gradient_offender, output_offender
+from tensorstats.torch.record.recorder import Locate
 
 __all__ = ["OutputRecorder"]
 
@@ -49,7 +45,7 @@ class OutputRecorder:
     scaling
         Whose scale gradients with respect to outputs still hold.
     modules
-        The names of all watched modules: no further call of one may be named as another is.
+        All watched modules by name: no further call of one may be named as another is.
     """
 
     def __init__(
@@ -61,12 +57,13 @@ class OutputRecorder:
         chosen: Callable[[str, str, nn.Module], bool],
         mask: Callable[[], Mask] = lambda: None,
         scaling: Scaling | None = None,
-        modules: Callable[[], Collection[str]] = tuple,
+        modules: Callable[[], Mapping[str, nn.Module]] = dict,
     ) -> None:
         self._scaling = scaling
         self._statistics = statistics
         self._guard = guard
-        self.collectors = collectors
+        self._collectors = collectors
+        self.signals = tuple(collectors)
         self._pending = pending
         self._chosen = chosen
         self._modules = modules
@@ -75,28 +72,54 @@ class OutputRecorder:
         self._graph_calls: dict[tuple[str, str], int] = {}  # in this forward pass, of what compiled code reports
         self._inputs = ModelInputs()
         self._layout: str | None = None
+        self._locate: Locate | None = None
         self.on_nonfinite: OnNonFinite | None = None
         self.begin()
 
     def begin(self, *, in_parts: bool | None = None) -> None:
-        """Forget the last step. What is counted `in_parts` stays apart from the totals until the step is closed."""
+        """A step begins. What is counted `in_parts` stays apart from the totals until the step is closed."""
         self._statistics.begin()
-        for collector in self.collectors.values():
+        for collector in self._collectors.values():
             collector.begin()
             if in_parts is not None:
                 collector.in_parts = in_parts
-        self.offenders = StepOffenders()
-        self.ran = False  # whether any watched module was called
+        collected = {signal: collector.counted for signal, collector in self._collectors.items()}
+        self.counted = CountedOutputs(collected, self._place_of)
         self._pending.clear()
         self._masks.clear()
         self._reset_calls()
 
-    def take(self) -> OutputRecorder:
-        """The step, to be kept later; the recorder begins anew."""
-        taken = copy.copy(self)
-        taken.collectors = {signal: collector.take() for signal, collector in self.collectors.items()}
+    def let_go(self) -> None:
+        """The step that was counted is closed later."""
+        for collector in self._collectors.values():
+            collector.let_go()
         self.begin()
-        return taken
+
+    @property
+    def ran(self) -> bool:
+        """Whether any watched module was called in this step."""
+        return self.counted.ran
+
+    @property
+    def offenders(self) -> StepOffenders:
+        """The first non-finite tensors of this step."""
+        return self.counted.offenders
+
+    @property
+    def locate(self) -> Locate | None:
+        """Finds the part of a sharded tensor on this rank, while ranks are merged."""
+        return self._locate
+
+    @locate.setter
+    def locate(self, locate: Locate | None) -> None:
+        self._locate = locate
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        for signal, collector in self._collectors.items():
+            if locate is not None:
+                collector.locate = functools.partial(locate, signal)
+            else:
+                collector.locate = _arrived if distributed else None
+            collector.in_parts = locate is not None
 
     def forget(self, names: Iterable[str]) -> None:
         """Forget what was known of modules that others have taken the place of."""
@@ -124,7 +147,7 @@ class OutputRecorder:
         self, name: str, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object
     ) -> None:
         """One call of one module has returned."""
-        self.ran = True
+        self.counted.ran = True
         place = self._places.get(name) or self._place(name, module)
         call = place.calls
         place.calls = call + 1
@@ -164,7 +187,7 @@ class OutputRecorder:
 
     def record_tensor(self, name: str, module: nn.Module, path: str, tensor: torch.Tensor) -> None:
         """One tensor of a module's output, reported by compiled code, which does not show what went into the module."""
-        self.ran = True
+        self.counted.ran = True
         place = self._places.get(name) or self._place(name, module)
         call = min(self._graph_calls.get((name, path), 0), MAX_CALLS - 1)
         self._graph_calls[(name, path)] = call + 1
@@ -184,11 +207,16 @@ class OutputRecorder:
         OutputGradientHook(self._guard, self, stem, place, module, call, place.layout).run(gradient)
 
     def _place(self, name: str, module: nn.Module) -> Place:
-        signals = frozenset(signal for signal in self.collectors if self._chosen(signal, name, module))
+        signals = frozenset(signal for signal in self._collectors if self._chosen(signal, name, module))
         self._places[name] = place = Place(name, module, signals)
         while any("#" in other and other.startswith(name + place.mark) for other in self._modules()):
             place.mark += "#"
         return place
+
+    def _place_of(self, name: str) -> Place | None:
+        """The place of a watched module, be it one that has not run."""
+        module = self._modules().get(name)
+        return None if module is None else self._places.get(name) or self._place(name, module)
 
     def _record_output(
         self,
@@ -204,7 +232,7 @@ class OutputRecorder:
             return
         if place.records_outputs:
             where, offenders = self._masks.of(path, tensor), self.offenders
-            nonfinite = self.collectors["outputs"].count(
+            nonfinite = self._collectors["outputs"].count(
                 path, place, module, call, tensor, self._layout, where, offenders.output_found
             )
             if nonfinite and offenders.first is None:
@@ -229,7 +257,7 @@ class OutputRecorder:
     ) -> None:
         """An output is the first of the step that is not finite, where it counts."""
         named = (place.name, place.module_type)
-        first = all(step.place is place for step in self._outputs())
+        first = all(step.place is place for step in self.counted.outputs)
         self.offenders.first = output_offender(
             path, named, call, module, tensor, inputs, self._inputs, self._masks, first=first
         )
@@ -255,7 +283,7 @@ class OutputRecorder:
             self._record_input(f"{stem}.{key}", place, module, call, value)
 
     def _record_input(self, stem: str, place: Place, module: nn.Module, call: int, value: object) -> None:
-        collector = self.collectors["inputs"]
+        collector = self._collectors["inputs"]
         if type(value) is torch.Tensor:  # what nearly every module is given
             collector.count(stem, place, module, call, value, self._layout, self._masks.of(stem, value))
             return
@@ -263,79 +291,11 @@ class OutputRecorder:
             name = stem + path
             collector.count(name, place, module, call, tensor, self._layout, self._masks.of(name, tensor))
 
-    # --- the end of a step --------------------------------------------------------------------------------------------
-
-    @property
-    def signals(self) -> tuple[str, ...]:
-        """The names of the signals that are recorded."""
-        return tuple(self.collectors)
-
-    def settle(self) -> None:
-        """Take in the histograms that were counted on devices."""
-        for collector in self.collectors.values():
-            collector.settle()
-
-    def settle_units(self) -> None:
-        """Add the units of the step to the totals, where they were kept apart from them."""
-        for collector in self.collectors.values():
-            collector.settle_units()
-
-    def put(self, signal: str, name: str, state: Summary) -> None:
-        """Replace what was counted of a tensor on this rank by what all ranks have together."""
-        self.collectors[signal].steps[name].summary = state
-
-    def drop(self, is_dropped: Callable[[tuple[str, str]], bool]) -> None:
-        """Forget the tensors for whose signal and name this is true."""
-        for signal, collector in self.collectors.items():
-            collector.drop(lambda path, signal=signal: is_dropped((signal, path)))  # type: ignore[misc]  # a default
-
-    def rows(self) -> dict[str, SignalStep]:
-        """What was counted, as plain data; after `settle_units`."""
-        found = {signal: collector.rows() for signal, collector in self.collectors.items()}
-        return {signal: rows for signal, rows in found.items() if rows is not None}
-
-    @property
-    def counted(self) -> bool:
-        """Whether any output was counted in this step."""
-        return bool(self._outputs())
-
-    def modules_in_order(self) -> dict[str, int]:
-        """The place of every module that ran in this step."""
-        order: dict[str, int] = {}
-        for step in self._outputs():
-            order.setdefault(step.place.name, len(order))
-        return order
-
-    def _outputs(self) -> list[TensorStep]:
-        collector = self.collectors.get("outputs")
-        return [] if collector is None else list(collector.steps.values())
-
-    def views(self) -> list[OutputView]:
-        """What the rules see of the step."""
-        steps = self._outputs()
-        last_with_parameters = max((i for i, step in enumerate(steps) if step.place.has_parameters), default=-1)
-        return [
-            OutputView(
-                name=step.name,
-                module=step.place.name,
-                module_type=step.place.module_type,
-                kind=step.place.kind,
-                summary=summary,
-                units=None if step.units is None else step.units.total,
-                updates_before=0 if step.units is None else step.units.updates_before,
-                saturated_fraction=step.saturated_fraction(),
-                is_last=i > last_with_parameters,
-                masked=step.masked,
-            )
-            for i, step in enumerate(steps)
-            if (summary := step.summary) is not None
-        ]
-
 
 class OutputGradientHook(GuardedHook):
     """Reads the gradient with respect to one output as it arrives; belongs to the step in which it was made."""
 
-    __slots__ = ("_call", "_layout", "_module", "_offenders", "_output", "_path", "_recorder", "_steps")
+    __slots__ = ("_call", "_counted", "_layout", "_module", "_output", "_path", "_recorder")
 
     def __init__(
         self,
@@ -355,18 +315,17 @@ class OutputGradientHook(GuardedHook):
         self._call = call
         self._layout = layout
         # A backward pass that comes after the step belongs to none.
-        self._steps = recorder.collectors["output_gradients"].steps
-        self._offenders = recorder.offenders
+        self._counted = recorder.counted
 
     def run(self, gradient: torch.Tensor | None) -> None:
         """Count the gradient; there is none of an output that the loss does not use."""
         if gradient is None:
             return
         recorder, path = self._recorder, self._path
-        collector = recorder.collectors["output_gradients"]
-        if collector.steps is not self._steps:
+        if recorder.counted is not self._counted:
             return
-        place, call, offenders, where = self._output, self._call, self._offenders, recorder._masks.of(path, gradient)
+        collector, offenders = recorder._collectors["output_gradients"], self._counted.offenders
+        place, call, where = self._output, self._call, recorder._masks.of(path, gradient)
         scaling = recorder._scaling
         if scaling is not None and scaling.scaler is not None and is_countable(gradient):
             # A scaler that looks for its scale overflows now and then, and leaves the step: no fault. What the
@@ -379,6 +338,10 @@ class OutputGradientHook(GuardedHook):
         )
         if nonfinite and offenders.gradient is None:
             offenders.gradient = gradient_offender(path, place.name, call, gradient, where)
+
+
+def _arrived(_name: str, tensor: torch.Tensor) -> torch.Tensor:
+    return arrived(tensor)
 
 
 def _key(names: list[str], place: int) -> str:

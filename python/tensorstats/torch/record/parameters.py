@@ -7,75 +7,23 @@ steps (weight clipping, loading a checkpoint) is no update, and not all of it le
 
 from __future__ import annotations
 
-import copy
-import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
 
-from tensorstats._core import Histogram, Snapshots, Summaries, Summary, are_ordinary, summaries_from
+from tensorstats._core import Histogram, Snapshots, Summary, are_ordinary
 from tensorstats.device.backend import Statistics, is_countable, real_parts
-from tensorstats.device.histogram import LogTable
-from tensorstats.rules import ParameterView
-from tensorstats.run.histograms import HistogramSeries, StepHistograms
-from tensorstats.run.step import SignalStep
+from tensorstats.run.histograms import HistogramSeries
 from tensorstats.torch.attach.guard import Guard
-from tensorstats.torch.attach.modules import ROOT_NAME
 from tensorstats.torch.record.collect import PendingList
+from tensorstats.torch.record.counted_parameters import FIELDS, CountedParameters, ParameterStep
+from tensorstats.torch.record.recorder import Locate
 
-__all__ = ["FIELDS", "ParameterRecorder", "ParameterStep"]
+__all__ = ["ParameterRecorder"]
 
-_NAN = float("nan")
-
-# Which field of a step holds what of which signal.
-FIELDS = {"parameters": "value", "gradients": "gradient", "updates": "update"}
-_SIGNALS = {name: signal for signal, name in FIELDS.items()}
-
-
-class ParameterStep:
-    """One parameter within the current step. An object serves many steps, one after the other."""
-
-    __slots__ = (
-        "before",
-        "begun",
-        "copied",
-        "first",
-        "gradient",
-        "has_gradient",
-        "initial_norm",
-        "module",
-        "name",
-        "parameter",
-        "place",
-        "required_grad",
-        "update",
-        "value",
-    )
-
-    def __init__(self, name: str, parameter: nn.Parameter, place: int) -> None:
-        self.name = name
-        self.module = name.rpartition(".")[0] or ROOT_NAME  # that holds it
-        self.parameter = parameter
-        self.place = place  # of its copy
-        self.begin()
-
-    def begin(self) -> None:
-        """Forget the last step."""
-        self.before: torch.Tensor | None = None  # its value before the step, where the core cannot hold it
-        self.copied = False  # whether the core holds its value before the step
-        self.has_gradient = False
-        self.begun = False  # its value after the step is on its way from a device
-        self.value: Summary | None = None
-        self.gradient: Summary | None = None
-        self.update: Summary | None = None
-        self.initial_norm = _NAN  # before the step, at the first recorded one
-        # Of what was counted on a device: the row-major position of the first non-finite value.
-        self.first: dict[str, int | None] | None = None
-        # At the end of a step that is closed later: by then the parameter may be frozen, or thawed.
-        self.required_grad: bool | None = None
+_SIGNALS = {what: signal for signal, what in FIELDS.items()}
 
 
 @dataclass(slots=True)
@@ -119,63 +67,40 @@ class ParameterRecorder:
         self._buffers: dict[str, torch.Tensor] = {}
         self._norms: dict[str, float] = {}
         self._choices: dict[tuple[str, str], bool] = {}
-        self._tables: list[tuple[str, str, Any]] = []
         self._given: Mapping[str, nn.Parameter] = {}
-        self._step_histograms: dict[str, StepHistograms] = {}  # of this step, by signal
-        # By signal: the only table of the step, and the parameters that its rows are of; None if there were several.
-        self._whole: dict[str, tuple[list[ParameterStep], Summaries] | None] = {}
-        self._ratios: dict[str, float] = {}  # of this step: norm of the update over that of the parameter
-        self.steps: dict[str, ParameterStep] = {}
-        # While ranks are merged: the part of a sharded tensor on this rank, by signal and name.
-        self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None
+        self.locate: Locate | None = None
+        self.counted = self._new_step({})
+
+    def _new_step(self, steps: dict[str, ParameterStep]) -> CountedParameters:
+        histograms = {signal: series.step for signal, series in self._series.items()}
+        return CountedParameters(steps, histograms, self._statistics.empty_histogram, self._records)
 
     def begin(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Start a step with these parameters."""
-        self._tables = []
-        self._whole = {}
-        self._step_histograms = {signal: series.step for signal, series in self._series.items()}
-        if parameters is self._given and self.steps:
-            for step in self.steps.values():
+        steps = self.counted.steps
+        if parameters is self._given and steps:
+            for step in steps.values():
                 step.begin()
-            return
-        self._given = parameters
-        for name in parameters:
-            self._places.setdefault(name, len(self._places))
-        if len(self._snapshots) < len(self._places):
-            self._snapshots = Snapshots(len(self._places))
-        self.steps = {name: ParameterStep(name, p, self._places[name]) for name, p in parameters.items()}
+        else:
+            self._given = parameters
+            for name in parameters:
+                self._places.setdefault(name, len(self._places))
+            if len(self._snapshots) < len(self._places):
+                self._snapshots = Snapshots(len(self._places))
+            steps = {name: ParameterStep(name, p, self._places[name]) for name, p in parameters.items()}
+        self.counted = self._new_step(steps)
 
-    def take(self) -> ParameterRecorder:
-        """The step, to be kept later; the recorder forgets it."""
-        taken = copy.copy(self)
-        for step in self.steps.values():
+    def let_go(self) -> None:
+        """The step that was counted is closed later."""
+        for step in self.counted.steps.values():
             step.required_grad = step.parameter.requires_grad
-        self.steps, self._tables, self._whole = {}, [], {}
-        return taken
+        self.counted = self._new_step({})
 
     def forget(self) -> None:
         """Let go of all parameters and of the memory of the copies."""
         self.begin({})
         self._buffers.clear()
         self._snapshots = Snapshots(0)
-
-    def put(self, signal: str, name: str, state: Summary) -> None:
-        """Replace what was counted of a parameter on this rank by what all ranks have together."""
-        step = self.steps.get(name)
-        if step is None:
-            return
-        self._whole[signal] = None
-        setattr(step, FIELDS[signal], state)
-        step.has_gradient = step.has_gradient or signal == "gradients"
-
-    def drop(self, is_dropped: Callable[[tuple[str, str]], bool]) -> None:
-        """Forget the tensors for whose signal and name this is true."""
-        self._tables = [entry for entry in self._tables if not is_dropped(entry[:2])]
-        for signal, what in FIELDS.items():
-            for name, step in self.steps.items():
-                if is_dropped((signal, name)):
-                    self._whole[signal] = None
-                    setattr(step, what, None)
 
     # --- before the optimizer's step ----------------------------------------------------------------------------------
 
@@ -185,7 +110,7 @@ class ParameterRecorder:
         `only` names the parameters of one of several optimizers.
         """
         batch = _Batch()
-        for step in self.steps.values():
+        for step in self.counted.steps.values():
             gradient = step.parameter.grad
             if gradient is None or (only is not None and step.name not in only):
                 continue
@@ -205,36 +130,30 @@ class ParameterRecorder:
 
     def read_gradient(self, name: str, gradient: torch.Tensor) -> None:
         """Summarise one gradient; the latest one counts."""
-        step = self.steps.get(name)
+        step = self.counted.steps.get(name)
         if step is None:
             return
         step.has_gradient = True
         if self._records("gradients", name):
             self._count_gradients(self._countable(_Batch([step], [gradient]), "gradients"))
 
-    def forget_gradients(self) -> None:
-        """Forget the gradients of this step: they are read again."""
-        self._whole.pop("gradients", None)
-        for step in self.steps.values():
-            step.gradient, step.has_gradient = None, False
-
     def _count_gradients(self, batch: _Batch) -> None:
         if not batch.tensors:
             return
-        histograms = self._histograms_of("gradients", batch.steps)
+        histograms = self._targets("gradients", batch.steps)
         table, _ = self._snapshots.count(
             batch.tensors, [None] * len(batch.tensors), histograms, None, threads=self._statistics.threads
         )
         for row, step in enumerate(batch.steps):
             step.gradient = table[row]
-        self._note_whole("gradients", batch.steps, table)
+        self.counted.note_whole("gradients", batch.steps, table)
 
     def before_update(self, only: Collection[str] | None = None) -> None:
         """Hold on to the values of the parameters about to be updated: all, or those named."""
         if "updates" not in self._series:
             return
         batch = _Batch()
-        for step in self.steps.values():
+        for step in self.counted.steps.values():
             named = only is None or step.name in only
             if named and step.parameter.requires_grad and self._records("updates", step.name):
                 batch.steps.append(step)
@@ -293,7 +212,7 @@ class ParameterRecorder:
         if "parameters" not in self._series and "updates" not in self._series:
             return
         batch = _Batch()
-        for step in self.steps.values():
+        for step in self.counted.steps.values():
             wanted = step.value is None and not step.begun if only is None else step.name in only
             if wanted and (self._records("parameters", step.name) or self._records("updates", step.name)):
                 batch.steps.append(step)
@@ -307,20 +226,16 @@ class ParameterRecorder:
         values, updates = self._snapshots.count(
             batch.tensors,
             places,
-            self._histograms_of("parameters", batch.steps),
-            self._histograms_of("updates", batch.steps),
+            self._targets("parameters", batch.steps),
+            self._targets("updates", batch.steps),
             threads=self._statistics.threads,
         )
         for row, step in enumerate(batch.steps):
             step.value = values[row]
             if step.copied:
                 step.update = updates[row]
-        self._note_whole("parameters", batch.steps, values)
-        self._note_whole("updates", batch.steps, updates)
-
-    def _note_whole(self, signal: str, steps: list[ParameterStep], table: Summaries) -> None:
-        """Remember a table that may be just what the log wants of the step; where there are two, neither is."""
-        self._whole[signal] = None if signal in self._whole else (steps, table)
+        self.counted.note_whole("parameters", batch.steps, values)
+        self.counted.note_whole("updates", batch.steps, updates)
 
     # --- which tensors the core counts --------------------------------------------------------------------------------
 
@@ -364,15 +279,10 @@ class ParameterRecorder:
 
         self._pending.add(self._statistics.start(tensor), counted)
         if self._histograms:
-            signal = _SIGNALS[what]
-            self._tables.append((signal, step.name, self._statistics.histogram(tensor)))
+            self.counted.count_into(_SIGNALS[what], step.name, self._statistics.histogram(tensor))
 
-    def _histograms_of(self, signal: str, steps: Sequence[ParameterStep]) -> list[Histogram] | None:
-        histograms = self._step_histograms.get(signal)
-        if not self._histograms or histograms is None:
-            return None
-        empty = self._statistics.empty_histogram
-        return [histograms.target(step.name, empty) for step in steps]
+    def _targets(self, signal: str, steps: list[ParameterStep]) -> list[Histogram] | None:
+        return self.counted.targets(signal, steps) if self._histograms else None
 
     def _records(self, signal: str, name: str) -> bool:
         if signal not in self._series:
@@ -382,70 +292,7 @@ class ParameterRecorder:
             self._choices[(signal, name)] = choice = self._chosen(signal, name)
         return choice
 
-    # --- the end of a step --------------------------------------------------------------------------------------------
-
-    def settle(self) -> None:
-        """Take in the histograms that were counted on devices."""
-        tables, self._tables = self._tables, []
-        for signal, name, table in tables:
-            if isinstance(table, LogTable) and signal in self._series:
-                self._step_histograms[signal].target(name, self._statistics.empty_histogram).merge(table.histogram())
-
-    def rows(self) -> dict[str, SignalStep]:
-        """What was counted, as plain data; after `views`, which finds the update ratios."""
-        rows = {}
-        for signal in self.signals:
-            what = FIELDS[signal]
-            steps = [
-                step
-                for step in self.steps.values()
-                if getattr(step, what) is not None and self._records(signal, step.name)
-            ]
-            if not steps:
-                continue
-            whole = self._whole.get(signal)
-            if whole is not None and whole[0] == steps:  # steps are equal to themselves alone
-                table = whole[1]
-            else:
-                table = summaries_from([getattr(step, what) for step in steps])
-            extras = {"update_ratio": self._ratios} if signal == "updates" else {}
-            rows[signal] = SignalStep([step.name for step in steps], [step.module for step in steps], table, extras)
-        return rows
-
     def gradients_nonfinite(self) -> bool:
         """Whether any gradient read in this step holds a NaN or an infinity, as far as the host knows."""
-        return any(step.gradient is not None and step.gradient.nonfinite_count > 0 for step in self.steps.values())
-
-    def views(self, rates: Mapping[int, float | None] | None, ran: Mapping[str, int]) -> list[ParameterView]:
-        """What the rules see, in the order in which the modules ran; in that of definition if some were not seen to.
-
-        `rates` are the learning rates by the identity of the parameter, `ran` the place of every module that ran.
-        """
-        views = []
-        for step in self.steps.values():
-            parameter = step.parameter
-            views.append(
-                ParameterView(
-                    step.name,
-                    step.module,
-                    parameter.dim(),
-                    _dtype_name(parameter.dtype),
-                    parameter.requires_grad if step.required_grad is None else step.required_grad,
-                    rates is not None and id(parameter) in rates,
-                    None if rates is None else rates.get(id(parameter)),
-                    step.has_gradient,
-                    step.value,
-                    step.gradient,
-                    step.update,
-                    step.initial_norm,
-                )
-            )
-        self._ratios = {view.name: view.update_ratio for view in views if view.update is not None}
-        if all(view.module in ran for view in views):
-            views.sort(key=lambda view: ran[view.module])
-        return views
-
-
-@functools.cache
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+        gradients = (step.gradient for step in self.counted.steps.values())
+        return any(gradient is not None and gradient.nonfinite_count > 0 for gradient in gradients)

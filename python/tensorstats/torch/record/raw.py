@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
 from tensorstats._core import Histogram, Summary, TensorSlot, summaries_of_slots
 from tensorstats.device.backend import Statistics, is_countable, real_parts
 from tensorstats.device.histogram import LogTable
-from tensorstats.run.histograms import HistogramSeries
+from tensorstats.run.histograms import HistogramSeries, StepHistograms
 from tensorstats.run.step import SignalStep
 from tensorstats.torch.attach.modules import ROOT_NAME
 from tensorstats.torch.attach.scaling import Scaling
 from tensorstats.torch.record.collect import PendingList
+from tensorstats.torch.record.recorder import Counted, Locate, Told
 
 __all__ = ["RawGradientRecorder"]
+
+_SIGNAL = "raw_gradients"
+
+
+class CountedRawGradients(Counted):
+    """The gradients of one step by the names of their parameters."""
+
+    signals = (_SIGNAL,)
+
+    def __init__(self, histograms: StepHistograms, empty: Histogram) -> None:
+        self._histograms = histograms
+        self._empty = empty
+        self.slots: dict[str, TensorSlot] = {}
+        self.tables: dict[str, LogTable | Histogram] = {}
+
+    def settle(self) -> None:
+        """Take in the histograms; those of devices have arrived."""
+        tables, self.tables = self.tables, {}
+        for name, table in tables.items():
+            counted = table.histogram() if isinstance(table, LogTable) else table
+            self._histograms.target(name, self._empty).merge(counted)
+
+    def told(self) -> Iterable[Told]:
+        """What was counted, for other ranks."""
+        return (Told(_SIGNAL, name, slot.summary, parameter=name) for name, slot in self.slots.items())
+
+    def put(self, _signal: str, name: str, _kind: str, state: object, _about: tuple[str, ...]) -> None:
+        """Replace what was counted on this rank by what all ranks have together."""
+        if isinstance(state, Summary):
+            self.slots.setdefault(name, TensorSlot()).summary = state
+
+    def drop(self, is_dropped: Callable[[tuple[str, str]], bool]) -> None:
+        """Forget the tensors for whose signal and name this is true."""
+        for name in [name for name in self.slots if is_dropped((_SIGNAL, name))]:
+            del self.slots[name]
+            self.tables.pop(name, None)
+
+    def rows(self) -> dict[str, SignalStep]:
+        """What was counted, as plain data."""
+        slots = {name: slot for name, slot in self.slots.items() if slot.counted}
+        if not slots:
+            return {}
+        modules = [name.rpartition(".")[0] or ROOT_NAME for name in slots]
+        return {_SIGNAL: SignalStep(list(slots), modules, summaries_of_slots(list(slots.values())))}
 
 
 class RawGradientRecorder:
@@ -28,7 +72,7 @@ class RawGradientRecorder:
         The scale that gradients hold, by which they are divided.
     """
 
-    signals = ("raw_gradients",)
+    signals = (_SIGNAL,)
 
     def __init__(
         self,
@@ -45,28 +89,22 @@ class RawGradientRecorder:
         self._scaling = scaling
         self._histograms = histograms
         self._slots: dict[str, TensorSlot] = {}  # of all steps so far
-        self._tables: dict[str, LogTable | Histogram] = {}
-        self._step_histograms = series.step  # of this step
-        self.counted: dict[str, TensorSlot] = {}  # of this step
-        self.locate: Callable[[str, str, torch.Tensor], torch.Tensor] | None = None  # see ParameterRecorder
+        self.locate: Locate | None = None
+        self.begin()
 
     def begin(self) -> None:
-        """Forget the last step."""
-        self.counted = {}
-        self._tables = {}
-        self._step_histograms = self._series.step
+        """A step begins."""
+        self.counted = CountedRawGradients(self._series.step, self._statistics.empty_histogram)
 
-    def take(self) -> RawGradientRecorder:
-        """The step, to be kept later; the recorder forgets it."""
-        taken = copy.copy(self)
+    def let_go(self) -> None:
+        """The step that was counted is closed later."""
         self._slots = {}
         self.begin()
-        return taken
 
     def read(self, name: str, gradient: torch.Tensor) -> None:
         """Summarise one gradient."""
         if self.locate is not None:
-            gradient = self.locate("raw_gradients", name, gradient)
+            gradient = self.locate(_SIGNAL, name, gradient)
         if self._scaling.scaler is not None:
             if not is_countable(gradient):
                 return
@@ -81,51 +119,26 @@ class RawGradientRecorder:
         if counted is None:
             gradient = real_parts(gradient)
         if counted is not None:
-            self.counted[name] = slot
+            self.counted.slots[name] = slot
             if histogram is not None:
-                self._tables[name] = histogram
+                self.counted.tables[name] = histogram
         elif is_countable(gradient):
             self._read_unlike(name, slot, gradient)
 
     def _read_unlike(self, name: str, slot: TensorSlot, gradient: torch.Tensor) -> None:
         """Summarise what is not an ordinary tensor in host memory."""
         summary, table = self._statistics.parts(gradient, histogram=self._histograms)
+        counted = self.counted
         if table is not None:
-            self._tables[name] = table
+            counted.tables[name] = table
         if isinstance(summary, Summary):
             slot.summary = summary
-            self.counted[name] = slot
+            counted.slots[name] = slot
             return
-        counted = self.counted
 
         def arrived(state: Summary, _first: int | None) -> None:
             # Of several backward passes the last one counts, and arrives last.
             slot.summary = state
-            counted[name] = slot
+            counted.slots[name] = slot
 
         self._pending.add(summary, arrived)
-
-    def settle(self) -> None:
-        """Take in the histograms; those of devices have arrived."""
-        tables, self._tables = self._tables, {}
-        for name, table in tables.items():
-            counted = table.histogram() if isinstance(table, LogTable) else table
-            self._step_histograms.target(name, self._statistics.empty_histogram).merge(counted)
-
-    def put(self, _signal: str, name: str, state: Summary) -> None:
-        """Replace what was counted on this rank by what all ranks have together."""
-        self.counted.setdefault(name, TensorSlot()).summary = state
-
-    def drop(self, is_dropped: Callable[[tuple[str, str]], bool]) -> None:
-        """Forget the tensors for whose signal and name this is true."""
-        for name in [name for name in self.counted if is_dropped(("raw_gradients", name))]:
-            del self.counted[name]
-
-    def rows(self) -> dict[str, SignalStep]:
-        """What was counted; the recorder forgets it."""
-        counted = {name: slot for name, slot in self.counted.items() if slot.counted}
-        self.counted = {}
-        if not counted:
-            return {}
-        modules = [name.rpartition(".")[0] or ROOT_NAME for name in counted]
-        return {"raw_gradients": SignalStep(list(counted), modules, summaries_of_slots(list(counted.values())))}

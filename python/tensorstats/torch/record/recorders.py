@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 
 from tensorstats.device.backend import Statistics
@@ -11,13 +10,14 @@ from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.masks import Mask
 from tensorstats.torch.attach.scaling import Scaling
 from tensorstats.torch.attach.watched import WatchedModels
-from tensorstats.torch.record.collect import Collector, PendingList, Units, units_kept
+from tensorstats.torch.record.collect import Collector, PendingList
 from tensorstats.torch.record.optimizer import OptimizerRecorder
 from tensorstats.torch.record.outputs import OutputRecorder
 from tensorstats.torch.record.parameters import ParameterRecorder
 from tensorstats.torch.record.raw import RawGradientRecorder
 from tensorstats.torch.record.recent import Recent
 from tensorstats.torch.record.recorder import Recorder
+from tensorstats.torch.record.units import Units, units_kept
 
 __all__ = ["Recorders"]
 
@@ -34,6 +34,8 @@ class Recorders:
         What has begun on devices in the open step.
     histograms : dict
         By signal; empty where none are kept.
+    all : tuple of Recorder
+        Those that record something, in the order in which signals are listed.
     """
 
     def __init__(
@@ -77,17 +79,14 @@ class Recorders:
             statistics, guard, logs["optimizer_state"].histograms, pending, chooses, histograms=histograms
         )
 
-    @property
-    def all(self) -> tuple[Recorder, ...]:
-        """Every recorder, in the order in which signals are listed."""
-        return (self.outputs, self.parameters, self.raw, self.optimizer_state)
+        others = (self.raw, self.optimizer_state)
+        self.all: tuple[Recorder, ...] = (
+            self.outputs,
+            self.parameters,
+            *(r for r in others if signals.issuperset(r.signals)),
+        )
 
-    def take(self) -> Recorders:
-        """The step that was counted, to be closed later; the recorders begin anew."""
-        taken = copy.copy(self)
-        taken.pending = self.pending.take()
-        taken.outputs = self.outputs.take()
-        taken.parameters = self.parameters.take()
-        taken.raw = self.raw.take()
-        taken.optimizer_state = self.optimizer_state.take()
-        return taken
+    def let_go(self) -> None:
+        """The step that was counted is closed later: from now on, nothing changes in it."""
+        for recorder in self.all:
+            recorder.let_go()

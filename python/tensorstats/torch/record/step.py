@@ -8,7 +8,11 @@ from tensorstats.device.numbers import Numbers
 from tensorstats.rules import Skips, StepView
 from tensorstats.run.histograms import StepHistograms
 from tensorstats.run.step import Step
+from tensorstats.torch.record.collect import PendingList
+from tensorstats.torch.record.counted_outputs import CountedOutputs
+from tensorstats.torch.record.counted_parameters import CountedParameters
 from tensorstats.torch.record.losses import StepLosses
+from tensorstats.torch.record.recorder import Counted
 from tensorstats.torch.record.recorders import Recorders
 
 __all__ = ["RecordedStep"]
@@ -16,7 +20,15 @@ __all__ = ["RecordedStep"]
 
 @dataclass(slots=True)
 class RecordedStep:
-    """What the recorders counted in a step, and what else has to be known of its end."""
+    """What the recorders counted in a step, and what else has to be known of its end.
+
+    Attributes
+    ----------
+    counted : tuple of Counted
+        By every recorder, that of modules and that of parameters among them.
+    outputs, parameters
+        These two, for the rules.
+    """
 
     number: int
     ended_by: str  # for messages
@@ -27,26 +39,37 @@ class RecordedStep:
     skips: Skips | None  # of all steps up to this one
     abandoned: bool  # it was left before an optimizer stepped
     begun_late: bool  # its forward pass ran before it was recorded
+    counted: tuple[Counted, ...] = field(init=False)
+    outputs: CountedOutputs = field(init=False)
+    parameters: CountedParameters = field(init=False)
+    pending: PendingList = field(init=False)
     histograms: dict[str, StepHistograms] = field(init=False)  # by signal
     waits: bool = field(init=False)  # something was on a device when the step ended
     held: bool = False  # the next step has begun: parameters and their gradients are not this step's any more
 
     def __post_init__(self) -> None:
-        self.histograms = {signal: series.step for signal, series in self.recorders.histograms.items()}
-        on_devices = len(self.recorders.pending) > 0 or self.losses.on_devices
-        self.waits = on_devices or isinstance(self.gradients_kept, Numbers)
+        recorders = self.recorders
+        self.counted = tuple(recorder.counted for recorder in recorders.all)
+        self.outputs, self.parameters = recorders.outputs.counted, recorders.parameters.counted
+        self.pending = recorders.pending
+        self.histograms = {signal: series.step for signal, series in recorders.histograms.items()}
+        self.waits = len(self.pending) > 0 or self.losses.on_devices or isinstance(self.gradients_kept, Numbers)
 
     def hold(self) -> None:
         """Take the step out of the recorders, so that the next one changes nothing in it."""
-        self.recorders = self.recorders.take()
+        self.pending = self.pending.take()
+        self.recorders.let_go()
         self.held = True
 
     def settle(self) -> None:
         """Take in the histograms that were counted on devices."""
-        for recorder in self.recorders.all:
-            recorder.settle()
+        for counted in self.counted:
+            counted.settle()
 
     def plain(self, view: StepView) -> Step:
         """What is kept of it; everything is on the host now."""
-        signals = {signal: rows for recorder in self.recorders.all for signal, rows in recorder.rows().items()}
+        signals = {signal: rows for counted in self.counted for signal, rows in counted.rows().items()}
+        if "updates" in signals:
+            ratios = {of.name: of.update_ratio for of in view.parameters if of.update is not None}
+            signals["updates"].extras = {"update_ratio": ratios}
         return Step(self.number, signals, self.histograms, view)
