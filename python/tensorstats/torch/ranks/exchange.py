@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -94,8 +94,8 @@ class Exchange:
             among = shards.region.among
             piece = region.place if region is not None and region.features else None
         identity = self._module_identity(module, told.units if piece is None else None)
-        entry = Entry(told.signal, told.name, None, "", copy, copies, among, identity, about=told.about)
-        return _with_states(entry, told, histogram, counts=counts, piece=piece or 0)
+        common = {"copy": copy, "copies": copies, "among": among, "identity": identity, "about": told.about}
+        return _with_states(told, histogram, common, counts=counts, piece=piece or 0)
 
     def _module_identity(self, name: str, units: UnitActivity | None) -> str:
         """What a module is, as far as its outputs on several ranks must be of the same."""
@@ -171,20 +171,22 @@ def _of_parameter(
     shard = ("parameters" if told.signal == NORM_BEFORE else told.signal, told.name)
     copy, counts = shards.distributed.get(shard, (whole, True))
     copies = holding.copies
-    if told.signal == "raw_gradients" and copies is Copies.EQUAL:
-        # They are read before data parallelism has made them equal.
+    if told.is_early and copies is Copies.EQUAL:
         copies = Copies.ALIKE if holding.copy is None else Copies.OWN
-    entry = Entry(told.signal, told.name, None, "", copy, copies, holding.among, identity, about=told.about)
-    return _with_states(entry, told, histogram, counts=counts)
+    common = {"copy": copy, "copies": copies, "among": holding.among, "identity": identity, "about": told.about}
+    return _with_states(told, histogram, common, counts=counts)
 
 
-def _with_states(entry: Entry, told: Told, histogram: Histogram | None, *, counts: bool, piece: int = 0) -> list[Entry]:
+def _with_states(
+    told: Told, histogram: Histogram | None, common: dict[str, Any], *, counts: bool, piece: int = 0
+) -> list[Entry]:
     """An entry for each kind of state; those that count on another rank are known here, and no more."""
-    entries = [replace(entry, kind="summary", state=told.summary if counts else None)]
+    signal, name = told.signal, told.name
+    entries = [Entry(signal, name, told.summary if counts else None, **common)]
     if told.units is not None:
-        entries.append(replace(entry, kind="units", state=told.units if counts else None, piece=piece))
+        entries.append(Entry(signal, name, told.units if counts else None, "units", piece=piece, **common))
     if histogram is not None:
-        entries.append(replace(entry, kind="histogram", state=histogram if counts else None))
+        entries.append(Entry(signal, name, histogram if counts else None, "histogram", **common))
     return entries
 
 

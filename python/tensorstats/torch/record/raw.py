@@ -41,7 +41,7 @@ class CountedRawGradients(Counted):
 
     def told(self) -> Iterable[Told]:
         """What was counted, for other ranks."""
-        return (Told(_SIGNAL, name, slot.summary, parameter=name) for name, slot in self.slots.items())
+        return (Told(_SIGNAL, name, slot.summary, parameter=name, is_early=True) for name, slot in self.slots.items())
 
     def put(self, _signal: str, name: str, _kind: str, state: object, _about: tuple[str, ...]) -> None:
         """Replace what was counted on this rank by what all ranks have together."""

@@ -20,7 +20,7 @@ Locate: TypeAlias = Callable[[str, str, torch.Tensor], torch.Tensor]
 NORM_BEFORE = "initial"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Told:
     """What this rank tells the others of one tensor.
 
@@ -32,6 +32,8 @@ class Told:
         Of this step alone.
     about : tuple of str
         What `put` needs on a rank that does not know the name. Of a tensor of a module, its module comes first.
+    is_early : bool
+        It was read before data parallelism makes copies of it equal.
     """
 
     signal: str
@@ -40,6 +42,7 @@ class Told:
     parameter: str | None = None
     units: UnitActivity | None = None
     about: tuple[str, ...] = ()
+    is_early: bool = False
 
 
 class Counted(Protocol):
