@@ -124,7 +124,7 @@ def test_ranks_with_different_schedules_do_not_hang_and_say_so(ranks: tuple[Fact
     first, second = (facts["another_schedule_on_one_rank"] for facts in ranks)
     assert first["steps"]["module.0"] == [0, 1, 2]
     assert second["steps"]["module.0"] == [0]
-    assert "not every rank answered within 3 s" in first["errors"][0]
+    assert "not every rank answered within 3" in first["errors"][0]
     assert "from here on, numbers are of this rank alone" in first["errors"][0]
     assert second["errors"] == []
 
@@ -168,7 +168,7 @@ def test_an_error_on_one_rank_waits_for_nobody(ranks: tuple[Facts, Facts]) -> No
 
 def test_shards_of_a_step_read_later_are_never_shown_as_if_they_were_whole(ranks: tuple[Facts, Facts]) -> None:
     first, _ = (facts["shards_after_the_other_rank_has_left"] for facts in ranks)
-    assert "not every rank answered within 3 s" in first["errors"][0]
+    assert "not every rank answered within 3" in first["errors"][0]
     assert first["steps"]["0"] == [0, 1, 2, 3]
     assert first["weights"] == {signal: [[0], [35]] for signal in ("parameters", "gradients", "updates")}
     assert first["hist"] == [35, (4 + 5) * 7 + 3 * 4 * 7]

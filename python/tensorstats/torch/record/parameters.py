@@ -124,7 +124,7 @@ class ParameterRecorder:
 
     def note_gradients(self, held: Collection[int]) -> None:
         """Remember that parameters of these identities have gradients: no data where a scaler left an optimizer out."""
-        for step in self.steps.values():
+        for step in self.counted.steps.values():
             if id(step.parameter) in held and step.parameter.grad is not None:
                 step.has_gradient = True
 
