@@ -27,6 +27,7 @@ from tensorstats.torch.record.loop_state import LoopState
 from tensorstats.torch.record.losses import LossQueue
 from tensorstats.torch.record.mode import CallMode
 from tensorstats.torch.record.optimizer import learning_rates, log_learning_rates
+from tensorstats.torch.record.recorder import Opening
 from tensorstats.torch.record.recorders import Recorders
 from tensorstats.torch.record.step import RecordedStep
 
@@ -136,12 +137,8 @@ class Steps:
             return
         # What may have to be dropped, and what other ranks have a share in, must not go straight into the totals.
         apart = self.merges_ranks or self.mode.is_open
-        for series in recorders.histograms.values():
-            series.begin(apart=apart)
-        recorders.outputs.begin(in_parts=apart)
+        recorders.begin(Opening(self._watched.parameters(), apart))
         self.mode.begin()
-        recorders.raw.begin()
-        recorders.parameters.begin(self._watched.parameters())
         if self.step_hooks.attached:
             self.step_hooks.renew()
         else:
@@ -166,7 +163,7 @@ class Steps:
             return
         found = self._watched.changed_parameters()
         if found is not None:
-            self.recorders.parameters.begin(found)
+            self.recorders.parameters.begin(Opening(found))
         self.step_hooks.renew()
 
     # --- around an optimizer's step -----------------------------------------------------------------------------------

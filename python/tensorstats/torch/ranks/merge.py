@@ -214,7 +214,7 @@ def _counted(key: Key, parts: Sequence[_Held], proof: _Proof, result: Merged) ->
         if len(these) > 1 and first.copies is Copies.EQUAL:
             result.differs = result.differs or unlike
             these = these[:1]
-        elif len(these) > 1 and not unlike and proof.is_copy(key[0], key[1]):
+        elif len(these) > 1 and not unlike and proof.is_copy(key[0], first.about[0] if first.about else key[1]):
             these = these[:1]
         elif len(these) > 1:
             result.own = True
@@ -235,8 +235,8 @@ class _Proof:
         self._copies: dict[str, bool | None] | None = None
         self._usual = True
 
-    def is_copy(self, signal: str, name: str) -> bool:
-        """Whether equal tensors under this name are copies."""
+    def is_copy(self, signal: str, owner: str) -> bool:
+        """Whether equal tensors of this parameter, or kept for it, are copies."""
         if signal in _OF_MODULES:
             return True  # they were said to be, and are
         if self._copies is None:
@@ -244,7 +244,6 @@ class _Proof:
             self._copies = {name: self._of(name) for name in names}
             known = self._copies.values()
             self._usual = True in known or False not in known
-        owner = name.rpartition(".")[0] if signal == "optimizer_state" else name
         copy = self._copies.get(owner)
         return self._usual if copy is None else copy
 

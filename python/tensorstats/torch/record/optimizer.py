@@ -18,7 +18,7 @@ from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.modules import ROOT_NAME
 from tensorstats.torch.attach.targets import states_of
 from tensorstats.torch.record.collect import PendingList
-from tensorstats.torch.record.recorder import Counted, Locate, Told
+from tensorstats.torch.record.recorder import Counted, Locate, Opening, Told
 
 __all__ = ["OptimizerRecorder", "learning_rates", "log_learning_rates"]
 
@@ -73,7 +73,9 @@ class CountedOptimizerState(Counted):
 
     def told(self) -> Iterable[Told]:
         """What was counted, for other ranks."""
-        return (Told(_SIGNAL, name, held, parameter=name.rpartition(".")[0]) for name, held in self.summaries.items())
+        for name, summary in self.summaries.items():
+            parameter = name.rpartition(".")[0]
+            yield Told(_SIGNAL, name, summary, parameter=parameter, about=(parameter,))
 
     def put(self, _signal: str, name: str, _kind: str, state: object, _about: tuple[str, ...]) -> None:
         """Replace what was counted on this rank by what all ranks have together."""
@@ -126,7 +128,7 @@ class OptimizerRecorder:
         self.locate: Locate | None = None
         self.begin()
 
-    def begin(self) -> None:
+    def begin(self, _opening: Opening | None = None, /) -> None:
         """A step begins."""
         self.counted = CountedOptimizerState(self._series.step, self._statistics.empty_histogram)
 
@@ -138,7 +140,6 @@ class OptimizerRecorder:
         self, optimizers: Mapping[str, torch.optim.Optimizer], parameters: Mapping[str, torch.nn.Parameter]
     ) -> None:
         """Summarise the state of these parameters; counts that are not of the parameter's shape are left out."""
-        self.begin()
         tensors: dict[str, torch.Tensor] = {}
         states = [state for optimizer in optimizers.values() for state in states_of(optimizer)]
         for name, parameter in parameters.items():

@@ -20,7 +20,7 @@ from tensorstats.torch.attach.sharded import arrived
 from tensorstats.torch.record.collect import Collector, PendingList, Place
 from tensorstats.torch.record.counted_outputs import CountedOutputs
 from tensorstats.torch.record.offender import ModelInputs, StepOffenders, gradient_offender, output_offender
-from tensorstats.torch.record.recorder import Locate
+from tensorstats.torch.record.recorder import Locate, Opening
 
 __all__ = ["OutputRecorder"]
 
@@ -76,13 +76,13 @@ class OutputRecorder:
         self.on_nonfinite: OnNonFinite | None = None
         self.begin()
 
-    def begin(self, *, in_parts: bool | None = None) -> None:
-        """A step begins. What is counted `in_parts` stays apart from the totals until the step is closed."""
+    def begin(self, opening: Opening | None = None, /) -> None:
+        """A step begins, or begins anew."""
         self._statistics.begin()
         for collector in self._collectors.values():
             collector.begin()
-            if in_parts is not None:
-                collector.in_parts = in_parts
+            if opening is not None:
+                collector.in_parts = opening.apart
         collected = {signal: collector.counted for signal, collector in self._collectors.items()}
         self.counted = CountedOutputs(collected, self._place_of)
         self._pending.clear()

@@ -19,7 +19,7 @@ from tensorstats.run.histograms import HistogramSeries
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.record.collect import PendingList
 from tensorstats.torch.record.counted_parameters import FIELDS, CountedParameters, ParameterStep
-from tensorstats.torch.record.recorder import Locate
+from tensorstats.torch.record.recorder import Locate, Opening
 
 __all__ = ["ParameterRecorder"]
 
@@ -75,9 +75,9 @@ class ParameterRecorder:
         histograms = {signal: series.step for signal, series in self._series.items()}
         return CountedParameters(steps, histograms, self._statistics.empty_histogram, self._records)
 
-    def begin(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Start a step with these parameters."""
-        steps = self.counted.steps
+    def begin(self, opening: Opening, /) -> None:
+        """A step begins, or begins anew with other parameters."""
+        steps, parameters = self.counted.steps, opening.parameters
         if parameters is self._given and steps:
             for step in steps.values():
                 step.begin()
@@ -98,7 +98,7 @@ class ParameterRecorder:
 
     def forget(self) -> None:
         """Let go of all parameters and of the memory of the copies."""
-        self.begin({})
+        self.begin(Opening({}))
         self._buffers.clear()
         self._snapshots = Snapshots(0)
 

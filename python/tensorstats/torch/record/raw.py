@@ -14,7 +14,7 @@ from tensorstats.run.step import SignalStep
 from tensorstats.torch.attach.modules import ROOT_NAME
 from tensorstats.torch.attach.scaling import Scaling
 from tensorstats.torch.record.collect import PendingList
-from tensorstats.torch.record.recorder import Counted, Locate, Told
+from tensorstats.torch.record.recorder import Counted, Locate, Opening, Told
 
 __all__ = ["RawGradientRecorder"]
 
@@ -92,7 +92,7 @@ class RawGradientRecorder:
         self.locate: Locate | None = None
         self.begin()
 
-    def begin(self) -> None:
+    def begin(self, _opening: Opening | None = None, /) -> None:
         """A step begins."""
         self.counted = CountedRawGradients(self._series.step, self._statistics.empty_histogram)
 

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import torch
+from torch import nn
 
 from tensorstats._core import Summary, UnitActivity
 from tensorstats.run.step import SignalStep
 
-__all__ = ["NORM_BEFORE", "Counted", "Locate", "Recorder", "Told"]
+__all__ = ["NORM_BEFORE", "Counted", "Locate", "Opening", "Recorder", "Told"]
 
 # The part of a tensor that lies on this rank, by signal and name.
 Locate: TypeAlias = Callable[[str, str, torch.Tensor], torch.Tensor]
 
 # Told to other ranks like a signal, though it is none: the norm of a parameter before its first recorded update.
 NORM_BEFORE = "initial"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A recorded step begins.
+
+    Attributes
+    ----------
+    parameters : mapping
+        The watched parameters by name.
+    apart : bool
+        What is counted stays apart from the totals until the step is closed.
+    """
+
+    parameters: Mapping[str, nn.Parameter]
+    apart: bool = False
 
 
 @dataclass(slots=True)
@@ -31,7 +48,8 @@ class Told:
     units : UnitActivity or None
         Of this step alone.
     about : tuple of str
-        What `put` needs on a rank that does not know the name. Of a tensor of a module, its module comes first.
+        What `put` needs on a rank that does not know the name. Of a tensor of a module, its module comes first; of what
+        is kept for a parameter, the parameter.
     is_early : bool
         It was read before data parallelism makes copies of it equal.
     """
@@ -96,6 +114,9 @@ class Recorder(Protocol):
     @property
     def counted(self) -> Counted:
         """Of the step that is open."""
+
+    def begin(self, opening: Opening, /) -> None:
+        """A step begins, with a new `counted`."""
 
     def let_go(self) -> None:
         """The step that was counted is closed later: from now on, nothing changes in it."""

@@ -16,7 +16,7 @@ from tensorstats.torch.record.outputs import OutputRecorder
 from tensorstats.torch.record.parameters import ParameterRecorder
 from tensorstats.torch.record.raw import RawGradientRecorder
 from tensorstats.torch.record.recent import Recent
-from tensorstats.torch.record.recorder import Recorder
+from tensorstats.torch.record.recorder import Opening, Recorder
 from tensorstats.torch.record.units import Units, units_kept
 
 __all__ = ["Recorders"]
@@ -85,6 +85,13 @@ class Recorders:
             self.parameters,
             *(r for r in others if signals.issuperset(r.signals)),
         )
+
+    def begin(self, opening: Opening) -> None:
+        """A recorded step begins."""
+        for series in self.histograms.values():
+            series.begin(apart=opening.apart)
+        for recorder in self.all:
+            recorder.begin(opening)
 
     def let_go(self) -> None:
         """The step that was counted is closed later: from now on, nothing changes in it."""
