@@ -29,7 +29,6 @@ __all__ = [
     "export",
     "float_beside",
     "format_names",
-    "host_rows",
     "is_one",
     "is_torch_tensor",
     "named",
@@ -137,22 +136,6 @@ def as_list(tensors: Any, /) -> tuple[list[Any], list[Any] | None]:
         if not isinstance(tensors, Iterable):
             raise TypeError(f"expected a tensor, several of them, a mapping or a module, got: {type(tensors).__name__}")
     return [tensor for tensor in tensors if tensor is not None], None
-
-
-def host_rows(tensors: list[Any], /, names: Sequence[Any] | None = None, *, moments: int = 2) -> list[Any]:
-    """Summaries of tensors of which some live on a device, each computed where its tensor is."""
-    from tensorstats._summary import summary
-
-    rows = []
-    for index, tensor in enumerate(tensors):
-        try:
-            rows.append(summary(tensor, moments=moments))
-        except REFUSALS as error:
-            if names is None and len(tensors) == 1:
-                raise
-            which = index if names is None else repr(names[index])
-            raise type(error)(f"tensor {which}: {error}") from None
-    return rows
 
 
 def export(x: Any, /) -> tuple[Any, str | None]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorstats import _core
-from tensorstats._arrays import REFUSALS, DeviceError, as_list, host_rows, of_named
+from tensorstats._arrays import REFUSALS, DeviceError, as_list, of_named
+from tensorstats._summary import host_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tensorstats import _core
-from tensorstats._arrays import DeviceError, format_names, is_torch_tensor
+from tensorstats._arrays import REFUSALS, DeviceError, format_names, is_torch_tensor
 from tensorstats._core import Summary
 
-__all__ = ["Summary", "summary"]
+__all__ = ["Summary", "host_rows", "summary"]
 
 
 def summary(
@@ -79,3 +80,17 @@ def summary(
         from tensorstats.device.results import summary as device_summary
 
         return device_summary(x, moments=moments, where=where, formats=format_names(formats), scale=scale)
+
+
+def host_rows(tensors: list[Any], /, names: Sequence[Any] | None = None, *, moments: int = 2) -> list[Any]:
+    """Summaries of tensors of which some live on a device, each computed where its tensor is."""
+    rows = []
+    for index, tensor in enumerate(tensors):
+        try:
+            rows.append(summary(tensor, moments=moments))
+        except REFUSALS as error:
+            if names is None and len(tensors) == 1:
+                raise
+            which = index if names is None else repr(names[index])
+            raise type(error)(f"tensor {which}: {error}") from None
+    return rows

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorstats import _core
-from tensorstats._arrays import REFUSALS, DeviceError, host_rows, is_one, named, of_named
+from tensorstats._arrays import REFUSALS, DeviceError, is_one, named, of_named
+from tensorstats._summary import host_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

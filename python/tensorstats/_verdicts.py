@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from tensorstats import _core
-from tensorstats._arrays import REFUSALS, DeviceError, as_list, host_rows, of_named
+from tensorstats._arrays import REFUSALS, DeviceError, as_list, of_named
+from tensorstats._summary import host_rows
 
 __all__ = ["all_between", "is_finite"]
 
