@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "integrations": {"core", "rules", "run", "torch", "torch/attach"},
     "demo": {"root", "torch", "report", "plot", "rules"},
     "cli": {"root", "demo"},
-    "root": _BASE | {"functions", "torch", "export", "plot", "integrations", "cli"},
+    "root": _BASE | {"functions", "rules", "torch", "export", "plot", "integrations", "cli"},
 }
 
 # The names that the callbacks had before stay until 1.0.
