@@ -17,11 +17,12 @@ import pytest
 import tensorstats as ts
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITHOUT_CODE = {"CONTRIBUTING.md", "architecture.md", "glossary.md"}
 BLOCK = re.compile(r"```(?P<language>\w*)\n(?P<text>.*?)```", re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in WITHOUT_CODE], ids=lambda page: page.name)
 def test_the_code_prints_what_stands_below_it(page: Path):
     blocks = [(match["language"], match["text"]) for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
     names: dict[str, object] = {}
@@ -59,3 +60,17 @@ def test_docstring_examples(name: str):
 def test_some_docstrings_have_examples():
     counted = [doctest.DocTestFinder().find(importlib.import_module(name)) for name in modules()]
     assert sum(bool(example.examples) for examples in counted for example in examples) > 10
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_files_that_a_page_names_exist(page: str):
+    roots = [ROOT, *(ROOT / folder for folder in ("rust/core/src", "rust/py/src", "python/tensorstats")), ROOT / "docs"]
+    roots += [ROOT / "python/tensorstats/torch", ROOT / "rust/core/src/summary", ROOT / "rust/core/src/histogram"]
+    roots += [ROOT / "rust/py/src/states/summary"]
+    named = re.findall(r"`([\w/.{},]+\.(?:rs|py|pyi|md))`", (ROOT / page).read_text(encoding="utf-8"))
+    assert len(named) > 10
+    for name in named:
+        stem, _, rest = name.partition("{")
+        inner, _, end = rest.partition("}")
+        for path in [f"{stem}{part}{end}" for part in inner.split(",")] if rest else [name]:
+            assert any((root / path).exists() for root in roots), path
