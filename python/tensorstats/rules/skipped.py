@@ -29,7 +29,8 @@ class SkippedSteps(Rule):
     advice = (
         "Look at what the skipped steps held: the first output, gradient or loss that was not finite. A gradient "
         "scaler that skips for good means that values overflow float16 at any scale: use bfloat16, scale the inputs, "
-        "or run the module that overflows in float32. If the loop skips bad batches on purpose, look at the data."
+        "or run the module that overflows in float32. If the loop skips bad batches on purpose, look at the data. If "
+        "it should skip none: is optimizer.step() called, on the optimizer that was handed over?"
     )
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:

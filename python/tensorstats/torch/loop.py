@@ -115,7 +115,7 @@ class TrainingLoop:
         self.steps.reduction.model_called(model)
         if self._mode.listens(model):
             if self.watched.targets.optimizers and not self._mode.is_guessed:
-                self.steps.abandonment.forward_begins(model, from_python=from_python)
+                self.steps.abandonment.forward_begins(model, arguments, from_python=from_python)
                 if not self.steps.state.recording:
                     return  # the step that was left is over, and this one is not recorded
             if not self._outputs.ran:

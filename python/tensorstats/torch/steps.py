@@ -308,9 +308,10 @@ class Steps:
             findings += self._ended("the optimizer's step")
             state.step += 1
         elif self.abandonment.unfinished:
-            self.abandonment.skips.skip(state.step, by_scaler=False)
+            self.abandonment.tell_if_it_runs_on(final=True)
+            count = self.abandonment.skip_unfinished()
             findings += self._ended("the unfinished step", abandoned=True)
-            state.step += 1
+            state.step += count
         self.abandonment.stop()
         state.closed = True
         return findings

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from tensorstats.rules import limits
 from tensorstats.rules.judge import LossTrend
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.reset import ResetWatch
@@ -77,6 +78,7 @@ class Abandonment(ScalerListener):
         self.skips = SkipCount()
         self.begins_late = False  # recording began when the forward pass of the step had run
         self._in_backward = False
+        self._for_input = self._was_for_input = False  # the pass that goes on, and the one before it
         self._updates = 0  # steps of the optimizers
         self._updates_before = 0  # ... when a scaler was about to make one
         self._holds_scale = False  # the gradients did then
@@ -128,7 +130,7 @@ class Abandonment(ScalerListener):
 
     # --- left by the loop ---------------------------------------------------------------------------------------------
 
-    def forward_begins(self, model: nn.Module, *, from_python: bool) -> None:
+    def forward_begins(self, model: nn.Module, arguments: tuple[Any, ...], *, from_python: bool) -> None:
         """A model is called for training: the step that is open may have been left before."""
         if self._state.inside_optimizer:
             return  # a closure runs the model as often as it likes
@@ -141,6 +143,8 @@ class Abandonment(ScalerListener):
                 self._keeper.judge_open_step()
         elif self._was_left(model):
             self._keeper.abandon_step()
+        self._was_for_input = self._for_input
+        self._for_input = any(isinstance(given, torch.Tensor) and given.requires_grad for given in arguments)
         self.open.count_forward(model)
         if from_python:
             self.open.call_begins(model)
@@ -149,24 +153,56 @@ class Abandonment(ScalerListener):
         if self.open.raised(model):
             return True
         if self._reset.is_lost():
-            if self.nonfinite or self._loses_unusually():
+            if self.nonfinite or self._loses_unusually(self._for_input):
                 return True
-            self.open.lost += 1
+            self._lose()
             self._reset.use()
             return False
         # With a scaler at work it will say so, unless the loop leaves before it does.
         return self.nonfinite and self.open.has_usual_forwards(model, known=self.scaling.heard)
 
-    def _loses_unusually(self) -> bool:
-        """Whether gradients were thrown away, nothing was changed, and the loop usually does no such thing."""
-        return self.open.loses_unusually() and not self._reset.weights_moved
+    def _loses_unusually(self, for_input: bool) -> bool:
+        """Whether gradients were thrown away, nothing was changed, and the loop usually does no such thing.
+
+        A pass `for_input` was for the gradient of what the model was given: an attack, of which nothing else is needed.
+        """
+        return not for_input and self.open.loses_unusually() and not self._reset.weights_moved
+
+    def _lose(self) -> None:
+        """Gradients were thrown away in a step that goes on."""
+        self.open.lost += 1
+        self.tell_if_it_runs_on()
+
+    def tell_if_it_runs_on(self, *, final: bool = False) -> None:
+        """Say so where the model runs and runs, and no watched optimizer steps."""
+        if self.open.runs_on(final=final):
+            names = " and ".join(type(optimizer).__name__ for optimizer in self._targets.optimizers.values())
+            self._guard.remark(
+                "the optimizer",
+                f"{names}, which was given to ts.watch, has not stepped for {self.open.passes} passes of the model or "
+                "more: what was recorded of them is one step. Is step() called, was another optimizer made of other "
+                "parameters, or are the weights changed by hand?",
+            )
+
+    def skip_unfinished(self) -> int:
+        """Count the step that is open when the run ends as skipped; as several, where none of the run has ended.
+
+        Returns how many.
+        """
+        count = 1
+        never = self._updates == 0 and not self._reset.weights_moved
+        if never and self.open.lost >= limits.SKIPPED_ALL_STEPS:
+            count += self.open.lost  # every one of them computed gradients and changed nothing
+        for place in range(count):
+            self.skips.skip(self._state.step + place, by_scaler=False)
+        return count
 
     def _gradients_lost(self) -> None:
         """A backward pass begins, and the gradients of the one before it were thrown away after this forward pass."""
         if self._state.inside_optimizer or self._keeper.merges_ranks:
             return
-        if not self._loses_unusually():
-            self.open.lost += 1
+        if not self._loses_unusually(self._was_for_input):
+            self._lose()
             return
         # The forward pass of the next step has been counted already: both stay in one record.
         self.skips.skip(self._state.step, by_scaler=False)

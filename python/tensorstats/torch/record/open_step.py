@@ -16,6 +16,9 @@ __all__ = ["OpenStep", "SkipCount"]
 # What a step usually takes is the most of so many steps before it; with fewer than `_KNOWN`, nothing is usual yet.
 _REMEMBERED = 20
 _KNOWN = 3
+# A step that goes on for so many passes, and for so many times what is usual, is none: the optimizer does not step.
+_RUNS_ON = 20
+_RUNS_ON_TIMES = 10
 
 
 class OpenStep:
@@ -77,6 +80,17 @@ class OpenStep:
         return self._forwards[id(model)] >= max(usual, 1)
 
     # --- gradients thrown away ----------------------------------------------------------------------------------------
+
+    @property
+    def passes(self) -> int:
+        """How often the models have run, or gradients were thrown away, in this step."""
+        return max(sum(self._forwards.values()), self.lost + 1)
+
+    def runs_on(self, *, final: bool) -> bool:
+        """Whether gradients were thrown away so often that the step will not end; at the end of a run, passes count."""
+        usual = max((max(sum(forwards.values()), lost) for forwards, lost in self._usual), default=0)
+        now = self.passes if final else self.lost
+        return now >= _RUNS_ON and now > _RUNS_ON_TIMES * usual
 
     def loses_unusually(self) -> bool:
         """Whether one more backward pass in vain is more than this loop usually has in a step."""
