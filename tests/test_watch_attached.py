@@ -276,3 +276,29 @@ def test_an_optimizer_that_was_added_is_said() -> None:
     assert (monitor.step, len(monitor.errors)) == (3, 1)
     assert len(monitor.series("parameters", "2.weight", "l2")[0]) == 3
     assert monitor.names("updates") == ["0.weight", "0.bias"]
+
+
+class Keeper:
+    """A wrapper that is no optimizer, and keeps one under a name of its own, as schedule-free wrappers do."""
+
+    def __init__(self, **kept: Any) -> None:
+        self.__dict__.update(kept)
+
+    def step(self) -> None:
+        for optimizer in vars(self).values():
+            optimizer.step()
+
+
+def test_the_only_optimizer_that_a_wrapper_keeps_is_watched_whatever_its_name() -> None:
+    model, _ = made()
+    inner = torch.optim.SGD(model.parameters(), lr=0.1)
+    wrapper: Any = Keeper(base=inner)
+    with ts.watch(model, wrapper) as monitor:
+        for _ in range(3):
+            model.zero_grad()
+            model(torch.randn(4, 8)).square().mean().backward()
+            wrapper.step()
+    assert (monitor.step, monitor.errors) == (3, [])
+    several: Any = Keeper(one=inner, two=torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(TypeError, match=r"a wrapper that holds one of them, in .optimizer or alone, got Keeper"):
+        ts.watch(model, several)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +124,7 @@ def _named_optimizers(optimizers: Optimizers) -> dict[str, torch.optim.Optimizer
         if not _takes_hooks(stepping):
             raise TypeError(
                 "optimizer must be a torch.optim.Optimizer, several of them, a mapping of names to them or None, or a "
-                f"wrapper with one of them in .optimizer or .base_optimizer, got {type(optimizer).__name__}"
+                f"wrapper that holds one of them, in .optimizer or alone, got {type(optimizer).__name__}"
             )
         twice = next((other for other, known in named.items() if known is stepping), None)
         if twice is not None:
@@ -153,12 +153,23 @@ def states_of(optimizer: torch.optim.Optimizer) -> list[Mapping[Any, Any]]:
     return [optimizer.state, *(inner.state for inner in inside if isinstance(inner, torch.optim.Optimizer))]
 
 
+def _inside(optimizer: object, seen: Collection[int]) -> object | None:
+    """The optimizer that a wrapper keeps: under a name that is known, or the only one that it keeps."""
+    kept = vars(optimizer) if hasattr(optimizer, "__dict__") else {}
+    for name in _INNER:
+        found = kept.get(name)
+        if hasattr(found, "param_groups") and id(found) not in seen:
+            return found
+    others = {id(found): found for found in kept.values() if isinstance(found, torch.optim.Optimizer)}
+    only = [found for place, found in others.items() if place not in seen]
+    return only[0] if len(only) == 1 else None
+
+
 def _that_steps(optimizer: object) -> object:
     """The optimizer whose step changes the weights: the innermost of wrappers, which step it once an update."""
     seen = {id(optimizer)}
     while True:
-        inside = [vars(optimizer).get(name) for name in _INNER] if hasattr(optimizer, "__dict__") else []
-        inner = next((found for found in inside if hasattr(found, "param_groups") and id(found) not in seen), None)
+        inner = _inside(optimizer, seen)
         if inner is not None and _takes_hooks(optimizer) and not parameters_of(optimizer) <= parameters_of(inner):
             return optimizer  # each rank has an optimizer of some parameters, and hears of the others afterwards
         if inner is None or not (_takes_hooks(inner) or hasattr(inner, "__dict__")):
