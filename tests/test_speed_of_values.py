@@ -48,6 +48,7 @@ def best(call: Callable[[Any], object], x: object) -> float:
 
 
 @pytest.mark.alone
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CALLS))
 def test_values_do_not_decide_how_long_a_call_takes(name: str) -> None:
     # The aim is 1.5 times. A test on a machine that does other things as well can tell only the 5 to 20 times of a path
