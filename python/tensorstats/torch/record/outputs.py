@@ -231,7 +231,7 @@ class OutputRecorder:
             self._guard.leave_out(f"the output of {path}", "a nested tensor is not counted")
             return
         if place.records_outputs:
-            where, offenders = self._masks.of(path, tensor), self.offenders
+            where, offenders = self._masks.of(path, tensor), self.counted.offenders
             nonfinite = self._collectors["outputs"].count(
                 path, place, module, call, tensor, self._layout, where, offenders.output_found
             )
