@@ -85,6 +85,8 @@ def test_version_is_that_of_the_package():
 
 
 def test_parts_of_the_package_are_there_without_an_import_of_their_own():
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
     code = (
         "import tensorstats as ts; print(ts.torch.Schedule(every=2).every, ts.rules.DeadUnits().id, ts.export, ts.plot)"
     )

@@ -82,6 +82,8 @@ def members(name: str) -> list[tuple[str, ast.FunctionDef, bool]]:
 def fits(value: Any, wanted: Any) -> bool:
     """Whether a value is exactly of a type: no int for a float, no bool for an int."""
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if hasattr(origin, "__value__"):  # a name for a type, as the newest numpy's NDArray
+        return fits(value, origin.__value__[arguments])
     if wanted is Any:
         return True
     if wanted is None or wanted is type(None):
