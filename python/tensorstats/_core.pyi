@@ -49,9 +49,11 @@ __all__ = [
     "summaries_of_slots",
     "summary",
     "summary_and_histogram",
+    "summary_of_rows",
     "summary_where",
     "thread_count",
     "unit_activity",
+    "units_of_rows",
     "use_openmp",
     "uses_openmp",
 ]
@@ -73,6 +75,19 @@ def summary_where(
     scale: float = 1.0,
 ) -> Summary: ...
 def format_limits(dtype: str, formats: list[str], scale: float, /) -> list[tuple[int, int, int]]: ...
+def summary_of_rows(
+    rows: bytes,
+    dtype: str,
+    shape: Sequence[int],
+    moments: int,
+    formats: Sequence[str],
+    scale: float,
+    fixed: bool,
+    /,
+) -> tuple[Summary, int | None]: ...
+def units_of_rows(
+    rows: bytes, units: int, dim: int, saturation: tuple[float, float] | None, fixed: bool, /
+) -> UnitActivity: ...
 def summaries(tensors: list[Any], /, moments: int = 2, threads: int | None = None) -> Summaries: ...
 def summaries_from(rows: list[Summary], /) -> Summaries: ...
 def summaries_of_slots(slots: Sequence[TensorSlot], /) -> Summaries: ...

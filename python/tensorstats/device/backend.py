@@ -18,12 +18,9 @@ from tensorstats.device.numbers import Numbers
 from tensorstats.device.results import (
     PendingSummary,
     PendingUnits,
-    RawUnits,
     resolve,
     start_summary,
     start_units,
-    summary_of,
-    units_of,
 )
 
 __all__ = ["Backend", "Statistics", "check_backend", "first_nonfinite", "is_countable", "real_parts", "unravel"]
@@ -166,12 +163,7 @@ class Statistics:
         """
         if any(item.batch is not None and not item.batch.launched for item in pending):
             self.launch()
-        settled: list[tuple[Summary | UnitActivity, int | None]] = []
-        for raw in resolve(pending):
-            settled.append(
-                (units_of(raw), None) if isinstance(raw, RawUnits) else (summary_of(raw), raw.first_nonfinite)
-            )
-        return settled
+        return resolve(pending)
 
 
 def first_nonfinite(x: torch.Tensor, where: torch.Tensor | None = None) -> tuple[int, tuple[int, ...], str] | None:

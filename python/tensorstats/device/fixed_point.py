@@ -7,11 +7,9 @@ of n values is off by at most ``n * UNIT / 2`` times the scale, which is 2.4e-7 
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-__all__ = ["FIXED_BLOCK", "UNIT", "deviation_sums", "fixed_sum", "has_float64", "scale_down", "to_float"]
+__all__ = ["FIXED_BLOCK", "UNIT", "deviation_sums", "fixed_sum", "has_float64", "scale_down"]
 
 # A block of 2**20 values of at most 1 in units of 2**-42 adds up to at most 2**62.
 FIXED_BLOCK = 1 << 20
@@ -68,9 +66,3 @@ def deviation_sums(
         centre = centre.unsqueeze(dim)
     deviation = torch.where(keep, scaled - centre, 0.0)
     return fixed_sum(deviation, dim), fixed_sum(deviation * deviation, dim)
-
-
-def to_float(units: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Numbers of units as float64, on the host."""
-    values: npt.NDArray[np.float64] = units.astype(np.float64) * UNIT
-    return values

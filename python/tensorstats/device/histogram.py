@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from tensorstats._core import Histogram
+from tensorstats._core import Histogram, Summary
 from tensorstats.axis import Linear, LogLinear, Regular, Variable
 from tensorstats.device import fixed_point
-from tensorstats.device.host import RawSummary, resolve
+from tensorstats.device.host import resolve
 from tensorstats.device.kernels import (
     FLOATS,
-    INTEGERS,
     FloatFormat,
-    block_size,
+    blocks,
+    dtype_name,
     float_bits,
     float_kinds,
-    masked_blocks,
     repeated_mask,
     start_summary,
 )
@@ -73,17 +72,17 @@ def histogram(x: torch.Tensor, axis: Axis, *, where: object = None) -> Histogram
 
 def _linear(x: torch.Tensor, axis: Axis, mask: torch.Tensor | None) -> Histogram:
     """The histogram of a Linear axis: the extremes give its bins, then their edges are an edge table."""
-    (raw,) = resolve([start_summary(x, where=mask)])
-    assert isinstance(raw, RawSummary)
+    ((s, _),) = resolve([start_summary(x, where=mask)])
+    assert isinstance(s, Summary)
     state = Histogram(axis)
-    if raw.finite:
+    if s.finite_count:
         whole = np.uint64 if x.dtype is torch.uint64 else np.int64
-        state.update(np.array([raw.min, raw.max], dtype=np.float64 if x.dtype in FLOATS else whole))
+        state.update(np.array([s.min, s.max], dtype=np.float64 if x.dtype in FLOATS else whole))
     form = state.to_dict() | {
-        "value_bits": _VALUE_BITS.get(x.dtype, _NO_VALUE_BITS) if raw.count else 0,
-        "nan_count": raw.nan,
-        "posinf_count": raw.posinf,
-        "neginf_count": raw.neginf,
+        "value_bits": _VALUE_BITS.get(x.dtype, _NO_VALUE_BITS) if s.count else 0,
+        "nan_count": s.nan_count,
+        "posinf_count": s.posinf_count,
+        "neginf_count": s.neginf_count,
     }
     if form["places"]:
         low, high, width = min(form["places"]), max(form["places"]), form["width_exponent"]
@@ -110,8 +109,7 @@ class _Table:
     infinite_apart = True  # whether infinities are in no bin
 
     def __init__(self, axis: Axis, like: torch.Tensor, places: int) -> None:
-        if like.dtype not in FLOATS and like.dtype not in INTEGERS:
-            raise TypeError(f"a tensor of dtype {like.dtype} has no histogram; accepted are floats, integers and bool")
+        dtype_name(like.dtype)
         self.axis = axis
         self.dtype = like.dtype
         self.device = like.device
@@ -125,9 +123,8 @@ class _Table:
         """Count a tensor of the same dtype and device, where a mask of its shape is true; it stays there."""
         if (x.dtype, x.device) != (self.dtype, self.device):
             raise ValueError(f"expected {self.dtype} on {self.device}, got {x.dtype} on {x.device}")
-        x, size = x.detach(), block_size(x)
         with torch.no_grad():
-            for block, mask in masked_blocks(x, where, size):
+            for block, mask in blocks(x.detach(), where):
                 place = self._place(block)
                 form = FLOATS.get(block.dtype)
                 # One place more than there are bins takes what belongs to none.

@@ -1,11 +1,13 @@
-"""Summaries as torch operations, one row of 64-bit integers per block, left on the device; knows no model and no state.
+"""Summaries as torch operations, one row of 64-bit integers per block, left on the device; knows no model.
 
 Counts and extremes are taken from the bit patterns: exact whatever the device does with subnormal numbers. Sums are
-float64 within blocks of bounded size, or fixed-point integers on devices without float64.
+float64 within blocks of bounded size, or fixed-point integers on devices without float64. The core makes a state of
+the rows, and owns the order of their columns.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,10 +15,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tensorstats import _core
 from tensorstats.device import fixed_point
 from tensorstats.device.fixed_point import FIXED_BLOCK, deviation_sums, fixed_sum, scale_down
 
 if TYPE_CHECKING:
+    from tensorstats._core import Summary
     from tensorstats.device.arena import Arena, Batch
 
 __all__ = [
@@ -26,8 +30,8 @@ __all__ = [
     "PendingSummary",
     "block_size",
     "blocks",
+    "dtype_name",
     "float_bits",
-    "masked_blocks",
     "repeated_mask",
     "start_summary",
     "without_autocast",
@@ -75,38 +79,42 @@ INTEGERS = {
 }
 
 
-# Columns of one row. Integers as they are; float64 values by their bit patterns.
-COUNTS = ("nan", "posinf", "neginf", "zero", "negative", "subnormal")
-EXTREMES = ("min_key", "max_key", "absmin_key", "absmax_key")
-FLOAT_SUMS = ("sum", "l1", "squares", "m2", "m3", "m4")
-FLOAT_ROW = (*COUNTS, *EXTREMES, "count", "exponent", "first", *FLOAT_SUMS)
-INTEGER_ROW = (
-    "zero",
-    "negative",
-    *EXTREMES,
-    "count",
-    "high",
-    "low",
-    "negative_high",
-    "negative_low",
-    "centre",
-    "squares",
-    "m2",
-    "m3",
-    "m4",
-)
+# Columns of a row, as `_core.summary_of_rows` reads them.
+_FLOAT_COLUMNS = 18
+_INTEGER_COLUMNS = 15
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a dtype that is counted here.
+
+    Raises
+    ------
+    TypeError
+        For any other.
+    """
+    name = FLOATS[dtype].name if dtype in FLOATS else INTEGERS.get(dtype)
+    if name is None:
+        accepted = ", ".join([form.name for form in FLOATS.values()] + list(INTEGERS.values()))
+        raise TypeError(f"unsupported dtype: {str(dtype).removeprefix('torch.')}; accepted: {accepted}")
+    return name
 
 
 @dataclass(slots=True)
 class PendingSummary:
     """A summary whose rows are still on the device."""
 
-    dtype: torch.dtype
+    dtype: str
     shape: tuple[int, ...]
     rows: torch.Tensor  # int64 [blocks, columns]
-    count: int | None  # of elements; None when a mask chooses, and the rows tell how many
-    fixed: bool = False  # sums are in fixed point
-    batch: Batch | None = None  # of the arena that holds the rows
+    moments: int
+    formats: Sequence[str]
+    scale: float
+    fixed: bool  # sums are in fixed point
+    batch: Batch | None  # of the arena that holds the rows
+
+    def finish(self, rows: bytes) -> tuple[Summary, int | None]:
+        """The state, and the row-major position of the first non-finite value, from the rows on the host."""
+        return _core.summary_of_rows(rows, self.dtype, self.shape, self.moments, self.formats, self.scale, self.fixed)
 
 
 def start_summary(
@@ -114,7 +122,8 @@ def start_summary(
     *,
     moments: int = 2,
     where: torch.Tensor | None = None,
-    limits: Sequence[Sequence[int]] = (),
+    formats: Sequence[str] = (),
+    scale: float = 1.0,
     arena: Arena | None = None,
 ) -> PendingSummary:
     """Begin the summary of a real, dense tensor on its device; nothing is copied to the host.
@@ -127,8 +136,10 @@ def start_summary(
         With 2 the third and fourth powers are left at 0.
     where : torch.Tensor, optional
         A mask of the same shape and device. Nothing waits to learn how many elements it chooses.
-    limits : sequence of sequences of int
-        Magnitudes, as `_core.format_limits` gives them: how many elements are beyond each becomes a column of its own.
+    formats : sequence of str
+        Formats as a Summary keeps them: how many elements are beyond each of their limits becomes a column of its own.
+    scale : float
+        What values are multiplied by before they are looked at as `formats`.
     arena : Arena, optional
         Memory of the device to write the rows into.
 
@@ -139,34 +150,28 @@ def start_summary(
     ValueError
         If `moments` is 4 and the device has no float64.
     """
-    x = x.detach()
-    if x.dtype not in FLOATS and x.dtype not in INTEGERS:
-        accepted = ", ".join([form.name for form in FLOATS.values()] + list(INTEGERS.values()))
-        raise TypeError(f"a tensor of dtype {x.dtype} has no summary; accepted are {accepted}")
-    columns = len(FLOAT_ROW) if x.dtype in FLOATS else len(INTEGER_ROW)
+    x, name = x.detach(), dtype_name(x.dtype)
     fixed = not fixed_point.has_float64(x.device)
     if fixed and moments != 2:
         raise ValueError(f"moments must be 2 on {x.device.type}, which has no float64, got {moments}")
-    rows = []
+    form = FLOATS.get(x.dtype)
+    limits = [limit for each in _core.format_limits(name, list(formats), scale) for limit in each] if formats else []
+    rows, start = [], 0
     with torch.no_grad(), without_autocast(x.device):
-        size = block_size(x)
-        in_order = x.is_contiguous() and (where is None or x.numel() <= size)
-        flat = [limit for each in limits for limit in each]
-        start = 0
-        for block, mask in masked_blocks(x, where, size):
-            if x.dtype in FLOATS:
-                row = _float_row(block, mask, FLOATS[x.dtype], start if in_order else None, moments, fixed)
+        for block, mask in blocks(x, where):
+            if form is not None:
+                row = _float_row(block, mask, form, start, moments, fixed)
             else:
                 row = _integer_row(block, mask, moments, fixed)
-            rows.append(torch.cat([row, _beyond(block, mask, flat)]) if flat else row)
+            rows.append(torch.cat([row, _beyond(block, mask, limits)]) if limits else row)
             start += block.numel()
-        columns += len(flat)
+        columns = (_INTEGER_COLUMNS if form is None else _FLOAT_COLUMNS) + len(limits)
         if arena is not None:
             stacked = arena.put(rows, columns)
         else:
             stacked = torch.stack(rows) if rows else torch.empty((0, columns), dtype=torch.int64, device=x.device)
     batch = None if arena is None else arena.batch
-    return PendingSummary(x.dtype, tuple(x.shape), stacked, start if where is None else None, fixed, batch)
+    return PendingSummary(name, tuple(x.shape), stacked, moments, formats, scale, fixed, batch)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
@@ -182,19 +187,29 @@ def block_size(x: torch.Tensor) -> int:
     return size if fixed_point.has_float64(x.device) else min(size, FIXED_BLOCK)
 
 
-def blocks(x: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
-    """Flat blocks of at most `size` elements, in row-major order when `x` is contiguous; never a copy of all of `x`."""
-    if x.numel() == 0:
-        return
+def blocks(
+    x: torch.Tensor, mask: torch.Tensor | None = None, size: int | None = None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    """Flat blocks of at most `size` elements in row-major order, each with its part of a mask of the same shape.
+
+    Never a copy of all of `x`. Nothing is picked by the mask: how much that is only the device knows, and to ask it is
+    to wait.
+    """
+    size = block_size(x) if size is None else size
     if x.numel() <= size:
-        yield x.reshape(-1)
-    elif x.is_contiguous():
-        yield from x.view(-1).split(size)
-    else:
-        widest = max(range(x.dim()), key=lambda dim: x.shape[dim])
-        step = max(1, x.shape[widest] * size // x.numel())
-        for part in x.split(step, dim=widest):
-            yield from blocks(part, size)
+        if x.numel():
+            yield x.reshape(-1), None if mask is None else mask.reshape(-1)
+        return
+    if x.is_contiguous() and mask is None:
+        yield from ((block, None) for block in x.view(-1).split(size))
+        return
+    step = max(1, x.shape[0] * size // x.numel())
+    masks = itertools.repeat(None) if mask is None else mask.split(step)
+    for part, mask_part in zip(x.split(step), masks, strict=False):
+        one = part.shape[0] == 1 and part.dim() > 1
+        yield from (
+            blocks(part[0], None if mask_part is None else mask_part[0], size) if one else blocks(part, mask_part, size)
+        )
 
 
 def repeated_mask(where: object, x: torch.Tensor) -> torch.Tensor:
@@ -219,24 +234,6 @@ def repeated_mask(where: object, x: torch.Tensor) -> torch.Tensor:
         ) from None
 
 
-def masked_blocks(
-    x: torch.Tensor, mask: torch.Tensor | None, size: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-    """The blocks of `x`, each with the part of a mask of the same shape that belongs to it; None without a mask.
-
-    Nothing is picked by the mask: how much that is only the device knows, and to ask it is to wait.
-    """
-    if mask is None:
-        yield from ((block, None) for block in blocks(x, size))
-    elif x.numel() > size:
-        widest = max(range(x.dim()), key=lambda dim: x.shape[dim])
-        step = max(1, x.shape[widest] * size // x.numel())
-        for part, mask_part in zip(x.split(step, dim=widest), mask.split(step, dim=widest), strict=True):
-            yield from masked_blocks(part, mask_part, size)
-    elif x.numel():
-        yield x.reshape(-1), mask.reshape(-1)
-
-
 def float_bits(block: torch.Tensor, form: FloatFormat) -> tuple[torch.Tensor, torch.Tensor]:
     """The magnitude pattern and the sign of every value; 8 and 16 bits are widened, since few operations know them."""
     bits = block.view(form.integer)
@@ -259,7 +256,7 @@ def float_kinds(
 
 
 def _float_row(
-    block: torch.Tensor, mask: torch.Tensor | None, form: FloatFormat, start: int | None, moments: int, fixed: bool
+    block: torch.Tensor, mask: torch.Tensor | None, form: FloatFormat, start: int, moments: int, fixed: bool
 ) -> torch.Tensor:
     """The row of one flat block of floats. Non-negative magnitudes are ordered as their patterns are."""
     magnitude, sign = float_bits(block, form)
@@ -274,12 +271,9 @@ def _float_row(
 
     count = finite.sum()
     exponent, floats = (_fixed_sums if fixed else _float_sums)(block, form, finite, count, absmax, moments)
-    if start is None:
-        first = torch.full((), -1, dtype=torch.int64, device=block.device)
-    else:
-        # argmax of a 0/1 tensor is its first 1.
-        bad = nan | infinite
-        first = torch.where(bad.any(), bad.to(torch.uint8).argmax() + start, -1)
+    # argmax of a 0/1 tensor is its first 1.
+    bad = nan | infinite
+    first = torch.where(bad.any(), bad.to(torch.uint8).argmax() + start, -1)
     integers = [
         nan.sum(),
         (infinite & ~sign).sum(),
@@ -290,7 +284,6 @@ def _float_row(
         torch.where(finite, key, INT64_MAX).min(),
         torch.where(finite, key, INT64_MIN).max(),
         wide_nonzero.min(),
-        absmax,
         count,
         exponent,
         first,
@@ -387,7 +380,6 @@ def _integer_row(block: torch.Tensor, mask: torch.Tensor | None, moments: int, f
         torch.where(chosen, order, INT64_MAX).min(),
         torch.where(chosen, order, INT64_MIN).max(),
         smallest_size,
-        torch.where(chosen, size, INT64_MAX).min(),
         count,
         torch.where(chosen, high, 0).sum(),
         torch.where(chosen, low, 0).sum(),

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from tensorstats import _core
-from tensorstats.device.kernels import FLOATS, INT64_MIN, INTEGERS, block_size, blocks, float_bits
+from tensorstats.device.kernels import FLOATS, INT64_MIN, blocks, dtype_name, float_bits
 
 __all__ = ["quantile"]
 
@@ -38,8 +38,7 @@ def quantile(x: torch.Tensor, q: Any) -> Any:
     >>> quantile(torch.tensor([4.0, 1.0, float("nan"), 2.0]), 0.25)
     1.5
     """
-    if x.dtype not in FLOATS and x.dtype not in INTEGERS:
-        raise TypeError(f"a tensor of dtype {x.dtype} has no quantiles; accepted are floats, integers and bool")
+    dtype_name(x.dtype)
     # The core checks the shares and gives their form to the result.
     shares = np.asarray(q, dtype=np.float64)
     _core.quantile(np.zeros(1), shares)
@@ -85,7 +84,7 @@ class _Search:
             # The first digit has a sign, or as many values above zero as an unsigned number of 16 bits.
             size = 3 * _HALF if depth == 0 else 2 * _HALF
             counts = torch.zeros(size + 1, dtype=torch.int64, device=self._x.device)
-            for block in blocks(self._x, block_size(self._x)):
+            for block, _ in blocks(self._x):
                 key, isnan = _keys(block)
                 if depth == 0:
                     place = (key >> shift) + _HALF

@@ -1,4 +1,4 @@
-"""Unit activity as torch operations, one row per block, left on the device; knows no model and no state."""
+"""Unit activity as torch operations, one row per block, left on the device; knows no model."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tensorstats import _core
 from tensorstats.device import fixed_point
 from tensorstats.device.fixed_point import deviation_sums, fixed_sum, scale_down
 from tensorstats.device.kernels import FLOATS, block_size, without_autocast
 
 if TYPE_CHECKING:
+    from tensorstats._core import UnitActivity
     from tensorstats.device.arena import Arena, Batch
 
-__all__ = ["FIXED_COUNTS", "UNIT_COUNTS", "UNIT_FLOATS", "PendingUnits", "start_units"]
+__all__ = ["PendingUnits", "start_units"]
 
-UNIT_COUNTS = ("zero", "active", "nonfinite", "low", "high")
-UNIT_FLOATS = ("mean", "m2", "min", "max")
-
-# Without float64: exponent, sum, sums of deviations and of their squares, and the bits of min and max as float32.
-FIXED_COUNTS = len(UNIT_COUNTS) + 6
+# Columns of a row, as `_core.units_of_rows` reads them; without float64 the latter.
+_COLUMNS = 9
+_FIXED_COLUMNS = 11
 
 
 @dataclass(slots=True)
@@ -31,9 +31,13 @@ class PendingUnits:
 
     dim: int
     saturation: tuple[float, float] | None
-    rows: torch.Tensor  # int64 [blocks, 9 or 11, units]
-    fixed: bool = False  # sums are in fixed point
-    batch: Batch | None = None  # of the arena that holds the rows
+    rows: torch.Tensor  # int64 [blocks, columns, units]
+    fixed: bool  # sums are in fixed point
+    batch: Batch | None  # of the arena that holds the rows
+
+    def finish(self, rows: bytes) -> tuple[UnitActivity, None]:
+        """The state, from the rows on the host; it knows no position of a non-finite value."""
+        return _core.units_of_rows(rows, self.rows.shape[2], self.dim, self.saturation, self.fixed), None
 
 
 def start_units(
@@ -61,7 +65,7 @@ def start_units(
             masks = _unit_blocks(where.movedim(dim, 0), size)
             pairs = zip(_unit_blocks(moved, size), masks, strict=True)
             rows.extend(row(block, saturation, mask) for block, mask in pairs)
-        columns = FIXED_COUNTS if fixed else len(UNIT_COUNTS) + len(UNIT_FLOATS)
+        columns = _FIXED_COLUMNS if fixed else _COLUMNS
         if arena is not None:
             stacked = arena.put(rows, columns, moved.shape[0])
         else:
@@ -114,7 +118,7 @@ def _unit_counts(
     saturation: tuple[float, float] | None,
     mask: torch.Tensor | None,
 ) -> list[torch.Tensor]:
-    """The columns of `UNIT_COUNTS`; `finite` is true only where the mask is."""
+    """Zero, active, non-finite, low and high values of each unit; `finite` is true only where the mask is."""
     zero = finite & (values == 0)
     nonfinite = ~torch.isfinite(values)
     if mask is not None:
@@ -129,7 +133,11 @@ def _unit_counts(
 def _fixed_unit_row(
     block: torch.Tensor, saturation: tuple[float, float] | None, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The same without float64."""
+    """The same without float64.
+
+    The exponent of a scale; the sum, the sums of deviations and of their squares, in fixed point; the bits of min and
+    max as float32.
+    """
     values = block.to(torch.float32)
     finite = torch.isfinite(values)
     if mask is not None:

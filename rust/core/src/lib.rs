@@ -9,12 +9,14 @@
 //! * [`memory`]: any strided memory is walked in place, as dense chunks.
 //! * [`summary`], [`histogram`], [`units`]: what is kept of a tensor; states merge, so threads, steps, files and ranks are one operation.
 //! * [`query`], [`many`]: questions about one tensor, and many tensors at once.
+//! * [`device`]: the states of tensors that a device has counted.
 //!
 //! NaN and infinities are counted and otherwise left out; no input makes a function panic.
 
 pub mod allocation;
 pub mod axis;
 pub mod bytes;
+pub mod device;
 pub mod dtype;
 pub mod error;
 pub mod histogram;

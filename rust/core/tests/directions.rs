@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room; a room uses those before it.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 21] = [
     "error",
     "number",
     "bytes",
@@ -28,6 +28,7 @@ const ROOMS: [&str; 20] = [
     "units",
     "query",
     "many",
+    "device",
 ];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {

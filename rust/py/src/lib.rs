@@ -16,6 +16,8 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use crate::calls::device::{summary_of_rows, units_of_rows};
+    #[pymodule_export]
     use crate::calls::fused::{summaries_and_histograms, summary_and_histogram};
     #[pymodule_export]
     use crate::calls::many::{PySummaries, norm, norm_from, norms, summaries, summaries_from};

@@ -1,5 +1,6 @@
 //! The functions over tensors that are no method of one state, and what the watcher keeps of many.
 
+pub(crate) mod device;
 pub(crate) mod fused;
 pub(crate) mod many;
 pub(crate) mod quantile;

@@ -46,7 +46,7 @@ type Array<'py> = PyResult<Bound<'py, PyAny>>;
 pub(crate) struct PyUnitActivity(Mutex<UnitActivity>);
 
 impl PyUnitActivity {
-    fn wrap(activity: UnitActivity) -> Self {
+    pub(crate) fn wrap(activity: UnitActivity) -> Self {
         Self(Mutex::new(activity))
     }
 
