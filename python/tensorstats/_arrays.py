@@ -48,6 +48,7 @@ _ML_DTYPES: dict[str, Any] = {"bfloat16": np.uint16, "float8_e4m3fn": np.uint8, 
 
 # What hands out its memory without a name of a dtype that could differ from numpy's.
 _BUFFERS = (memoryview, bytearray, array.array)
+_WITHOUT_DLPACK = (np.generic, _core.Held, *_BUFFERS)
 
 # What a tensor is refused with.
 REFUSALS = (TypeError, ValueError, BufferError)
@@ -95,8 +96,8 @@ def format_names(formats: Any, /) -> list[str]:
 def is_one(tensors: Any, /) -> bool:
     """Whether an object is a tensor of its own, not several."""
     return (
-        isinstance(tensors, (np.ndarray, np.generic, _core.Held, *_BUFFERS))
-        or hasattr(tensors, "__dlpack__")
+        hasattr(tensors, "__dlpack__")
+        or isinstance(tensors, _WITHOUT_DLPACK)
         or (hasattr(tensors, "__array__") and not hasattr(tensors, "columns"))
     )
 
@@ -127,7 +128,7 @@ def as_list(tensors: Any, /) -> tuple[list[Any], list[Any] | None]:
         For anything else.
     """
     if type(tensors) is not list:  # which is asked for most, and needs no questions
-        if is_one(tensors):
+        if hasattr(tensors, "__dlpack__") or is_one(tensors):
             return [tensors], None
         by_name = named(tensors)
         if by_name is not None:
