@@ -92,11 +92,8 @@ pub fn summary(rows: &[i64], counted: Counted<'_>) -> Result<(Summary, Option<u6
     with_standard_floats(|| {
         for row in rows.chunks_exact(columns) {
             let (row, beyond) = row.split_at(own);
-            let (block, place) = if dtype.is_integer() {
-                (integer_block(row, counted)?, None)
-            } else {
-                float_block(row, counted)?
-            };
+            let (block, place) =
+                if dtype.is_integer() { (integer_block(row, counted)?, None) } else { float_block(row, counted)? };
             if let Some(kept) = &mut kept {
                 kept.add(&misfits(beyond, &block.counts)?);
             }
@@ -204,8 +201,23 @@ fn float_block(row: &[i64], counted: Counted<'_>) -> Result<(Stats, Option<u64>)
 }
 
 fn integer_block(row: &[i64], counted: Counted<'_>) -> Result<Stats> {
-    let &[zero, negative, min, max, absmin, all, high, low, negative_high, negative_low, centre, second, third, fourth, fifth] =
-        row
+    let &[
+        zero,
+        negative,
+        min,
+        max,
+        absmin,
+        all,
+        high,
+        low,
+        negative_high,
+        negative_low,
+        centre,
+        second,
+        third,
+        fourth,
+        fifth,
+    ] = row
     else {
         return Err(damaged("another number of columns"));
     };
