@@ -1,4 +1,4 @@
-"""Owns the methods of `Histogram` that are exports and pictures, which the native class knows nothing of.
+"""Owns the methods of `Histogram` that are exports and pictures, which the native class does not have.
 
 Each imports what it needs when it is called. Functions here become methods of the class when the package is imported.
 """

@@ -1,4 +1,4 @@
-"""Owns the functions that summarise tensors. Knows no array library; the numbers are the core's."""
+"""Owns the functions that summarise tensors. The numbers are the core's, or come from `device`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the function that looks at units along a dimension; knows no array library. The numbers are the core's."""
+"""Owns the function that looks at units along a dimension; the numbers are the core's, or come from `device`."""
 
 from __future__ import annotations
 

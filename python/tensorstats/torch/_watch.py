@@ -94,10 +94,11 @@ def watch(
     on_finding : callable, "raise", "warn" or "breakpoint", optional
         A callable is called with every new :class:`Finding`. ``"raise"`` raises :class:`FindingError` out of the
         optimizer's step: before it changes a weight when an output or a gradient is not finite, after it for anything
-        else (without an optimizer, out of the next call of the model). ``"breakpoint"`` opens the debugger at the
-        module whose output is the first that is not finite, and at the end of the step for everything else. What an
-        accelerator counted is told one step later: ``"raise"`` raises out of the next step of the optimizer, before it
-        changes a weight, everything else happens at its end; what the last step found is told by ``close()``.
+        else (without an optimizer, and of a step that was left, out of the next call of the model). ``"breakpoint"``
+        opens the debugger at the module whose output is the first that is not finite, and at the end of the step for
+        everything else. What an accelerator counted is told one step later: ``"raise"`` raises out of the next step of
+        the optimizer, before it changes a weight, everything else happens at its end; what the last step found is told
+        by ``close()``.
     backend : {"auto", "core", "torch"}
         ``"torch"`` forces the path of accelerators.
     ranks : None, "merge" or "local", optional
@@ -115,7 +116,8 @@ def watch(
     Raises
     ------
     TypeError, ValueError
-        For arguments of the wrong kind. Once attached, the monitor never raises into the training loop: see ``errors``.
+        For arguments of the wrong kind. Once attached, the monitor raises nothing into the training loop but what
+        `on_finding` asks for; its own errors are in ``errors``.
 
     Examples
     --------

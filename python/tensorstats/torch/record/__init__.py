@@ -1,1 +1,1 @@
-"""What is recorded of a step, from the first module to its close; puts no hook on anything."""
+"""What is recorded of a step, from the first module to its close; judges nothing."""

@@ -1,4 +1,4 @@
-"""What every recorder can be asked: the contract by which a new signal is one file; records nothing."""
+"""What every recorder can be asked: the contract between a signal's recorder and everybody else; records nothing."""
 
 from __future__ import annotations
 
