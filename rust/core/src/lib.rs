@@ -1,6 +1,6 @@
 //! Exact, mergeable statistics of tensors in one pass over memory.
 //!
-//! Every room is a folder; a room uses those before it in this list, never one after it (`tests/directions.rs`):
+//! Every room is a folder or a file; a room uses those before it in this list, never one after it (`tests/directions.rs`):
 //! * [`error`], [`number`], [`bytes`], [`allocation`]: what knows nothing of tensors.
 //! * [`dtype`]: the one list of element types; [`state`]: numbers that are counted into and merged.
 //! * [`simd`]: the same lanes at every instruction level; [`axis`]: the bins of a histogram.

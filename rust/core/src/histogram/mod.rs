@@ -52,7 +52,7 @@ impl PartialEq for Histogram {
 }
 
 impl Histogram {
-    /// Of nothing.
+    /// An empty histogram.
     pub fn new(axis: Axis) -> Self {
         let bins = match &axis {
             Axis::LogLinear { precision } => Bins::Log(LogCounts::new(*precision)),

@@ -123,7 +123,7 @@ pub struct ByteSums {
 }
 
 impl ByteSums {
-    /// Of nothing.
+    /// The sums of no values.
     pub const EMPTY: Self = Self {
         counts: Counts { nan: 0, posinf: 0, neginf: 0, zero: 0, negative: 0, positive: 0, subnormal: 0 },
         sum: 0,

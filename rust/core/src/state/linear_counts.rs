@@ -116,7 +116,7 @@ pub struct LinearCounts {
 }
 
 impl LinearCounts {
-    /// Of nothing.
+    /// Empty counts.
     pub fn new(bins: u64) -> Self {
         Self { bins, exponent: 0, first: 0, counts: Vec::new() }
     }

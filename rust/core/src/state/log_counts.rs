@@ -84,7 +84,7 @@ pub struct Key {
 }
 
 impl LogCounts {
-    /// Of nothing.
+    /// Empty counts.
     pub fn new(precision: u8) -> Self {
         Self { precision, negative: Side::default(), positive: Side::default(), zeros: 0 }
     }
@@ -141,7 +141,7 @@ impl LogCounts {
         self.zeros = self.zeros.wrapping_add(other.zeros);
     }
 
-    /// As [`LogCounts::merge`]; nothing is copied into counts of nothing.
+    /// As [`LogCounts::merge`]; empty counts take the other's place without a copy.
     pub fn take_in(&mut self, other: Self) {
         if self.zeros == 0 && self.negative.counts.is_empty() && self.positive.counts.is_empty() {
             *self = other;

@@ -101,7 +101,7 @@ impl Moments {
         if k == 0 { *self } else { Self { mean: self.mean.scaled(k), m2: scalb(self.m2, 2 * k), scale, ..*self } }
     }
 
-    /// The mean; NaN of nothing.
+    /// The mean; NaN where there are no values.
     pub fn mean(&self) -> f64 {
         if self.count == 0 { f64::NAN } else { self.mean.scaled(self.scale).value() }
     }

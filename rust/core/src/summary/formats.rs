@@ -241,7 +241,7 @@ pub struct Fit {
 }
 
 impl Fits {
-    /// Of nothing yet; a format given twice is kept once.
+    /// Empty counts for these formats; one that is given twice is kept once.
     pub fn new(formats: &[Dtype], scale: f64) -> Result<Self> {
         if !(scale.is_finite() && scale > 0.0) {
             return Err(Error::Argument(format!("scale must be finite and above 0, got: {scale}")));

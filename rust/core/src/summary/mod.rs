@@ -79,7 +79,7 @@ impl Moments {
 }
 
 impl Summary {
-    /// Of nothing.
+    /// An empty summary.
     pub fn new(moments: Moments) -> Self {
         Self { stats: Stats::default(), seen: Seen::Nothing, moments, fits: None }
     }

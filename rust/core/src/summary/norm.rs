@@ -26,7 +26,7 @@ impl Order {
         }
     }
 
-    /// The norm of what was summarised: NaN if there is a NaN, else infinite if there is an infinity; 0 of nothing.
+    /// The norm of what was summarised: NaN if there is a NaN, else infinite if there is an infinity; 0 where there are no values.
     pub fn of(self, summary: &Summary) -> f64 {
         let counts = &summary.stats.counts;
         if counts.nan > 0 {

@@ -16,7 +16,7 @@ use crate::summary::{Job, Seen, Summary, bytes, stats_of_chunk};
 use crate::with_element;
 
 impl Summary {
-    /// Of nothing, keeping formats.
+    /// An empty summary that counts for formats too.
     pub fn with_formats(moments: Moments, fits: Option<&Fits>) -> Self {
         Self { fits: fits.map(|fits| Box::new(fits.emptied())), ..Self::new(moments) }
     }

@@ -73,12 +73,12 @@ impl Unit {
         if self.min == self.max && self.moments.count as f64 - correction > 0.0 { 0.0 } else { counted }
     }
 
-    /// Mean of finite values; NaN of nothing.
+    /// Mean of finite values; NaN where there are none.
     pub fn mean(&self) -> f64 {
         if self.min == self.max { self.min } else { self.moments.mean() }
     }
 
-    /// Share of all values that are finite and not zero; NaN of nothing.
+    /// Share of all values that are finite and not zero; NaN where there are no values.
     pub fn active_fraction(&self) -> f64 {
         self.active as f64 / self.count() as f64
     }
@@ -135,7 +135,7 @@ pub struct UnitActivity {
 }
 
 impl UnitActivity {
-    /// Of nothing.
+    /// An empty accumulator, which gets its units from the first tensor.
     pub fn new(dim: i64, saturation: Option<(f64, f64)>) -> Result<Self> {
         if let Some((low, high)) = saturation
             && (low.is_nan() || high.is_nan() || low > high)

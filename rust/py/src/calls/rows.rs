@@ -30,7 +30,7 @@ impl Rows {
         }
     }
 
-    /// Rows of nothing.
+    /// Empty summaries, one a row.
     pub(crate) fn empty(rows: usize) -> Self {
         Self { summaries: vec![Summary::new(Moments::Two); rows], ..Self::default() }
     }

@@ -2,7 +2,7 @@
 //! dtypes or threads.
 //!
 //! A NaN or an infinity makes the sum of squares something else than a number, and a mean far from zero shows in the sums: whoever reads
-//! them finds such units and counts them again with [`super::unit_columns`] or [`super::unit_runs`]. Every addition has its fixed place:
+//! them finds such units and counts them again with [`super::columns`] or [`super::runs`]. Every addition has its fixed place:
 //! lanes of sixteen along a run, row after row down a column.
 
 use core::ops::Range;
