@@ -75,7 +75,7 @@ def test_findings_come_first_the_worst_of_them_in_full() -> None:
     text = format_report([row(f"net.{i}") for i in range(300)], many, [], judged="12 steps")
     lines = text.splitlines()
     assert len(lines) <= LINES
-    assert lines[0] == "Findings in 12 steps (failures: 1, warnings: 20):"
+    assert lines[0] == "FAIL: findings in 12 steps (failures: 1, warnings: 20):"
     assert lines[2].startswith("FAILURE  worst at bad")
     assert "All findings in full: report(all=True)." in lines
     assert any(line.startswith("layer") for line in lines)  # the table has room too
@@ -205,4 +205,4 @@ def test_a_monitor_that_has_seen_nothing_reports_so() -> None:
     model = nn.Linear(4, 2)
     with ts.watch(model, torch.optim.SGD(model.parameters(), lr=0.1)) as monitor:
         text = monitor.report()
-    assert text.splitlines()[0] == "No findings in 0 steps."
+    assert text.splitlines()[0] == "OK: no findings in 0 steps."

@@ -210,7 +210,7 @@ def test_the_table_is_aligned_and_fits_a_terminal() -> None:
 
 
 def test_the_report_says_when_there_is_nothing_to_say() -> None:
-    assert watched(small_model()).report().startswith("No findings in 3 steps.\n")
+    assert watched(small_model()).report().startswith("OK: no findings in 3 steps.\n")
 
 
 def test_colours_only_on_a_terminal_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tensorstats import __version__, demo
+from tensorstats.cli import explain
 
 __all__ = ["main"]
 
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
+        if options.command == "explain":
+            return explain.run(options.rule)
         return demo.run(
             options.bug,
             steps=options.steps,
@@ -50,7 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tensorstats {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
     _add_demo(commands)
+    _add_explain(commands)
     return parser
+
+
+def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "say what a rule of the watcher measures, where its limits come from and what to try"
+    parser = commands.add_parser("explain", help=text, description=f"{text.capitalize()}. Without a rule: all of them.")
+    parser.add_argument("rule", nargs="?", help="the id of a rule, such as dead-units")
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

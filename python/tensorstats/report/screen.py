@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from tensorstats.report.outcome import Report, verdict
 from tensorstats.report.table import Row, format_table
-from tensorstats.report.text import Text
 from tensorstats.rules import Finding
 
 __all__ = ["LINES", "format_finding", "format_report"]
@@ -27,27 +27,36 @@ _FEWEST_ROWS = 8
 
 
 def format_report(
-    rows: Sequence[Row], findings: Sequence[Finding], errors: Sequence[str], *, judged: str, all: bool = False
-) -> Text:
-    """The findings in words, the table, and the watcher's own errors if it had any.
+    rows: Sequence[Row],
+    findings: Sequence[Finding],
+    errors: Sequence[str],
+    *,
+    judged: str,
+    suppressed: Sequence[Finding] = (),
+    all: bool = False,
+) -> Report:
+    """The verdict and the findings in words, the table, and the watcher's own errors if it had any.
 
     Parameters
     ----------
     rows, findings, errors
         What there is to tell.
+    suppressed
+        What is known: told in one line.
     judged : str
         What was looked at: ``"12 steps"``.
     all : bool
         Tell everything, however long; otherwise what fits on one screen, the worst first.
     """
-    parts = _findings(findings, judged, all=all)
+    parts = [*_findings(findings, judged, all=all), *_known(suppressed)]
     ending = _errors(errors, all=all)
     marked = {finding.where for finding in findings}
     limit = None
     if not all:
         limit = max(LINES - len(parts) - len(ending) - 6, _FEWEST_ROWS)
     table = format_table([_mark(row, marked) for row in rows], limit=limit)
-    return Text("\n".join([*parts, "", table, *ending]))
+    text = "\n".join([*parts, "", table, *ending])
+    return Report(text, findings, suppressed=suppressed, errors=errors, judged=judged)
 
 
 def _mark(row: Row, places: Collection[str]) -> Row:
@@ -57,9 +66,10 @@ def _mark(row: Row, places: Collection[str]) -> Row:
 
 def _findings(findings: Sequence[Finding], judged: str, *, all: bool) -> list[str]:
     if not findings:
-        return [f"No findings in {judged}."]
+        return [f"OK: no findings in {judged}."]
     failures = sum(finding.status == "failure" for finding in findings)
-    lines = [f"Findings in {judged} (failures: {failures}, warnings: {len(findings) - failures}):"]
+    numbers = f"failures: {failures}, warnings: {len(findings) - failures}"
+    lines = [f"{verdict(findings)}: findings in {judged} ({numbers}):"]
     ordered = findings if all else sorted(findings, key=lambda finding: (finding.over, finding.status != "failure"))
     heads: list[str] = []
     for group in _alike(ordered):
@@ -74,7 +84,16 @@ def _findings(findings: Sequence[Finding], judged: str, *, all: bool) -> list[st
         if len(heads) > _FINDING_HEADS:
             lines.append(f"... and {len(heads) - _FINDING_HEADS} more kinds")
         lines.append("All findings in full: report(all=True).")
+    lines += ["", f"More on a rule: python -m tensorstats explain {ordered[0].rule}"]
     return lines
+
+
+def _known(suppressed: Sequence[Finding]) -> list[str]:
+    if not suppressed:
+        return []
+    listed = ", ".join(f"{finding.rule} at {finding.where}" for finding in suppressed[:_PLACES])
+    more = f" and {len(suppressed) - _PLACES} more" if len(suppressed) > _PLACES else ""
+    return [f"Suppressed: {listed}{more}."]
 
 
 def _also(group: Sequence[Finding], *, all: bool) -> list[str]:

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 
 from tensorstats._core import Summary
+from tensorstats._text import Text
 from tensorstats.report.fold import Row, fold_alike
-from tensorstats.report.text import Text, printable, shorten_names
+from tensorstats.report.text import printable, shorten_names
 
 __all__ = ["SORT_KEYS", "Row", "format_table", "number"]
 

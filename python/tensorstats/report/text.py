@@ -1,29 +1,13 @@
-"""Texts of several lines that read well wherever Python shows them; knows nothing of what they say."""
+"""Names that fit a table: printable, and cut where they still differ; knows nothing of what they name."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["Text", "printable", "shorten_names"]
+__all__ = ["printable", "shorten_names"]
 
 _ELLIPSIS = "…"
 _NUMBER = re.compile(r"\d+(-\d+)?")
-
-
-class Text(str):
-    r"""A ``str`` that shows itself, not a quoted line full of ``\n``, as the last expression of a notebook cell.
-
-    Examples
-    --------
-    >>> Text("two\nlines")
-    two
-    lines
-    """
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def printable(name: str) -> str:

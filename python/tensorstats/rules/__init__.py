@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tensorstats.rules.base import Measurement, Rule
+from tensorstats.rules.catalogue import explain, rule_ids
 from tensorstats.rules.finding import Finding, Status
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
 from tensorstats.rules.judge import Judge, default_rules
@@ -11,6 +12,7 @@ from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
 from tensorstats.rules.ranks import OddRank, OtherModel, ReplicasDiffer
 from tensorstats.rules.skipped import SkippedSteps
+from tensorstats.rules.suppression import Suppression, load_baseline, save_baseline
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
 from tensorstats.rules.view import FlatLosses, Offender, OutputView, ParameterView, RankSpread, Skips, StepView
 
@@ -40,8 +42,13 @@ __all__ = [
     "Skips",
     "Status",
     "StepView",
+    "Suppression",
     "Unchanged",
     "UpdateRatio",
     "VanishingGradient",
     "default_rules",
+    "explain",
+    "load_baseline",
+    "rule_ids",
+    "save_baseline",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 __all__ = ["Finding", "Status"]
 
@@ -74,6 +76,28 @@ class Finding:
             return f"since step {self.step}"
         steps = f"step {self.step}" if self.last_step == self.step else f"steps {self.step} to {self.last_step}"
         return f"{steps}, over"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON. A value or limit that is not finite, which JSON does not have, is a string.
+
+        Examples
+        --------
+        >>> finding = Finding("non-finite", "failure", "2", 30, float("inf"), 0, "It overflowed.", "Lower the rate.")
+        >>> finding.to_dict()["value"], Finding.from_dict(finding.to_dict()) == finding
+        ('inf', True)
+        """
+        data = asdict(self)
+        for name in ("value", "limit"):
+            number = float(data[name])
+            data[name] = number if math.isfinite(number) else str(number)
+        data["consequences"] = list(self.consequences)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Finding:
+        """The finding that :meth:`to_dict` made plain."""
+        numbers = {name: float(data[name]) for name in ("value", "limit")}
+        return cls(**{**data, **numbers, "consequences": tuple(data["consequences"])})
 
     def __str__(self) -> str:
         head = f"{self.status.upper()}  {self.rule} at {self.where}, {self.when}"

@@ -19,6 +19,7 @@ from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
 from tensorstats.rules.ranks import OddRank, OtherModel, ReplicasDiffer
 from tensorstats.rules.skipped import SkippedSteps
+from tensorstats.rules.suppression import Suppression
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
 from tensorstats.rules.view import FlatLosses, Offender, StepView
 
@@ -155,7 +156,8 @@ class Judge:
     Each judge works on its own copies of the rules, since rules keep what they saw.
     """
 
-    def __init__(self, rules: Iterable[Rule] | None = None) -> None:
+    def __init__(self, rules: Iterable[Rule] | None = None, suppressions: Iterable[Suppression] = ()) -> None:
+        self.suppressions = tuple(suppressions)
         self.rules: list[Rule] = [copy.deepcopy(rule) for rule in (default_rules() if rules is None else rules)]
         self.losses = LossTrend()
         self._streaks: defaultdict[str, _Streaks] = defaultdict(_Streaks)
@@ -280,10 +282,23 @@ class Judge:
 
     @property
     def findings(self) -> list[Finding]:
-        """All findings but those that follow from others, earliest first and causes first.
+        """All findings but those that follow from others and those that are suppressed, earliest first, causes first.
 
         A symptom in a run that does not learn is a failure.
         """
+        return [finding for finding in self._all_findings() if not self._is_suppressed(finding)]
+
+    @property
+    def suppressed(self) -> list[Finding]:
+        """The findings that are known and meant to be, with what follows from them."""
+        return (
+            [finding for finding in self._all_findings() if self._is_suppressed(finding)] if self.suppressions else []
+        )
+
+    def _is_suppressed(self, finding: Finding) -> bool:
+        return any(suppression.covers(finding) for suppression in self.suppressions)
+
+    def _all_findings(self) -> list[Finding]:
         rules = {rule.id: (place, rule) for place, rule in enumerate(self.rules)}
         does_not_learn = self._does_not_learn()
         causes: list[tuple[Told, list[Told]]] = []

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorstats._core import Histogram, Summary, UnitActivity
-from tensorstats.report import LINES, Row, format_report, format_table
+from tensorstats.report import LINES, Report, Row, format_report, format_table
 from tensorstats.rules import Finding, Judge
 from tensorstats.run.choosing import COLLECTIONS, SCALARS, SIGNALS, Collection
 from tensorstats.run.record import Mode, RunRecord
@@ -43,6 +43,12 @@ class Reading:
         """What is wrong, earliest first; one finding per rule and place."""
         self.settle()
         return self._judge.findings
+
+    @property
+    def suppressed(self) -> list[Finding]:
+        """What was found and is known, as ``suppress=`` says."""
+        self.settle()
+        return self._judge.suppressed
 
     @property
     def found(self) -> int:
@@ -184,9 +190,22 @@ class Reading:
         """
         return format_table(self._rows(), sort=sort, match=match, limit=None if all else LINES - 4)
 
-    def report(self, *, all: bool = False) -> str:
-        """The findings in words, then the table: one screen, the worst first, or everything there is (`all`)."""
-        return format_report(self._rows(), self.findings, self.errors, judged=f"{self.steps()} steps", all=all)
+    def report(self, *, all: bool = False) -> Report:
+        """The verdict, the findings in words, then the table: one screen, the worst first, or everything (`all`).
+
+        Returns
+        -------
+        Report
+            A ``str`` that also has ``findings``, ``ok``, ``to_json()`` and ``to_sarif()``.
+        """
+        return format_report(
+            self._rows(),
+            self.findings,
+            self.errors,
+            judged=f"{self.steps()} steps",
+            suppressed=self.suppressed,
+            all=all,
+        )
 
     def _rows(self) -> list[Row]:
         self.settle()

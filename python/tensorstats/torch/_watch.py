@@ -10,6 +10,7 @@ from typing import Any
 
 from tensorstats.device.backend import Backend
 from tensorstats.rules import Rule
+from tensorstats.rules.suppression import Suppress
 from tensorstats.run.choosing import Collection
 from tensorstats.torch.actions import FindingError, OnFinding
 from tensorstats.torch.attach.guard import WatchWarning
@@ -40,6 +41,7 @@ def watch(
     signals: Iterable[str] | None = None,
     collections: Iterable[str | Collection] | None = None,
     rules: Iterable[Rule] | None = None,
+    suppress: Suppress | None = None,
     histograms: bool = False,
     units: Units = "activations",
     mask: Mask = None,
@@ -79,6 +81,10 @@ def watch(
         ``"optimizer_state"``, ``"losses"``, or your own. Without `signals`, their signals are taken.
     rules : iterable of Rule, optional
         Instead of :func:`tensorstats.rules.default_rules`.
+    suppress : str, Suppression, or several of them, optional
+        Findings that are known and meant to be: ``"dead-units"``, ``"dead-units:encoder"`` (a rule, and a module or a
+        pattern), a :class:`tensorstats.rules.Suppression`, or what :func:`tensorstats.rules.load_baseline` returns.
+        They call nobody, and are found under ``suppressed``.
     histograms : bool
         Also keep a LogLinear histogram of everything recorded: of all steps together and of single ones.
     units : {"activations", "all", "none"}
@@ -143,6 +149,7 @@ def watch(
         signals=signals,
         collections=collections,
         rules=rules,
+        suppress=suppress,
         histograms=histograms,
         units=units,
         mask=mask,

@@ -51,7 +51,7 @@ class Monitor:
     def __init__(self, targets: Targets, options: Options) -> None:
         self._guard = guard = Guard()
         guard.holds = options.on_finding is not None
-        judge = Judge(options.rules)
+        judge = Judge(options.rules, options.suppressions)
         record = RunRecord()
         self._reading = reading = Reading(record, guard.errors, judge, options.collections)
         self._loop = loop = TrainingLoop(targets, options, guard, judge, record)
@@ -77,6 +77,16 @@ class Monitor:
     def findings(self) -> list[Finding]:
         """What is wrong, earliest first; one finding per rule and place."""
         return self._reading.findings
+
+    @property
+    def suppressed(self) -> list[Finding]:
+        """What was found and is known, as ``suppress=`` says."""
+        return self._reading.suppressed
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed so far; warnings do not count."""
+        return all(finding.status != "failure" for finding in self.findings)
 
     @property
     def errors(self) -> list[str]:

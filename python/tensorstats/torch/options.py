@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from tensorstats.device.backend import Backend, check_backend
-from tensorstats.rules import Rule
+from tensorstats.rules import Rule, Suppression, default_rules
+from tensorstats.rules.suppression import resolve_suppressions
 from tensorstats.run.choosing import DEFAULT_SIGNALS, SCALARS, SIGNALS, Collection, resolve_collections
 from tensorstats.torch.actions import Action, OnFinding
 from tensorstats.torch.attach.guard import Guard
@@ -35,6 +36,7 @@ class Options:
     signals: frozenset[str]
     collections: tuple[Collection, ...] | None
     rules: list[Rule] | None
+    suppressions: tuple[Suppression, ...]
     histograms: bool
     units: Units
     mask: Mask
@@ -56,6 +58,7 @@ def resolve_options(
     signals: Any,
     collections: Any,
     rules: Any,
+    suppress: Any,
     histograms: Any,
     units: Any,
     mask: Any,
@@ -93,6 +96,7 @@ def resolve_options(
     if collections is not None and not isinstance(collections, Iterable):
         raise TypeError(f"collections must be names or Collection objects, got {collections!r}")
     chosen = resolve_collections(collections)
+    resolved_rules = _resolve_rules(rules)
     return Options(
         schedule=Schedule(every, start, stop, steps),
         eval_schedule=eval_schedule,
@@ -100,7 +104,8 @@ def resolve_options(
         modules=modules,
         signals=_resolve_signals(signals, chosen),
         collections=chosen,
-        rules=_resolve_rules(rules),
+        rules=resolved_rules,
+        suppressions=resolve_suppressions(suppress, [rule.id for rule in resolved_rules or default_rules()]),
         histograms=histograms,
         units=units,
         mask=mask,
