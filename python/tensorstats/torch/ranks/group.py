@@ -215,7 +215,12 @@ class RankGroup:
             sent = torch.frombuffer(bytearray(whole[: self._capacity]), dtype=torch.uint8)
             mine[: len(sent)] = sent
             theirs = [torch.empty_like(mine) for _ in self.ranks]
-            self._connection.allgather([theirs], [mine], options).wait()
+            work = self._connection.allgather([theirs], [mine], options)
+            # torch 2.6 keeps to the timeout of the connection instead of the operation's: it is asked once more.
+            if timeout is None:
+                work.wait()
+            else:
+                work.wait(timeout)
             received = [buffer.numpy().tobytes() for buffer in theirs]
             sizes = [_SIZE.unpack_from(buffer)[0] for buffer in received]
             if max(sizes) <= self._capacity:
