@@ -38,7 +38,7 @@ THREADS = tuple(range(1, 8))
 def _available_levels() -> tuple[str, ...]:
     """The SIMD levels of this machine, weakest first: those that the native module agrees to use."""
     found = []
-    for name in ("portable", "neon", "avx2", "avx512"):
+    for name in ("portable", "neon", "avx2", "avx512bw", "avx512"):
         try:
             _core.set_simd_level(name)
         except ValueError:

@@ -170,4 +170,5 @@ def test_a_level_that_this_machine_has_is_not_missed():
     if {"avx2", "fma", "f16c", "bmi2"} <= flags:
         assert "avx2" in LEVELS
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"} <= flags:
-        assert "avx512" in LEVELS
+        assert "avx512bw" in LEVELS
+        assert ("avx512" in LEVELS) == ("avx512vbmi" in flags)

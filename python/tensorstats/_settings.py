@@ -26,13 +26,14 @@ class ThreadCount(NamedTuple):
 def simd_level() -> SimdLevel:
     """SIMD level that kernels run at, with the reason.
 
-    It changes speed, never a bit of a result. The environment variable `TENSORSTATS_SIMD` (portable, avx2, avx512 or
-    neon), read at import, forces one.
+    It changes speed, never a bit of a result. The environment variable `TENSORSTATS_SIMD` (portable, avx2, avx512bw,
+    avx512 or neon), read at import, forces one. Level avx512bw is AVX-512 without VBMI, which only 8-bit floats make
+    use of: Skylake-X and Cascade Lake have it.
 
     Examples
     --------
     >>> import tensorstats as ts
-    >>> ts.simd_level().name in ("portable", "avx2", "avx512", "neon")
+    >>> ts.simd_level().name in ("portable", "avx2", "avx512bw", "avx512", "neon")
     True
     """
     return SimdLevel(*_core.simd_level())

@@ -1,4 +1,4 @@
-//! Owns the lanes of AVX-512 (F, BW, DQ, VL, CD, VBMI: Ice Lake, Zen 4 and later). Knows nothing of what is computed with them.
+//! Owns the lanes of AVX-512 (F, BW, DQ, VL, CD: Skylake-X, Zen 4 and later). Knows nothing of what is computed with them.
 
 #[allow(clippy::wildcard_imports, reason = "every line below is an intrinsic; a list would repeat the file")]
 use core::arch::x86_64::*;
@@ -12,7 +12,10 @@ use crate::simd::select_avx512;
 
 /// AVX-512 registers; a value proves that the CPU has them.
 #[derive(Clone, Copy, Debug)]
-pub struct Avx512(());
+pub struct Avx512 {
+    /// Whether the CPU has VBMI too, which the sums of 8-bit floats alone make use of: the rest is compiled once.
+    vbmi: bool,
+}
 
 /// Wraps an intrinsic call.
 macro_rules! intrinsic {
@@ -27,11 +30,11 @@ impl Avx512 {
     /// The token, for a function that has the features enabled.
     ///
     /// # Safety
-    /// The CPU must have the features.
+    /// The CPU must have the features, and VBMI where `vbmi` says so.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
-    pub fn here() -> Self {
-        Self(())
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    pub unsafe fn here(vbmi: bool) -> Self {
+        Self { vbmi }
     }
 }
 
@@ -123,7 +126,7 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn byte_sums<E: Code>(self, p: *const u8, len: usize) -> Option<ByteSums> {
         // SAFETY: `self` proves the features; the caller vouches for the bytes.
-        Some(unsafe { bytes_avx512::byte_sums::<E>(p, len) })
+        Some(unsafe { bytes_avx512::byte_sums::<E>(p, len, self.vbmi) })
     }
 
     #[inline(always)]

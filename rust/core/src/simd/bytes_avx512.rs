@@ -1,7 +1,8 @@
 //! Owns the byte sums of AVX-512: sixty-four 8-bit values a step, no code counting. Knows nothing of statistics beyond the sums.
 //!
-//! An 8-bit float is looked up by its magnitude in tables of 128 entries (`vpermi2b`): one table for each byte of its value in units and
-//! of the square of that. Bytes are added up by `vpsadbw`, which sums eight of them into 64 bits, so nothing can overflow.
+//! An 8-bit float is looked up by its magnitude in tables of 128 entries: one table for each byte of its value in units and of the square
+//! of that. VBMI does so in one instruction; without it, entries are looked up in pairs. Bytes are added up by `vpsadbw`, which sums eight
+//! of them into 64 bits, so nothing can overflow.
 
 #[allow(clippy::wildcard_imports, reason = "every line below is an intrinsic; a list would repeat the file")]
 use core::arch::x86_64::*;
@@ -21,9 +22,9 @@ macro_rules! intrinsic {
 const STEP: usize = 64;
 
 /// # Safety
-/// The CPU must have AVX-512 (F, BW, VBMI); `p` must be readable for `len` bytes.
+/// The CPU must have AVX-512 (F, BW), and VBMI too where `vbmi` says so; `p` must be readable for `len` bytes.
 #[inline(always)]
-pub(crate) unsafe fn byte_sums<E: Code>(p: *const u8, len: usize) -> ByteSums {
+pub(crate) unsafe fn byte_sums<E: Code>(p: *const u8, len: usize, vbmi: bool) -> ByteSums {
     let mut sums = ByteSums::EMPTY;
     let whole = len - len % STEP;
     // SAFETY: as the caller vouches.
@@ -32,10 +33,8 @@ pub(crate) unsafe fn byte_sums<E: Code>(p: *const u8, len: usize) -> ByteSums {
             Form::Unsigned => integers::<false, false>(p, whole, &mut sums),
             Form::Bool => integers::<false, true>(p, whole, &mut sums),
             Form::Signed => integers::<true, false>(p, whole, &mut sums),
-            // Values below 2^18 units, squares below 2^36.
-            Form::Float { mantissa: 3, .. } => floats::<E, 3, 5>(p, whole, &mut sums),
-            // Values below 2^32 units, squares below 2^64.
-            Form::Float { .. } => floats::<E, 4, 8>(p, whole, &mut sums),
+            Form::Float { .. } if vbmi => floats_with_vbmi::<E>(p, whole, &mut sums),
+            Form::Float { .. } => any_floats::<E, InPairs>(p, whole, &mut sums),
         }
         for i in whole..len {
             sums.add_code::<E>(*p.add(i), 1);
@@ -144,17 +143,84 @@ impl<E: Code> Tables<E> {
     }
 }
 
-/// The entries of a table for sixty-four magnitudes.
+/// How a table of 128 bytes is read.
+trait LookUp {
+    /// The entries for sixty-four magnitudes.
+    fn look_up(table: &'static [u8; 128], magnitudes: __m512i) -> __m512i;
+}
+
+/// The two halves of a table.
 #[inline(always)]
-fn look_up(table: &'static [u8; 128], magnitudes: __m512i) -> __m512i {
+fn halves(table: &'static [u8; 128]) -> [__m512i; 2] {
     let p = table.as_ptr();
-    intrinsic!(_mm512_permutex2var_epi8(_mm512_loadu_si512(p.cast()), magnitudes, _mm512_loadu_si512(p.add(64).cast())))
+    intrinsic!([_mm512_loadu_si512(p.cast()), _mm512_loadu_si512(p.add(STEP).cast())])
+}
+
+/// By VBMI's `vpermi2b`; used in [`floats_with_vbmi`] alone.
+struct AtOnce;
+
+impl LookUp for AtOnce {
+    #[inline(always)]
+    fn look_up(table: &'static [u8; 128], magnitudes: __m512i) -> __m512i {
+        let [low, high] = halves(table);
+        intrinsic!(_mm512_permutex2var_epi8(low, magnitudes, high))
+    }
+}
+
+/// By BW's `vpermi2w`: a magnitude without its last bit finds a pair of entries, and the last bit chooses between them.
+struct InPairs;
+
+impl LookUp for InPairs {
+    #[inline(always)]
+    fn look_up(table: &'static [u8; 128], magnitudes: __m512i) -> __m512i {
+        // Bytes at odd places, the upper ones of their words.
+        const UPPER: __mmask64 = 0xaaaa_aaaa_aaaa_aaaa;
+        let [low, high] = halves(table);
+        intrinsic!({
+            // Of an index only the lowest six bits count, so what is left of the other byte of the word does no harm.
+            let of_lower = _mm512_permutex2var_epi16(low, _mm512_srli_epi16::<1>(magnitudes), high);
+            let of_upper = _mm512_permutex2var_epi16(low, _mm512_srli_epi16::<9>(magnitudes), high);
+            let first = _mm512_mask_blend_epi8(UPPER, of_lower, _mm512_slli_epi16::<8>(of_upper));
+            let second = _mm512_mask_blend_epi8(UPPER, _mm512_srli_epi16::<8>(of_lower), of_upper);
+            _mm512_mask_blend_epi8(_mm512_test_epi8_mask(magnitudes, _mm512_set1_epi8(1)), first, second)
+        })
+    }
+}
+
+/// Compiled with VBMI, which the code around the call is not.
+///
+/// # Safety
+/// As for [`floats`], and the CPU must have VBMI.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
+unsafe fn floats_with_vbmi<E: Code>(p: *const u8, len: usize, sums: &mut ByteSums) {
+    // SAFETY: as the caller vouches.
+    unsafe { any_floats::<E, AtOnce>(p, len, sums) }
+}
+
+/// # Safety
+/// As for [`floats`].
+#[inline(always)]
+unsafe fn any_floats<E: Code, T: LookUp>(p: *const u8, len: usize, sums: &mut ByteSums) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        if let Form::Float { mantissa: 3, .. } = E::FORM {
+            // Values below 2^18 units, squares below 2^36.
+            floats::<E, T, 3, 5>(p, len, sums);
+        } else {
+            // Values below 2^32 units, squares below 2^64.
+            floats::<E, T, 4, 8>(p, len, sums);
+        }
+    }
 }
 
 /// # Safety
 /// `p` must be readable for `len` bytes, a multiple of [`STEP`].
 #[inline(always)]
-unsafe fn floats<E: Code, const VALUE: usize, const SQUARE: usize>(p: *const u8, len: usize, sums: &mut ByteSums) {
+unsafe fn floats<E: Code, T: LookUp, const VALUE: usize, const SQUARE: usize>(
+    p: *const u8,
+    len: usize,
+    sums: &mut ByteSums,
+) {
     let Form::Float { mantissa, first_infinite, first_nan } = E::FORM else { return };
     if len == 0 {
         return;
@@ -194,7 +260,7 @@ unsafe fn floats<E: Code, const VALUE: usize, const SQUARE: usize>(p: *const u8,
             subnormal += u64::from(_mm512_cmplt_epu8_mask(less_one, _mm512_set1_epi8(subnormals)).count_ones());
             let mut byte = 0;
             while byte < VALUE {
-                let found = look_up(&values[byte], magnitude);
+                let found = T::look_up(&values[byte], magnitude);
                 magnitude_sums[byte] = _mm512_add_epi64(magnitude_sums[byte], _mm512_sad_epu8(found, nothing));
                 let found = _mm512_maskz_mov_epi8(negative, found);
                 negative_sums[byte] = _mm512_add_epi64(negative_sums[byte], _mm512_sad_epu8(found, nothing));
@@ -202,7 +268,7 @@ unsafe fn floats<E: Code, const VALUE: usize, const SQUARE: usize>(p: *const u8,
             }
             let mut byte = 0;
             while byte < SQUARE {
-                let found = look_up(&squares[byte], magnitude);
+                let found = T::look_up(&squares[byte], magnitude);
                 square_sums[byte] = _mm512_add_epi64(square_sums[byte], _mm512_sad_epu8(found, nothing));
                 byte += 1;
             }

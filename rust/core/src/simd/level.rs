@@ -20,12 +20,19 @@ pub struct Level(Name);
 enum Name {
     Portable = 0,
     Avx2 = 1,
-    Avx512 = 2,
-    Neon = 3,
+    Avx512Bw = 2,
+    Avx512 = 3,
+    Neon = 4,
 }
 
-const NAMES: [(&str, Name); 4] =
-    [("portable", Name::Portable), ("avx2", Name::Avx2), ("avx512", Name::Avx512), ("neon", Name::Neon)];
+/// Weakest first.
+const NAMES: [(&str, Name); 5] = [
+    ("portable", Name::Portable),
+    ("avx2", Name::Avx2),
+    ("avx512bw", Name::Avx512Bw),
+    ("avx512", Name::Avx512),
+    ("neon", Name::Neon),
+];
 
 /// No override; any other value is a [`Name`].
 const DETECTED: u8 = u8::MAX;
@@ -96,8 +103,8 @@ impl Level {
             // SAFETY: a Level of this name exists only after `supported` found the features.
             Name::Avx2 => unsafe { run_avx2(kernel) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Name::Avx512 => unsafe { run_avx512(kernel) },
+            // SAFETY: as above; VBMI is what the two names differ in.
+            Name::Avx512Bw | Name::Avx512 => unsafe { run_avx512(kernel, self.0 == Name::Avx512) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: NEON is part of every aarch64 CPU.
             Name::Neon => unsafe { run_neon(kernel) },
@@ -120,15 +127,15 @@ fn supported(name: Name) -> bool {
                 && has!("popcnt")
                 && has!("lzcnt")
         }
-        Name::Avx512 => {
+        Name::Avx512Bw => {
             supported(Name::Avx2)
                 && has!("avx512f")
                 && has!("avx512bw")
                 && has!("avx512dq")
                 && has!("avx512vl")
                 && has!("avx512cd")
-                && has!("avx512vbmi")
         }
+        Name::Avx512 => supported(Name::Avx512Bw) && has!("avx512vbmi"),
         Name::Neon => false,
     }
 }
@@ -144,12 +151,13 @@ fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(crate::simd::avx2::Avx2::here())
 }
 
+/// # Safety
+/// The CPU must have the features, and VBMI where `vbmi` says so.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(
-    enable = "avx2,fma,f16c,bmi1,bmi2,popcnt,lzcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512vbmi"
-)]
-fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(crate::simd::avx512::Avx512::here())
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,popcnt,lzcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512cd")]
+unsafe fn run_avx512<K: Kernel>(kernel: K, vbmi: bool) -> K::Output {
+    // SAFETY: as the caller vouches.
+    kernel.run(unsafe { crate::simd::avx512::Avx512::here(vbmi) })
 }
 
 #[cfg(target_arch = "aarch64")]
