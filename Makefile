@@ -17,13 +17,14 @@ PACKAGES_STAMP := $(VENV)/.stamp-packages
 BUILD_STAMP    := $(VENV)/.stamp-build
 BENCH_STAMP    := $(VENV)/.stamp-bench
 FIELD_STAMP    := $(VENV)/.stamp-field
+SCORE_STAMP    := $(VENV)/.stamp-scoreboard
 RUST_SOURCES   := $(shell find rust -type f \( -name '*.rs' -o -name 'Cargo.toml' \) 2>/dev/null) Cargo.toml $(wildcard Cargo.lock)
 
 # Two calls at once would write the same files: the second waits. Systems without flock(1) go unlocked.
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo 'flock .make.lock')
 
 .DEFAULT_GOAL := help
-.PHONY: help develop demo test check lint lint-rust lint-python fmt bench field lower-bounds lower-packages wheel clean locked-develop locked-bench locked-field
+.PHONY: help develop demo test check lint lint-rust lint-python fmt bench field scoreboard lower-bounds lower-packages wheel clean locked-develop locked-bench locked-field locked-scoreboard
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +71,10 @@ field: develop ## train models of other libraries watched and unwatched (an hour
 	@$(LOCK) $(MAKE) --no-print-directory locked-field
 	$(BIN)/python benches/field/run.py $(FIELD)
 
+scoreboard: develop ## run buggy and healthy programs under this tool and four others; SCORE="--only xor --tool tensorstats" some
+	@$(LOCK) $(MAKE) --no-print-directory locked-scoreboard
+	nice $(BIN)/python benches/gallery/run.py $(SCORE)
+
 lower-bounds: develop lower-packages ## run the quick tests with the oldest numpy and torch of pyproject.toml, in .venv-lower
 	tests/lower_bounds.sh test
 
@@ -93,6 +98,9 @@ locked-bench: $(BENCH_STAMP)
 	@:
 
 locked-field: $(FIELD_STAMP)
+	@:
+
+locked-scoreboard: $(SCORE_STAMP)
 	@:
 
 $(VENV_STAMP):
@@ -119,4 +127,8 @@ $(BENCH_STAMP): $(PACKAGES_STAMP)
 
 $(FIELD_STAMP): $(PACKAGES_STAMP)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --extras field
+	@touch $@
+
+$(SCORE_STAMP): $(PACKAGES_STAMP)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --extras scoreboard
 	@touch $@
