@@ -13,6 +13,7 @@ FILES = {path.relative_to(SOURCES).as_posix(): path.read_text(encoding="utf-8") 
 MAY_USE: dict[str, set[str]] = {
     "errors": set(),
     "package": set(),
+    "tables": set(),
     "arrays": {"errors", "package"},
     "memory": {"errors", "package"},
     "run": {"errors", "memory"},

@@ -38,13 +38,12 @@ __all__ = [
     "share_torch_threads",
 ]
 
-ACCEPTED = (
-    "bool, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float16, bfloat16, float32, float64, "
-    "float8_e4m3fn, float8_e5m2"
-)
+_NAMES = tuple(dtype.name for dtype in _core.DTYPES)
+ACCEPTED = ", ".join(_NAMES)
 
-# numpy has no such types of its own; ml_dtypes registers them under these names, and DLPack refuses them.
-_ML_DTYPES: dict[str, Any] = {"bfloat16": np.uint16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8}
+# numpy has no such types of its own; ml_dtypes registers them under these names, and DLPack refuses them. Each with the
+# integer type that has as many bits.
+_ML_DTYPES = {dtype.name: f"int{8 * dtype.itemsize}" for dtype in _core.DTYPES if not hasattr(np, dtype.name)}
 
 # What hands out its memory without a name of a dtype that could differ from numpy's.
 _BUFFERS = (memoryview, bytearray, array.array)
@@ -72,16 +71,15 @@ def dtype_name(dtype: Any, /) -> str:
     TypeError
         It is none of these; the message lists the names accepted.
     """
-    accepted = ACCEPTED.split(", ")
     name = str(dtype).removeprefix("torch.") if isinstance(dtype, str) or type(dtype).__module__ == "torch" else dtype
-    if isinstance(name, str) and name in accepted:
+    if isinstance(name, str) and name in _NAMES:
         return name
     with contextlib.suppress(TypeError, ValueError):
         found = np.dtype(name)
         # None is float64 to numpy.
-        if found.name in accepted and found.isnative and name is not None:
+        if found.name in _NAMES and found.isnative and name is not None:
             return str(found.name)
-    close = difflib.get_close_matches(str(name).lower(), accepted, n=1)
+    close = difflib.get_close_matches(str(name).lower(), _NAMES, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise TypeError(f"unknown dtype: {dtype!r}; accepted: {ACCEPTED}, as names or as dtypes of numpy or torch{hint}")
 
@@ -318,7 +316,7 @@ def _export_torch(x: Any) -> tuple[Any, str | None]:
         raise TypeError("unsupported device: meta, a tensor without memory; accepted: any device that holds values")
     if x.dtype.is_complex:
         raise TypeError(f"unsupported dtype: {name}; accepted: {ACCEPTED}; hint: look at x.real and x.imag, or x.abs()")
-    if name not in ACCEPTED.split(", "):
+    if name not in _NAMES:
         # Integers of less than a byte have no arithmetic in torch.
         hint = "; hint: x.view(torch.uint8) shows the bytes" if name.startswith(("int", "uint")) else ""
         raise TypeError(f"unsupported dtype: {name}; accepted: {ACCEPTED}{hint}")
@@ -332,10 +330,10 @@ def _export_torch(x: Any) -> tuple[Any, str | None]:
     if type(x).__name__ == "FakeTensor" or torch._C._functorch.is_functorch_wrapped_tensor(x):
         raise TypeError(f"unsupported tensor: {type(x).__name__} inside a trace, which has no values yet")
     x = x.detach().resolve_neg()
-    if name == "bool" or not name.startswith(("bfloat", "float8")):
+    if name not in _ML_DTYPES:
         return x, None
     # Older exporters know no bf16 or fp8: hand over integers of the same width and the name.
-    return x.view(torch.int16 if name == "bfloat16" else torch.uint8), name
+    return x.view(getattr(torch, _ML_DTYPES[name])), name
 
 
 _core.connect(sys.modules[__name__])

@@ -13,7 +13,12 @@ from tensorstats._bins import Bins
 from tensorstats._formats import FormatFit
 
 __all__ = [
+    "DTYPES",
+    "FIELDS",
+    "ROW_COLUMNS",
     "Axis",
+    "Dtype",
+    "Field",
     "Held",
     "Histogram",
     "Linear",
@@ -60,6 +65,9 @@ __all__ = [
 
 __version__: str
 build_profile: str
+FIELDS: tuple[Field, ...]
+DTYPES: tuple[Dtype, ...]
+ROW_COLUMNS: dict[str, int]
 
 _Axis: TypeAlias = Regular | Variable | LogLinear | Linear
 
@@ -135,6 +143,36 @@ def thread_count() -> tuple[int, str]: ...
 def set_thread_count(count: int | None, /) -> None: ...
 def use_openmp(address: int | None, /) -> None: ...
 def uses_openmp() -> bool: ...
+
+@final
+class Field:
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def corrected(self) -> bool: ...
+    @property
+    def moments(self) -> int: ...
+    @property
+    def usual(self) -> bool: ...
+
+@final
+class Dtype:
+    @property
+    def name(self) -> str: ...
+    @property
+    def short(self) -> str: ...
+    @property
+    def itemsize(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def mantissa(self) -> int: ...
+    @property
+    def largest(self) -> int: ...
+    @property
+    def infinity(self) -> int | None: ...
 
 @final
 class SeenTensors:

@@ -21,26 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SummaryTable", "summaries"]
 
-COLUMNS = (
-    "count",
-    "nan_count",
-    "posinf_count",
-    "neginf_count",
-    "zero_count",
-    "negative_count",
-    "positive_count",
-    "subnormal_count",
-    "min",
-    "max",
-    "absmax",
-    "absmin",
-    "sum",
-    "mean",
-    "std",
-    "l1",
-    "l2",
-    "rms",
-)
+COLUMNS = tuple(field.name for field in _core.FIELDS if field.usual)
 
 
 class SummaryTable(Mapping[str, "Summary"]):

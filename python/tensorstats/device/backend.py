@@ -13,7 +13,7 @@ from tensorstats._openmp import share_torch_threads
 from tensorstats.axis import LogLinear
 from tensorstats.device.arena import Arena
 from tensorstats.device.histogram import LogTable
-from tensorstats.device.kernels import repeated_mask
+from tensorstats.device.kernels import FLOATS, INTEGERS, repeated_mask
 from tensorstats.device.numbers import Numbers
 from tensorstats.device.results import (
     PendingSummary,
@@ -28,10 +28,7 @@ __all__ = ["Backend", "Statistics", "check_backend", "first_nonfinite", "is_coun
 Backend: TypeAlias = Literal["auto", "core", "torch"]
 
 _ORDINARY_CLASSES = frozenset((torch.Tensor, torch.nn.Parameter, torch.nn.Buffer))
-_FLOATS = ("float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2")
-_INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-# Some are younger than the oldest torch we work with.
-_REAL_DTYPES = frozenset(getattr(torch, name) for name in _FLOATS + _INTEGERS if hasattr(torch, name))
+_REAL_DTYPES = frozenset(FLOATS) | frozenset(INTEGERS)
 
 
 def _threads() -> int:

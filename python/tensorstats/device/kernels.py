@@ -20,7 +20,7 @@ from tensorstats.device import fixed_point
 from tensorstats.device.fixed_point import FIXED_BLOCK, deviation_sums, fixed_sum, scale_down
 
 if TYPE_CHECKING:
-    from tensorstats._core import Summary
+    from tensorstats._core import Dtype, Summary
     from tensorstats.device.arena import Arena, Batch
 
 __all__ = [
@@ -55,33 +55,28 @@ class FloatFormat:
     magnitude: int  # mask of everything but the sign
     smallest_normal: int
     infinity: int  # pattern of infinity; beyond it NaN. For e4m3fn, which has none, the largest finite pattern.
-    has_infinity: bool = True
+    has_infinity: bool
 
 
+def _torch_dtypes(*, floats: bool) -> dict[torch.dtype, Dtype]:
+    """The core's dtypes of a kind that this torch has: some are younger than the oldest that we work with."""
+    wanted = [dtype for dtype in _core.DTYPES if (dtype.kind == "float") is floats]
+    return {getattr(torch, dtype.name): dtype for dtype in wanted if hasattr(torch, dtype.name)}
+
+
+_PATTERNS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 FLOATS = {
-    torch.float64: FloatFormat("float64", torch.int64, INT64_MAX, 1 << 52, 0x7FF << 52),
-    torch.float32: FloatFormat("float32", torch.int32, 0x7FFFFFFF, 1 << 23, 0xFF << 23),
-    torch.float16: FloatFormat("float16", torch.int16, 0x7FFF, 1 << 10, 0x1F << 10),
-    torch.bfloat16: FloatFormat("bfloat16", torch.int16, 0x7FFF, 1 << 7, 0xFF << 7),
-    torch.float8_e5m2: FloatFormat("float8_e5m2", torch.uint8, 0x7F, 1 << 2, 0x1F << 2),
-    torch.float8_e4m3fn: FloatFormat("float8_e4m3fn", torch.uint8, 0x7F, 1 << 3, 0x7E, has_infinity=False),
+    of_torch: FloatFormat(
+        name=dtype.name,
+        integer=_PATTERNS[dtype.itemsize],
+        magnitude=(1 << (8 * dtype.itemsize - 1)) - 1,
+        smallest_normal=1 << dtype.mantissa,
+        infinity=dtype.largest if dtype.infinity is None else dtype.infinity,
+        has_infinity=dtype.infinity is not None,
+    )
+    for of_torch, dtype in _torch_dtypes(floats=True).items()
 }
-INTEGERS = {
-    torch.bool: "bool",
-    torch.uint8: "uint8",
-    torch.uint16: "uint16",
-    torch.uint32: "uint32",
-    torch.uint64: "uint64",
-    torch.int8: "int8",
-    torch.int16: "int16",
-    torch.int32: "int32",
-    torch.int64: "int64",
-}
-
-
-# Columns of a row, as `_core.summary_of_rows` reads them.
-_FLOAT_COLUMNS = 18
-_INTEGER_COLUMNS = 15
+INTEGERS = {of_torch: dtype.name for of_torch, dtype in _torch_dtypes(floats=False).items()}
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -94,7 +89,7 @@ def dtype_name(dtype: torch.dtype) -> str:
     """
     name = FLOATS[dtype].name if dtype in FLOATS else INTEGERS.get(dtype)
     if name is None:
-        accepted = ", ".join([form.name for form in FLOATS.values()] + list(INTEGERS.values()))
+        accepted = ", ".join([*INTEGERS.values(), *(form.name for form in FLOATS.values())])
         raise TypeError(f"unsupported dtype: {str(dtype).removeprefix('torch.')}; accepted: {accepted}")
     return name
 
@@ -165,7 +160,7 @@ def start_summary(
                 row = _integer_row(block, mask, moments, fixed)
             rows.append(torch.cat([row, _beyond(block, mask, limits)]) if limits else row)
             start += block.numel()
-        columns = (_INTEGER_COLUMNS if form is None else _FLOAT_COLUMNS) + len(limits)
+        columns = _core.ROW_COLUMNS["integers" if form is None else "floats"] + len(limits)
         if arena is not None:
             stacked = arena.put(rows, columns)
         else:

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PendingUnits", "start_units"]
 
-# Columns of a row, as `_core.units_of_rows` reads them; without float64 the latter.
-_COLUMNS = 9
-_FIXED_COLUMNS = 11
-
 
 @dataclass(slots=True)
 class PendingUnits:
@@ -65,7 +61,7 @@ def start_units(
             masks = _unit_blocks(where.movedim(dim, 0), size)
             pairs = zip(_unit_blocks(moved, size), masks, strict=True)
             rows.extend(row(block, saturation, mask) for block, mask in pairs)
-        columns = _FIXED_COLUMNS if fixed else _COLUMNS
+        columns = _core.ROW_COLUMNS["units in fixed point" if fixed else "units"]
         if arena is not None:
             stacked = arena.put(rows, columns, moved.shape[0])
         else:

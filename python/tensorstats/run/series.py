@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tensorstats._core import Summaries, Summary, UnitActivity, summaries_from
+from tensorstats._core import FIELDS, Summaries, Summary, UnitActivity, summaries_from
 from tensorstats.run.histograms import HistogramSeries
 from tensorstats.run.step import Extras, SignalStep
 
@@ -27,30 +27,9 @@ MAX_ROWS = 100_000
 # What is no number of a summary, and the signal that has it.
 EXTRA_FIELDS = {"dead_fraction": "outputs", "saturated_fraction": "outputs", "update_ratio": "updates"}
 
-# Every number a row holds. `std` and `var` are methods of a summary (they take a correction), plain fields here.
-_FIELDS = (
-    "count",
-    "nan_count",
-    "posinf_count",
-    "neginf_count",
-    "nonfinite_count",
-    "finite_count",
-    "zero_count",
-    "negative_count",
-    "positive_count",
-    "subnormal_count",
-    "min",
-    "max",
-    "absmax",
-    "absmin",
-    "sum",
-    "mean",
-    "l1",
-    "l2",
-    "rms",
-    "std",
-    "var",
-)
+# Every number a row holds. Those that take a correction are methods of a summary, plain fields here.
+_FIELDS = tuple(field.name for field in FIELDS if field.moments == 2)
+_CORRECTED = frozenset(field.name for field in FIELDS if field.corrected)
 
 
 @dataclass(slots=True)
@@ -214,8 +193,7 @@ def read_number(summary: Summary, field: str) -> float:
     """
     if field == "zero_fraction":
         return summary.zero_count / summary.count if summary.count else math.nan
-    value = getattr(summary, field, None)
-    value = value() if field in ("std", "var") and callable(value) else value
+    value = getattr(summary, field)() if field in _CORRECTED else getattr(summary, field, None)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(
             f"a field must be a number of tensorstats.Summary, such as 'l2', 'mean' or 'std', got {field!r}"

@@ -23,6 +23,14 @@ const INTEGER_COLUMNS: usize = 15;
 const UNIT_COLUMNS: usize = 9;
 const FIXED_UNIT_COLUMNS: usize = 11;
 
+/// The same by what the rows are of, for whoever leaves them.
+pub const ROW_COLUMNS: [(&str, usize); 4] = [
+    ("floats", FLOAT_COLUMNS),
+    ("integers", INTEGER_COLUMNS),
+    ("units", UNIT_COLUMNS),
+    ("units in fixed point", FIXED_UNIT_COLUMNS),
+];
+
 /// The exponent of the unit of sums in fixed point.
 const FIXED_UNIT: i32 = -42;
 

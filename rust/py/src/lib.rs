@@ -1,6 +1,6 @@
 //! The native module `tensorstats._core`: the list of what Python sees. Glue only; every number comes from `tensorstats-core`.
 
-// Who may use whom: {errors, package} <- {arrays, memory} <- run <- {settings, states <- calls}. tests/test_binding.py keeps it.
+// Who may use whom: {errors, package, tables} <- {arrays, memory} <- run <- {settings, states <- calls}. tests/test_binding.py keeps it.
 mod arrays;
 mod calls;
 mod errors;
@@ -9,6 +9,7 @@ mod package;
 mod run;
 mod settings;
 mod states;
+mod tables;
 
 /// Statistics over host memory.
 #[pyo3::pymodule(gil_used = false)]
@@ -47,11 +48,14 @@ mod _core {
     use crate::states::summary::{PySummary, summary, summary_where};
     #[pymodule_export]
     use crate::states::units::{PyUnitActivity, unit_activity};
+    #[pymodule_export]
+    use crate::tables::{PyDtype, PyField};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("build_profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
+        crate::tables::add(module)?;
         crate::settings::from_environment()
     }
 }

@@ -38,8 +38,19 @@ impl Counts {
         self.zero + self.negative + self.positive
     }
 
+    /// The names of [`Counts::each_mut`].
+    pub const NAMES: [&str; 7] = [
+        "nan_count",
+        "posinf_count",
+        "neginf_count",
+        "zero_count",
+        "negative_count",
+        "positive_count",
+        "subnormal_count",
+    ];
+
     /// The six classes that add up to the total, and the subnormals.
-    fn each_mut(&mut self) -> [&mut u64; 7] {
+    pub fn each_mut(&mut self) -> [&mut u64; 7] {
         [
             &mut self.nan,
             &mut self.posinf,

@@ -198,11 +198,11 @@ fn fits_extremes(fits: &Fits, dtype: Dtype, absmin: Number, absmax: Number, nonz
 fn counts_of_dtype(counts: &Counts, dtype: Dtype) -> core::result::Result<(), Contradiction> {
     let infinite = counts.posinf > 0 || counts.neginf > 0;
     if dtype.is_integer() {
-        let signed = matches!(dtype, Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
+        let signed = dtype.kind() == Kind::Signed;
         claim(counts.nan == 0 && !infinite && counts.subnormal == 0, "integers that are not finite")?;
         return claim(signed || counts.negative == 0, "negative values of an unsigned dtype");
     }
-    claim(dtype != Dtype::F8E4M3FN || !infinite, "infinities of a dtype that has none")
+    claim(dtype.infinity().is_some() || !infinite, "infinities of a dtype that has none")
 }
 
 /// Order and signs of extremes, beside how many values have which sign.
@@ -210,7 +210,7 @@ fn check_extremes(counts: &Counts, extremes: &Extremes, seen: Seen) -> core::res
     let Extremes { min, max, absmin } = *extremes;
     let zero = Number::Int(0);
     let possible = |x: Number| match (seen, x) {
-        (Seen::One(dtype), x) => (dtype.kind() == Kind::Float) == matches!(x, Number::Float(_)) && holds(dtype, x),
+        (Seen::One(dtype), x) => dtype.is_integer() == matches!(x, Number::Int(_)) && holds(dtype, x),
         (_, Number::Int(_)) => holds(Dtype::I64, x) || holds(Dtype::U64, x),
         (_, Number::Float(x)) => x.is_finite(),
     };

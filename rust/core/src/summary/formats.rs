@@ -7,7 +7,7 @@
 
 use core::cmp::Ordering;
 
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, Kind};
 use crate::error::{Error, Result};
 use crate::number::Number;
 use crate::number::double::{exponent, scalb};
@@ -46,31 +46,11 @@ impl Exact {
 
 impl Layout {
     const fn of(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::F8E4M3FN => Self::float(3, 7, 0x7e),
-            Dtype::F8E5M2 => Self::float(2, 15, 0x7b),
-            Dtype::F16 => Self::float(10, 15, 0x7bff),
-            Dtype::Bf16 => Self::float(7, 127, 0x7f7f),
-            Dtype::F32 => Self::float(23, 127, 0x7f7f_ffff),
-            Dtype::F64 => Self::float(52, 1023, 0x7fef_ffff_ffff_ffff),
-            Dtype::Bool => Self::integer(1),
-            Dtype::U8 => Self::integer(u8::MAX as u64),
-            Dtype::U16 => Self::integer(u16::MAX as u64),
-            Dtype::U32 => Self::integer(u32::MAX as u64),
-            Dtype::U64 => Self::integer(u64::MAX),
-            Dtype::I8 => Self::integer(1 << 7),
-            Dtype::I16 => Self::integer(1 << 15),
-            Dtype::I32 => Self::integer(1 << 31),
-            Dtype::I64 => Self::integer(1 << 63),
+        let largest = dtype.largest();
+        match dtype.kind() {
+            Kind::Float { mantissa, bias, .. } => Self { mantissa: Some(mantissa), bias, largest },
+            _ => Self { mantissa: None, bias: 0, largest },
         }
-    }
-
-    const fn float(mantissa: u32, bias: i32, largest: u64) -> Self {
-        Self { mantissa: Some(mantissa), bias, largest }
-    }
-
-    const fn integer(largest: u64) -> Self {
-        Self { mantissa: None, bias: 0, largest }
     }
 
     /// The value of a magnitude.
@@ -167,7 +147,7 @@ pub(crate) fn holds(dtype: Dtype, x: Number) -> bool {
     let largest = value_of(dtype, layout.largest);
     match (x, layout.mantissa) {
         (Number::Int(n), None) => {
-            let signed = matches!(dtype, Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
+            let signed = dtype.kind() == Kind::Signed;
             let lowest = if signed { -i128::from(layout.largest) } else { 0 };
             // The largest magnitude of a signed dtype is that of its smallest number.
             (lowest..=i128::from(layout.largest) - i128::from(signed)).contains(&n)

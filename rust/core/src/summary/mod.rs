@@ -2,6 +2,7 @@
 
 mod bytes;
 mod check;
+pub mod fields;
 pub mod formats;
 pub mod norm;
 pub mod samples;

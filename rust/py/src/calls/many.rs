@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use tensorstats_core::kernel::Moments;
 use tensorstats_core::parallel::scan::Options;
+use tensorstats_core::summary::fields::{FIELDS, Field, Read};
 use tensorstats_core::summary::norm::Order;
 use tensorstats_core::{Sketch, Summary, TensorView};
 
@@ -21,45 +22,6 @@ use crate::states::summary::PySummary;
 /// The summaries of many tensors, in the order they were given.
 #[pyclass(frozen, name = "Summaries", module = "tensorstats._core")]
 pub(crate) struct PySummaries(Mutex<Rows>);
-
-/// A field of every row as a column: its name, and how to read it.
-enum Column {
-    Count(fn(&Summary) -> u64),
-    Float(fn(&Summary) -> f64),
-}
-
-fn column(name: &str) -> PyResult<Column> {
-    Ok(match name {
-        "count" => Column::Count(|s| s.stats.counts.total()),
-        "finite_count" => Column::Count(|s| s.stats.counts.finite()),
-        "nonfinite_count" => Column::Count(|s| s.stats.counts.total() - s.stats.counts.finite()),
-        "nan_count" => Column::Count(|s| s.stats.counts.nan),
-        "posinf_count" => Column::Count(|s| s.stats.counts.posinf),
-        "neginf_count" => Column::Count(|s| s.stats.counts.neginf),
-        "zero_count" => Column::Count(|s| s.stats.counts.zero),
-        "negative_count" => Column::Count(|s| s.stats.counts.negative),
-        "positive_count" => Column::Count(|s| s.stats.counts.positive),
-        "subnormal_count" => Column::Count(|s| s.stats.counts.subnormal),
-        "min" => Column::Float(|s| s.min().to_f64()),
-        "max" => Column::Float(|s| s.max().to_f64()),
-        "absmax" => Column::Float(|s| s.absmax().to_f64()),
-        "absmin" => Column::Float(|s| s.absmin().to_f64()),
-        "sum" => Column::Float(|s| s.sum().to_f64()),
-        "mean" => Column::Float(Summary::mean),
-        "var" => Column::Float(|s| s.var(0.0)),
-        "std" => Column::Float(|s| s.std(0.0)),
-        "l1" => Column::Float(|s| s.l1().to_f64()),
-        "l2" => Column::Float(Summary::l2),
-        "rms" => Column::Float(Summary::rms),
-        "skewness" => Column::Float(|s| s.skewness().unwrap_or(f64::NAN)),
-        "kurtosis" => Column::Float(|s| s.kurtosis().unwrap_or(f64::NAN)),
-        _ => {
-            return Err(PyKeyError::new_err(format!(
-                "unknown column: {name}; accepted: the fields of Summary, var and std"
-            )));
-        }
-    })
-}
 
 impl PySummaries {
     pub(crate) fn of(rows: Rows) -> Self {
@@ -149,13 +111,16 @@ impl PySummaries {
 
     /// One field of every row as native-endian bytes: of `uint64` when the flag is true, else of `float64`.
     fn column<'py>(&self, py: Python<'py>, name: &str) -> PyResult<(bool, Bound<'py, PyBytes>)> {
-        let (counts, bytes): (bool, Vec<u8>) = match column(name)? {
-            Column::Count(get) => {
-                (true, self.lock().summaries().iter().flat_map(|summary| get(summary).to_ne_bytes()).collect())
-            }
-            Column::Float(get) => {
-                (false, self.lock().summaries().iter().flat_map(|summary| get(summary).to_ne_bytes()).collect())
-            }
+        let Some(field) = Field::named(name) else {
+            let accepted: Vec<&str> = FIELDS.iter().map(|field| field.name).collect();
+            return Err(PyKeyError::new_err(format!("unknown column: {name}; accepted: {}", accepted.join(", "))));
+        };
+        let rows = self.lock();
+        let rows = rows.summaries();
+        let (counts, bytes): (bool, Vec<u8>) = match field.read {
+            Read::Count(read) => (true, rows.iter().flat_map(|row| read(row).to_ne_bytes()).collect()),
+            Read::Value(read) => (false, rows.iter().flat_map(|row| read(row).to_f64().to_ne_bytes()).collect()),
+            Read::Real(read) => (false, rows.iter().flat_map(|row| read(row).to_ne_bytes()).collect()),
         };
         Ok((counts, PyBytes::new(py, &bytes)))
     }

@@ -18,9 +18,6 @@ use crate::states::dicts;
 use crate::states::formats;
 use crate::states::summary::state::State;
 
-const INTEGER_FIELDS: [&str; 7] =
-    ["nan_count", "posinf_count", "neginf_count", "zero_count", "negative_count", "positive_count", "subnormal_count"];
-
 /// A list, which survives JSON.
 fn pair(x: Double) -> [f64; 2] {
     [x.hi, x.lo]
@@ -29,7 +26,6 @@ fn pair(x: Double) -> [f64; 2] {
 /// Every number of a state under its name, in types that JSON knows.
 pub(crate) fn to_dict<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyDict>> {
     let (s, stats) = (&state.summary, &state.summary.stats);
-    let c = &stats.counts;
     let dict = PyDict::new(py);
     dict.set_item("kind", "summary")?;
     dict.set_item("version", if s.fits.is_some() { VERSION_WITH_FORMATS } else { VERSION })?;
@@ -47,10 +43,9 @@ pub(crate) fn to_dict<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py
         _ => None,
     };
     dict.set_item("shape", shape)?;
-    for (name, n) in
-        INTEGER_FIELDS.into_iter().zip([c.nan, c.posinf, c.neginf, c.zero, c.negative, c.positive, c.subnormal])
-    {
-        dict.set_item(name, n)?;
+    let mut counts = stats.counts;
+    for (name, n) in Counts::NAMES.into_iter().zip(counts.each_mut()) {
+        dict.set_item(name, *n)?;
     }
     dict.set_item("min", stats.extremes.map(|e| Shown(e.min)))?;
     dict.set_item("max", stats.extremes.map(|e| Shown(e.max)))?;
@@ -121,16 +116,10 @@ pub(crate) fn from_dict(dict: &Bound<'_, PyDict>) -> PyResult<State> {
         Some("mixed") => Seen::Several,
         Some(name) => Seen::One(Dtype::from_name(name).map_err(to_py)?),
     };
-    let count = |name: &str| field::<u64>(dict, name);
-    let counts = Counts {
-        nan: count("nan_count")?,
-        posinf: count("posinf_count")?,
-        neginf: count("neginf_count")?,
-        zero: count("zero_count")?,
-        negative: count("negative_count")?,
-        positive: count("positive_count")?,
-        subnormal: count("subnormal_count")?,
-    };
+    let mut counts = Counts::default();
+    for (name, n) in Counts::NAMES.into_iter().zip(counts.each_mut()) {
+        *n = field(dict, name)?;
+    }
     let extremes = number(dict, "min", seen)?.zip(number(dict, "max", seen)?);
     let absmin = number(dict, "absmin", seen)?;
     let double = |name: &str| field::<[f64; 2]>(dict, name).map(|[hi, lo]| Double { hi, lo });
