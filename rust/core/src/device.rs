@@ -276,14 +276,16 @@ pub fn unit_activity(
     let columns = if fixed { FIXED_UNIT_COLUMNS } else { UNIT_COLUMNS };
     check_columns(rows.len(), units * columns)?;
     let mut part = Vec::with_capacity(units);
-    for block in rows.chunks_exact(units * columns) {
-        part.clear();
-        for i in 0..units {
-            let numbers = block.iter().skip(i).step_by(units);
-            part.push(with_standard_floats(|| unit(numbers, fixed))?);
+    with_standard_floats(|| {
+        for block in rows.chunks_exact(units * columns) {
+            part.clear();
+            for i in 0..units {
+                part.push(unit(block.iter().skip(i).step_by(units), fixed)?);
+            }
+            merge_all(&mut activity.units, &part, 0);
         }
-        merge_all(&mut activity.units, &part, 0);
-    }
+        Ok(())
+    })?;
     activity.checked()
 }
 
