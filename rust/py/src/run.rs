@@ -1,11 +1,14 @@
 //! Owns how a count is run from Python: options, letting other threads work, and Ctrl-C. Knows nothing of what is counted.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 use tensorstats_core::parallel::scan::{Options, thread_count};
-use tensorstats_core::{Error, Level, TensorView};
+use tensorstats_core::{Level, TensorView};
 
 use crate::errors::to_py;
 use crate::memory::buffer::Buffer;
@@ -16,13 +19,36 @@ const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 /// More threads than any machine has cores; what a slip of the pen asks for beyond it would take gigabytes of stacks.
 pub(crate) const MAX_THREADS: i64 = 1024;
 
-/// The number of threads a call may use.
-pub(crate) fn threads(requested: Option<i64>) -> PyResult<usize> {
-    match requested {
-        None => Ok(thread_count()),
-        Some(n) if (1..=MAX_THREADS).contains(&n) => Ok(n as usize),
-        Some(n) => Err(to_py(Error::Argument(format!("threads must be in [1, {MAX_THREADS}], got: {n}")))),
+/// The argument `threads=` of a call, where it is not None. What is none is told by [`threads`], in the words of the other errors: what fails
+/// while arguments are read gets a note.
+pub(crate) struct Threads(PyResult<usize>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Threads {
+    type Error = Infallible;
+
+    fn extract(given: Borrowed<'a, 'py, PyAny>) -> Result<Self, Infallible> {
+        let number = given.extract::<i64>();
+        Ok(Self(match number {
+            Ok(n) if (1..=MAX_THREADS).contains(&n) => Ok(n as usize),
+            _ => Err(refused(given, number.is_ok())),
+        }))
     }
+}
+
+#[cold]
+fn refused(given: Borrowed<'_, '_, PyAny>, whole: bool) -> PyErr {
+    let got = given.repr().map_or_else(|_| given.get_type().to_string(), |text| text.to_string());
+    // A whole number that 64 bits cannot hold is one all the same.
+    if whole || given.is_instance_of::<PyInt>() {
+        PyValueError::new_err(format!("threads must be in [1, {MAX_THREADS}], got: {got}"))
+    } else {
+        PyTypeError::new_err(format!("threads must be a whole number in [1, {MAX_THREADS}] or None, got: {got}"))
+    }
+}
+
+/// The number of threads a call may use.
+pub(crate) fn threads(requested: Option<Threads>) -> PyResult<usize> {
+    requested.map_or_else(|| Ok(thread_count()), |Threads(threads)| threads)
 }
 
 /// Runs `count` on a buffer, detached from Python unless the buffer is small (and so perhaps borrowed). A signal handler's exception wins over

@@ -9,7 +9,7 @@ use tensorstats_core::{Axis, Histogram, Sketch, Summary};
 use crate::errors::{of_many, to_py};
 use crate::memory::buffer::Buffer;
 use crate::memory::dims::Shape;
-use crate::run;
+use crate::run::{self, Threads};
 use crate::states::axis;
 use crate::states::histogram::PyHistogram;
 use crate::states::summary::PySummary;
@@ -69,7 +69,7 @@ pub(crate) fn summary_and_histogram(
     x: &Bound<'_, PyAny>,
     axis: Option<&Bound<'_, PyAny>>,
     moments: u32,
-    threads: Option<i64>,
+    threads: Option<Threads>,
 ) -> PyResult<Pair> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
     let axis = axis::of(axis)?;
@@ -91,7 +91,7 @@ pub(crate) fn summaries_and_histograms(
     tensors: Vec<Bound<'_, PyAny>>,
     axis: &Bound<'_, PyAny>,
     moments: u32,
-    threads: Option<i64>,
+    threads: Option<Threads>,
 ) -> PyResult<Vec<Pair>> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
     pairs(py, &tensors, &axis::of(Some(axis))?, moments, run::threads(threads)?)

@@ -16,7 +16,7 @@ use crate::calls::rows::Rows;
 use crate::errors::to_py;
 use crate::memory::buffers::Buffers;
 use crate::memory::dims::Shape;
-use crate::run;
+use crate::run::{self, Threads};
 use crate::states::summary::PySummary;
 
 /// The summaries of many tensors, in the order they were given.
@@ -156,7 +156,7 @@ pub(crate) fn summaries(
     py: Python<'_>,
     tensors: &Bound<'_, PyList>,
     moments: u32,
-    threads: Option<i64>,
+    threads: Option<Threads>,
 ) -> PyResult<PySummaries> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
     rows(py, tensors, moments, run::threads(threads)?).map(PySummaries::of)
@@ -177,7 +177,12 @@ pub(crate) fn summaries_from(rows: Vec<PyRef<'_, PySummary>>) -> PySummaries {
 /// The norm of each tensor.
 #[pyfunction]
 #[pyo3(signature = (tensors, /, ord = 2.0, threads = None))]
-pub(crate) fn norms(py: Python<'_>, tensors: &Bound<'_, PyList>, ord: f64, threads: Option<i64>) -> PyResult<Vec<f64>> {
+pub(crate) fn norms(
+    py: Python<'_>,
+    tensors: &Bound<'_, PyList>,
+    ord: f64,
+    threads: Option<Threads>,
+) -> PyResult<Vec<f64>> {
     let order = Order::from_number(ord).map_err(to_py)?;
     let rows = rows(py, tensors, Moments::Two, run::threads(threads)?)?;
     Ok(rows.summaries().iter().map(|summary| order.of(summary)).collect())
@@ -186,7 +191,7 @@ pub(crate) fn norms(py: Python<'_>, tensors: &Bound<'_, PyList>, ord: f64, threa
 /// The norm of all tensors taken as one vector.
 #[pyfunction]
 #[pyo3(signature = (tensors, /, ord = 2.0, threads = None))]
-pub(crate) fn norm(py: Python<'_>, tensors: &Bound<'_, PyList>, ord: f64, threads: Option<i64>) -> PyResult<f64> {
+pub(crate) fn norm(py: Python<'_>, tensors: &Bound<'_, PyList>, ord: f64, threads: Option<Threads>) -> PyResult<f64> {
     let order = Order::from_number(ord).map_err(to_py)?;
     let rows = rows(py, tensors, Moments::Two, run::threads(threads)?)?;
     order.of_all(rows.summaries().iter()).map_err(to_py)

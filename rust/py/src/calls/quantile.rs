@@ -6,7 +6,7 @@ use tensorstats_core::query::quantile::quantiles;
 use crate::arrays;
 use crate::errors::to_py;
 use crate::memory::buffer::Buffer;
-use crate::run;
+use crate::run::{self, Threads};
 
 /// The quantiles of one tensor; `q` is a number or an array of any shape.
 #[pyfunction]
@@ -15,7 +15,7 @@ pub(crate) fn quantile<'py>(
     py: Python<'py>,
     x: &Bound<'py, PyAny>,
     q: &Bound<'py, PyAny>,
-    threads: Option<i64>,
+    threads: Option<Threads>,
 ) -> PyResult<Bound<'py, PyAny>> {
     arrays::map(q, "q", |qs| {
         let buffer = Buffer::of(x)?;

@@ -13,7 +13,7 @@ use crate::arrays::Shown;
 use crate::errors::{of_many, to_py};
 use crate::memory::buffer::Buffer;
 use crate::package;
-use crate::run;
+use crate::run::{self, Threads};
 
 /// Position in C order, index, value.
 type Found<'py> = (u64, Bound<'py, PyTuple>, Bound<'py, PyAny>);
@@ -28,7 +28,7 @@ fn shown(py: Python<'_>, place: Place) -> PyResult<Found<'_>> {
 pub(crate) fn first_nonfinite<'py>(
     py: Python<'py>,
     x: &Bound<'py, PyAny>,
-    threads: Option<i64>,
+    threads: Option<Threads>,
 ) -> PyResult<Option<Found<'py>>> {
     let buffer = Buffer::of(x)?;
     let place = run::count(py, &buffer, run::threads(threads)?, range::first_nonfinite)?;
@@ -67,7 +67,7 @@ pub(crate) fn outside<'py>(
     low: Option<&Bound<'py, PyAny>>,
     high: Option<&Bound<'py, PyAny>>,
     allowed: bool,
-    threads: Option<i64>,
+    threads: Option<Threads>,
 ) -> PyResult<Vec<Report<'py>>> {
     let bounds = Bounds::new(bound(low, Side::Low)?, bound(high, Side::High)?, allowed).map_err(to_py)?;
     let threads = run::threads(threads)?;
@@ -111,7 +111,7 @@ pub(crate) fn all_hold(
     py: Python<'_>,
     tensors: &Bound<'_, PyList>,
     bounds: Option<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
-    threads: Option<i64>,
+    threads: Option<Threads>,
 ) -> PyResult<bool> {
     let question = match &bounds {
         None => Question::Finite,

@@ -15,7 +15,7 @@ use crate::calls::rows::Rows;
 use crate::errors::to_py;
 use crate::memory::buffers::Buffers;
 use crate::memory::dims::Shape;
-use crate::run;
+use crate::run::{self, Threads};
 use crate::states::histogram::PyHistogram;
 
 /// Copies of many tensors, to say later what has changed in them.
@@ -133,7 +133,7 @@ impl PySnapshots {
         py: Python<'_>,
         tensors: Vec<Bound<'_, PyAny>>,
         places: Vec<usize>,
-        threads: Option<i64>,
+        threads: Option<Threads>,
     ) -> PyResult<()> {
         check_lengths(tensors.len(), places.len(), "places")?;
         let threads = run::threads(threads)?;
@@ -166,7 +166,7 @@ impl PySnapshots {
         places: Vec<Option<usize>>,
         value_histograms: Option<Vec<PyRef<'_, PyHistogram>>>,
         update_histograms: Option<Vec<PyRef<'_, PyHistogram>>>,
-        threads: Option<i64>,
+        threads: Option<Threads>,
     ) -> PyResult<(PySummaries, PySummaries)> {
         check_lengths(tensors.len(), places.len(), "places")?;
         let histograms = [value_histograms.unwrap_or_default(), update_histograms.unwrap_or_default()];

@@ -15,7 +15,7 @@ use crate::arrays;
 use crate::arrays::begins_a_sum;
 use crate::errors::to_py;
 use crate::memory::buffer::Buffer;
-use crate::run;
+use crate::run::{self, Threads};
 use crate::states::axis;
 
 /// Edges, and the counts of two histograms between them.
@@ -123,7 +123,7 @@ impl PyHistogram {
         slf: Bound<'py, Self>,
         x: &Bound<'py, PyAny>,
         r#where: Option<&Bound<'py, PyAny>>,
-        threads: Option<i64>,
+        threads: Option<Threads>,
     ) -> PyResult<Bound<'py, Self>> {
         let axis = slf.get().lock().axis.clone();
         let part = Self::of(slf.py(), x, r#where, &axis, run::threads(threads)?)?;
@@ -463,7 +463,7 @@ pub(crate) fn histogram(
     py: Python<'_>,
     x: &Bound<'_, PyAny>,
     axis: Option<&Bound<'_, PyAny>>,
-    threads: Option<i64>,
+    threads: Option<Threads>,
     r#where: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyHistogram> {
     PyHistogram::of(py, x, r#where, &axis::of(axis)?, run::threads(threads)?).map(PyHistogram::wrap)

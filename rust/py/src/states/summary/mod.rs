@@ -16,7 +16,7 @@ use self::state::State;
 use crate::arrays::{Shown, begins_a_sum};
 use crate::errors::to_py;
 use crate::memory::dims::Shape;
-use crate::run;
+use crate::run::{self, Threads};
 use crate::states::formats;
 
 /// Mergeable summary of tensors: counts, extremes, sums, norms, mean and spread.
@@ -101,7 +101,7 @@ impl PySummary {
         slf: Bound<'py, Self>,
         x: &Bound<'py, PyAny>,
         r#where: Option<&Bound<'py, PyAny>>,
-        threads: Option<i64>,
+        threads: Option<Threads>,
     ) -> PyResult<Bound<'py, Self>> {
         let (moments, fits) = slf.get().read(|summary| (summary.moments, summary.fits.clone()));
         let part = State::of_chosen(slf.py(), x, r#where, moments, fits.as_deref(), run::threads(threads)?)?;
@@ -502,7 +502,12 @@ impl PySummary {
 /// Summarises one tensor.
 #[pyfunction]
 #[pyo3(signature = (x, /, moments = 2, threads = None))]
-pub(crate) fn summary(py: Python<'_>, x: &Bound<'_, PyAny>, moments: u32, threads: Option<i64>) -> PyResult<PySummary> {
+pub(crate) fn summary(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    moments: u32,
+    threads: Option<Threads>,
+) -> PyResult<PySummary> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
     State::of(py, x, moments, run::threads(threads)?).map(PySummary::wrap)
 }
@@ -515,7 +520,7 @@ pub(crate) fn summary_where(
     py: Python<'_>,
     x: &Bound<'_, PyAny>,
     moments: u32,
-    threads: Option<i64>,
+    threads: Option<Threads>,
     r#where: Option<&Bound<'_, PyAny>>,
     formats: Option<&Bound<'_, PyAny>>,
     scale: f64,

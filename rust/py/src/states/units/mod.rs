@@ -16,7 +16,7 @@ use crate::arrays;
 use crate::arrays::begins_a_sum;
 use crate::errors::to_py;
 use crate::memory::buffer::Buffer;
-use crate::run;
+use crate::run::{self, Threads};
 
 type Array<'py> = PyResult<Bound<'py, PyAny>>;
 
@@ -115,7 +115,7 @@ impl PyUnitActivity {
         slf: Bound<'py, Self>,
         x: &Bound<'py, PyAny>,
         r#where: Option<&Bound<'py, PyAny>>,
-        threads: Option<i64>,
+        threads: Option<Threads>,
     ) -> PyResult<Bound<'py, Self>> {
         let (dim, saturation) = {
             let state = slf.get().lock();
@@ -430,7 +430,7 @@ pub(crate) fn unit_activity(
     x: &Bound<'_, PyAny>,
     dim: i64,
     saturation: Option<(f64, f64)>,
-    threads: Option<i64>,
+    threads: Option<Threads>,
     r#where: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyUnitActivity> {
     PyUnitActivity::of(py, x, r#where, dim, saturation, run::threads(threads)?).map(PyUnitActivity::wrap)
