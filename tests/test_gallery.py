@@ -36,6 +36,8 @@ def test_every_program_is_declared_whole():
 def test_the_counts_are_those_that_are_told():
     kinds = collections.Counter(program.kind for program in PROGRAMS.values())
     assert kinds["known"] == 25
+    assert kinds["healthy"] >= 60
+    assert kinds.total() - kinds["known"] - kinds["healthy"] >= 35
 
 
 def test_the_split_is_the_parity_of_a_hash_and_stays():
@@ -49,11 +51,10 @@ class Heard(Tool):
     """Notes what a program calls, in order."""
 
     name = "heard"
-    calls: list[str]
 
     def _preflight(self, model, batch, loss_fn, optimizer):
         inputs, targets = batch
-        assert len(inputs) == len(targets)
+        assert len(inputs["tokens"] if isinstance(inputs, dict) else inputs) == len(targets)
         assert callable(loss_fn)
         assert optimizer is not None
         self.told.append(Told("warn", "init", "0.weight", -1, "seen"))
@@ -69,7 +70,10 @@ class Heard(Tool):
 HEARD: list[str] = []
 
 
-@pytest.mark.parametrize(("name", "watch"), [("slow-sgd", "watch with a loss"), ("focal-loss", "watch")])
+@pytest.mark.parametrize(
+    ("name", "watch"),
+    [("slow-sgd", "watch with a loss"), ("focal-loss", "watch"), ("batches-by-name", "watch with a loss")],
+)
 def test_a_program_is_used_as_its_author_would(monkeypatch, name, watch):
     monkeypatch.setitem(worker.TOOLS, "heard", Heard)
     HEARD.clear()

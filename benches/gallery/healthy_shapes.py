@@ -18,11 +18,7 @@ CE = nn.CrossEntropyLoss
 @healthy("a backbone that was trained before and is frozen; only the head learns", origin="section 5")
 def frozen_backbone(ts: Any) -> Score:
     table, model = data.digits(), models.mlp(64, 64, 64, 10)
-    optimizer = loops.adam(model)
-    for inputs, targets in data.batches(table.train, 64, 100):  # the training before, in another script
-        optimizer.zero_grad()
-        functional.cross_entropy(model(inputs), (targets % 2) + 2 * (targets > 4)).backward()
-        optimizer.step()
+    loops.trained_before(table, model, 5)
     for parameter in model[:4].parameters():
         parameter.requires_grad_(False)
     model[4] = nn.Linear(64, 10)

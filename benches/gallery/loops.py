@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gallery.data import Table, batches
 from gallery.program import Score
 
-__all__ = ["adam", "classified", "fit", "next_token", "regressed", "sgd"]
+__all__ = ["adam", "classified", "fit", "next_token", "regressed", "sgd", "trained_before"]
 
 
 def adam(model: nn.Module, rate: float = 3e-3, **options: Any) -> torch.optim.Optimizer:
@@ -65,6 +65,15 @@ def fit(
                     loss = criterion(predictions, data.test_targets)
                 monitor.log_validation(loss, predictions=predictions, targets=data.test_targets)
                 model.train()
+
+
+def trained_before(table: Table, model: nn.Module, kinds: int) -> None:
+    """What another script did: a hundred steps on the classes modulo `kinds`."""
+    optimizer = adam(model)
+    for inputs, targets in batches(table.train, 64, 100):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), targets % kinds).backward()
+        optimizer.step()
 
 
 @torch.no_grad()
