@@ -8,17 +8,31 @@ from tensorstats.rules.finding import Finding, Status
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
 from tensorstats.rules.judge import Judge, default_rules
 from tensorstats.rules.losses import FlatLoss
+from tensorstats.rules.modules import StillStatistics, TrainedInEvalMode
 from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
 from tensorstats.rules.ranks import OddRank, OtherModel, ReplicasDiffer
+from tensorstats.rules.rates import DecayedRate
 from tensorstats.rules.skipped import SkippedSteps
 from tensorstats.rules.suppression import Suppression, load_baseline, save_baseline
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
-from tensorstats.rules.view import FlatLosses, Offender, OutputView, ParameterView, RankSpread, Skips, StepView
+from tensorstats.rules.view import (
+    FlatLosses,
+    ModuleView,
+    Offender,
+    OutputView,
+    ParameterView,
+    RankSpread,
+    Skips,
+    StepView,
+)
+from tensorstats.rules.weights import CollapsedWeights, SymmetricUnits
 
 __all__ = [
     "AllZeroOutput",
+    "CollapsedWeights",
     "DeadUnits",
+    "DecayedRate",
     "ExplodingGradient",
     "Finding",
     "FlatLoss",
@@ -27,6 +41,7 @@ __all__ = [
     "GradientsKept",
     "Judge",
     "Measurement",
+    "ModuleView",
     "NoGradient",
     "NonFinite",
     "OddRank",
@@ -42,7 +57,10 @@ __all__ = [
     "Skips",
     "Status",
     "StepView",
+    "StillStatistics",
     "Suppression",
+    "SymmetricUnits",
+    "TrainedInEvalMode",
     "Unchanged",
     "UpdateRatio",
     "VanishingGradient",

@@ -15,13 +15,16 @@ from tensorstats.rules.base import EVERYWHERE, ROOT, Measurement, Rule, Told, se
 from tensorstats.rules.finding import Finding
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
 from tensorstats.rules.losses import FlatLoss
+from tensorstats.rules.modules import StillStatistics, TrainedInEvalMode
 from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
 from tensorstats.rules.ranks import OddRank, OtherModel, ReplicasDiffer
+from tensorstats.rules.rates import DecayedRate
 from tensorstats.rules.skipped import SkippedSteps
 from tensorstats.rules.suppression import Suppression
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
 from tensorstats.rules.view import FlatLosses, Offender, StepView
+from tensorstats.rules.weights import CollapsedWeights, SymmetricUnits
 
 __all__ = ["Judge", "LossTrend", "default_rules"]
 
@@ -42,6 +45,11 @@ def default_rules() -> list[Rule]:
         GradientsKept(),
         Frozen(),
         NoGradient(),
+        TrainedInEvalMode(),
+        StillStatistics(),
+        SymmetricUnits(),
+        CollapsedWeights(),
+        DecayedRate(),
         AllZeroOutput(),
         DeadUnits(),
         ExplodingGradient(),

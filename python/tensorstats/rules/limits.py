@@ -173,3 +173,33 @@ SKIPPED_MOST = 0.5
 SKIPPED_MOST_STEPS = 40
 # A run in which all steps were skipped, and there were so many. Ours.
 SKIPPED_ALL_STEPS = 5
+
+# --- modules ----------------------------------------------------------------------------------------------------------
+
+# Running statistics move with the first batch. Ours; five steps, as for weights that never change.
+STILL_STATISTICS_PATIENCE = 5
+# Ours. Long enough that a loop which forgot train() in its first step alone is not told.
+TRAINED_IN_EVAL_PATIENCE = 5
+
+# --- weights as a whole -----------------------------------------------------------------------------------------------
+
+# TheDeepChecker looks for constant weights before training; zeros and scales of 1 are healthy there, and their rows
+# differ after one step by as much as it moves them. Ours: five steps in which rows differ by less than a hundredth of
+# what the last step changed, which is rounding.
+SYMMETRIC_SPREAD = 0.01
+SYMMETRIC_PATIENCE = 5
+# Share of its first norm that the median weight matrix has left. Ours: weights before a normalisation shrink under
+# decay too, but only until their gradients, which grow as they shrink, hold them.
+COLLAPSED_NORM = 0.05
+COLLAPSED_PATIENCE = 3
+# One matrix alone may be meant to fade (a gate, a bottleneck). Ours.
+COLLAPSED_FEWEST_WEIGHTS = 2
+
+# --- rates ------------------------------------------------------------------------------------------------------------
+
+# A rate below this share of its highest moves weights by less than their rounding over thousands of steps. Cosine to 0
+# is there for the last 0.6 % of its steps, linear decay for the last 0.01 %. Ours.
+DECAYED_RATE = 1e-4
+# Longer than the run was alive before, and for so many recorded steps. Ours.
+DECAYED_SHARE = 0.5
+DECAYED_FEWEST_STEPS = 50

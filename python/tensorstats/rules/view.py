@@ -9,7 +9,7 @@ from typing import ClassVar, overload
 
 from tensorstats._core import Summary, UnitActivity
 
-__all__ = ["Offender", "OutputView", "ParameterView", "RankSpread", "Skips", "StepView"]
+__all__ = ["FlatLosses", "ModuleView", "Offender", "OutputView", "ParameterView", "RankSpread", "Skips", "StepView"]
 
 
 # Views are facts and not to be changed. They are made anew at every recorded step, and freezing them would take longer
@@ -51,6 +51,9 @@ class ParameterView:
     gradient: Summary | None
     update: Summary | None
     norm_before: float = float("nan")  # before the update, where it was measured: at its first recorded step
+    row_spread: float | None = None  # how far rows lie from the first, as long as all are nearly alike; else None
+    rows: int = 0
+    weight_decay: float | None = None  # of its group in the optimizer
     _update_ratio: float | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -65,6 +68,19 @@ class ParameterView:
             return float("nan")
         norm = self.value.l2
         return float(self.update.l2 / norm) if norm > 0 else float("nan")
+
+
+@dataclass(slots=True)
+class ModuleView:
+    """What a module is set to at a recorded step, beside the tensors that it returns."""
+
+    name: str
+    kind: str  # "normalisation" or "dropout"
+    training: bool
+    ran: bool  # in this step
+    still: bool | None = None  # its running statistics are what they were at first; None where it has none, or unknown
+    setting: float | None = None  # momentum, or the share that is dropped
+    minds_mode: bool = True  # what it does differs in eval mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +197,8 @@ class StepView:
     loss_rose: bool | None = None  # whether the last logged loss lies far above those before it; None: not known
     flat_losses: FlatLosses | None = None  # None where no loss was logged, or the first was 0
     learning: _Trend = _Trend()  # a descriptor: True, False, or None where it is not known
+    modules: Sequence[ModuleView] = ()  # those that normalise or drop
+    trains_in_eval: bool | None = None  # whether the training happens in eval mode; None: not known
     notes: list[str] = field(default_factory=list)
     _weight_gradients: list[tuple[ParameterView, float]] | None = field(
         default=None, init=False, repr=False, compare=False

@@ -234,6 +234,8 @@ class Closing:
             has_optimizer=step.rates is not None,
             ranks=self._reduction.spreads,
             skips=step.skips,
+            modules=step.modules,
+            trains_in_eval=step.trains_in_eval,
         )
 
     def _offender(self, step: RecordedStep, parameters: list[ParameterView]) -> Offender | None:

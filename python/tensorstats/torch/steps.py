@@ -23,10 +23,11 @@ from tensorstats.torch.closing import Closing
 from tensorstats.torch.options import Options
 from tensorstats.torch.ranks.reduction import Reduction
 from tensorstats.torch.record.abandoned import Abandonment
+from tensorstats.torch.record.facts import ModuleFacts
 from tensorstats.torch.record.loop_state import LoopState
 from tensorstats.torch.record.losses import LossQueue
 from tensorstats.torch.record.mode import CallMode
-from tensorstats.torch.record.optimizer import learning_rates, log_learning_rates
+from tensorstats.torch.record.optimizer import group_rates, log_learning_rates
 from tensorstats.torch.record.recorder import Opening
 from tensorstats.torch.record.recorders import Recorders
 from tensorstats.torch.record.step import RecordedStep
@@ -101,6 +102,7 @@ class Steps:
             self._add_loss,
             record,
         )
+        self._facts = ModuleFacts()
         self._call_open = False  # without an optimizer: a step has begun
 
     @property
@@ -274,11 +276,13 @@ class Steps:
             place,
             recorders,
             self.losses.take(),
-            learning_rates(optimizers) if optimizers else None,
+            group_rates(optimizers) if optimizers else None,
             self._gradients_kept(),
             self.abandonment.skips.facts(),
             abandoned,
             self.abandonment.begins_late or self.mode.has_missed,
+            self._facts.read(self._watched.modules, recorders.outputs.counted.modules_in_order()),
+            self.mode.trains_in_eval,
         )
 
     def _gradients_kept(self) -> bool | Numbers | None:

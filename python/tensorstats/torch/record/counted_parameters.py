@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -16,12 +17,22 @@ from tensorstats.run.step import SignalStep
 from tensorstats.torch.attach.modules import ROOT_NAME
 from tensorstats.torch.record.recorder import NORM_BEFORE, Counted, Told
 
-__all__ = ["FIELDS", "CountedParameters", "ParameterStep"]
+__all__ = ["FIELDS", "CountedParameters", "GroupRates", "ParameterStep"]
 
 _NAN = float("nan")
 
 # Which field of a step holds what of which signal.
 FIELDS = {"parameters": "value", "gradients": "gradient", "updates": "update"}
+
+
+class GroupRates(NamedTuple):
+    """What an optimizer does to the parameters of a group; None where it is not a plain number."""
+
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+
+
+_NO_RATES = GroupRates()
 
 
 class ParameterStep:
@@ -40,6 +51,7 @@ class ParameterStep:
         "parameter",
         "place",
         "required_grad",
+        "row_spread",
         "update",
         "value",
     )
@@ -61,6 +73,7 @@ class ParameterStep:
         self.gradient: Summary | None = None
         self.update: Summary | None = None
         self.initial_norm = _NAN  # before the step, at the first recorded one
+        self.row_spread: float | None = None  # where its rows have been alike in every step so far
         # Of what was counted on a device: the row-major position of the first non-finite value.
         self.first: dict[str, int | None] | None = None
         # At the end of a step that is closed later: by then the parameter may be frozen, or thawed.
@@ -179,14 +192,16 @@ class CountedParameters(Counted):
         """Whether any gradient read in this step holds a NaN or an infinity, as far as the host knows."""
         return any(step.gradient is not None and step.gradient.nonfinite_count > 0 for step in self.steps.values())
 
-    def views(self, rates: Mapping[int, float | None] | None, ran: Mapping[str, int]) -> list[ParameterView]:
+    def views(self, rates: Mapping[int, GroupRates] | None, ran: Mapping[str, int]) -> list[ParameterView]:
         """What the rules see, in the order in which the modules ran; in that of definition if some were not seen to.
 
-        `rates` are the learning rates by the identity of the parameter, `ran` the place of every module that ran.
+        `rates` are those of the optimizers' groups by the identity of the parameter, `ran` the place of every module
+        that ran.
         """
         views = []
         for step in self.steps.values():
             parameter = step.parameter
+            of_group = _NO_RATES if rates is None else rates.get(id(parameter), _NO_RATES)
             views.append(
                 ParameterView(
                     step.name,
@@ -195,12 +210,15 @@ class CountedParameters(Counted):
                     _dtype_name(parameter.dtype),
                     parameter.requires_grad if step.required_grad is None else step.required_grad,
                     rates is not None and id(parameter) in rates,
-                    None if rates is None else rates.get(id(parameter)),
+                    of_group.learning_rate,
                     step.has_gradient,
                     step.value,
                     step.gradient,
                     step.update,
                     step.initial_norm,
+                    step.row_spread,
+                    parameter.shape[0] if parameter.dim() else 0,
+                    of_group.weight_decay,
                 )
             )
         if all(view.module in ran for view in views):

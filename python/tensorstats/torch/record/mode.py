@@ -46,6 +46,11 @@ class CallMode:
         return self._trains_in_eval is None and self._has_optimizer
 
     @property
+    def trains_in_eval(self) -> bool | None:
+        """Whether calls in eval mode are the training; None where it is not known."""
+        return self._trains_in_eval
+
+    @property
     def is_guessed(self) -> bool:
         """Whether all that was recorded in this step are calls of which it is not known."""
         return self._only_eval

@@ -18,22 +18,26 @@ from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.modules import ROOT_NAME
 from tensorstats.torch.attach.targets import states_of
 from tensorstats.torch.record.collect import PendingList
+from tensorstats.torch.record.counted_parameters import GroupRates
 from tensorstats.torch.record.recorder import Counted, Locate, Opening, Told
 
-__all__ = ["OptimizerRecorder", "learning_rates", "log_learning_rates"]
+__all__ = ["OptimizerRecorder", "group_rates", "log_learning_rates"]
 
 _SIGNAL = "optimizer_state"
 
 
-def learning_rates(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[int, float | None]:
-    """The learning rate of every parameter in the optimizers, by identity; None where it is not a plain number."""
-    rates: dict[int, float | None] = {}
+def group_rates(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[int, GroupRates]:
+    """The learning rate and the weight decay of every parameter in the optimizers, by identity."""
+    rates: dict[int, GroupRates] = {}
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
-            rate = group.get("lr")
-            known = float(rate) if isinstance(rate, (int, float)) else None
-            rates.update((id(parameter), known) for parameter in group["params"])
+            of_group = GroupRates(_plain(group.get("lr")), _plain(group.get("weight_decay")))
+            rates.update((id(parameter), of_group) for parameter in group["params"])
     return rates
+
+
+def _plain(number: object) -> float | None:
+    return float(number) if isinstance(number, (int, float)) else None
 
 
 def log_learning_rates(step: int, optimizers: Mapping[str, torch.optim.Optimizer], record: RunRecord) -> None:

@@ -19,6 +19,7 @@ from tensorstats.run.histograms import HistogramSeries
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.record.collect import PendingList
 from tensorstats.torch.record.counted_parameters import FIELDS, CountedParameters, ParameterStep
+from tensorstats.torch.record.facts import RowWatch
 from tensorstats.torch.record.recorder import Locate, Opening
 
 __all__ = ["ParameterRecorder"]
@@ -68,6 +69,7 @@ class ParameterRecorder:
         self._norms: dict[str, float] = {}
         self._choices: dict[tuple[str, str], bool] = {}
         self._given: Mapping[str, nn.Parameter] = {}
+        self._rows = RowWatch()
         self.locate: Locate | None = None
         self.counted = self._new_step({})
 
@@ -217,6 +219,8 @@ class ParameterRecorder:
             if wanted and (self._records("parameters", step.name) or self._records("updates", step.name)):
                 batch.steps.append(step)
                 batch.tensors.append(step.parameter)
+        if self.locate is None:
+            self._rows.look(batch.steps)
         batch = self._countable(batch, "parameters")
         if batch.tensors:
             self._count_values(batch)

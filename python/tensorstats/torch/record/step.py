@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tensorstats.device.numbers import Numbers
-from tensorstats.rules import Skips, StepView
+from tensorstats.rules import ModuleView, Skips, StepView
 from tensorstats.run.histograms import StepHistograms
 from tensorstats.run.step import Step
 from tensorstats.torch.record.collect import PendingList
 from tensorstats.torch.record.counted_outputs import CountedOutputs
-from tensorstats.torch.record.counted_parameters import CountedParameters
+from tensorstats.torch.record.counted_parameters import CountedParameters, GroupRates
 from tensorstats.torch.record.losses import StepLosses
 from tensorstats.torch.record.recorder import Counted
 from tensorstats.torch.record.recorders import Recorders
@@ -34,11 +34,13 @@ class RecordedStep:
     ended_by: str  # for messages
     recorders: Recorders
     losses: StepLosses
-    rates: dict[int, float | None] | None  # learning rates by the identity of the parameter; None without an optimizer
+    rates: dict[int, GroupRates] | None  # by the identity of the parameter; None without an optimizer
     gradients_kept: bool | Numbers | None  # on its way from a device where it is neither
     skips: Skips | None  # of all steps up to this one
     abandoned: bool  # it was left before an optimizer stepped
     begun_late: bool  # its forward pass ran before it was recorded
+    modules: list[ModuleView]  # what those are set to that work differently in eval mode
+    trains_in_eval: bool | None  # whether the training happens in eval mode; None: not known
     counted: tuple[Counted, ...] = field(init=False)
     outputs: CountedOutputs = field(init=False)
     parameters: CountedParameters = field(init=False)
