@@ -66,6 +66,7 @@ class CollapsedWeights(Rule):
     """
 
     id = "collapsed-weights"
+    selective = True
     default_limit = limits.COLLAPSED_NORM
     default_patience = limits.COLLAPSED_PATIENCE
     leads_to = frozenset(
@@ -98,6 +99,8 @@ class CollapsedWeights(Rule):
         if len(shares) >= limits.COLLAPSED_FEWEST_WEIGHTS:
             shares.sort(key=lambda entry: entry[0])
             share, step, parameter = shares[len(shares) // 2]
+            if share >= self.limit and ROOT not in self.suspects:
+                return
             yield Measurement(ROOT, share, partial(self._sentence, share, len(shares), parameter), step=step)
 
     def verdict(self, measurement: Measurement) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 from tensorstats._core import Summary
 from tensorstats.device.backend import Statistics, is_countable
 from tensorstats.device.results import PendingSummary
+from tensorstats.torch.attach.functions import activation_before, graph_number
 from tensorstats.torch.attach.guard import Guard, GuardedHook
 from tensorstats.torch.attach.masks import Mask, MaskViews
 from tensorstats.torch.attach.outputs import tensors_in
@@ -26,6 +27,9 @@ __all__ = ["OutputRecorder"]
 
 # A cell called once per time step would otherwise make a series per time step; later calls share the last index.
 MAX_CALLS = 16
+
+# What has the values of an activation that is called as a function.
+_STAND_INS: dict[str, nn.Module] = {"relu": nn.ReLU(), "sigmoid": nn.Sigmoid(), "tanh": nn.Tanh()}
 
 # Called with module name, module, call, output tensor, inputs and summary, at the first non-finite output of a step.
 OnNonFinite = Callable[[str, nn.Module, int, torch.Tensor, tuple[Any, Any], Summary], object]
@@ -46,6 +50,9 @@ class OutputRecorder:
         Whose scale gradients with respect to outputs still hold.
     modules
         All watched modules by name: no further call of one may be named as another is.
+    on_function
+        Called with the name and the kind of an activation that is called as a function, when it is first seen; without
+        it, such activations are not looked for.
     """
 
     def __init__(
@@ -58,7 +65,11 @@ class OutputRecorder:
         mask: Callable[[], Mask] = lambda: None,
         scaling: Scaling | None = None,
         modules: Callable[[], Mapping[str, nn.Module]] = dict,
+        on_function: Callable[[str, str], object] | None = None,
     ) -> None:
+        self._on_function = on_function
+        self._functions: dict[str, tuple[Place, nn.Module]] = {}
+        self._known_nodes: set[int] = set()  # of activations that were counted in this forward pass
         self._scaling = scaling
         self._statistics = statistics
         self._guard = guard
@@ -130,6 +141,7 @@ class OutputRecorder:
         for place in self._places.values():
             place.calls = 0
         self._graph_calls.clear()
+        self._known_nodes.clear()
         self._inputs.clear()
         self._layout = None
 
@@ -157,6 +169,8 @@ class OutputRecorder:
             stem = f"{name}{place.mark}{call}"
         if place.layout is not None:
             self._layout = place.layout
+        if self._on_function is not None and arguments and place.kind == "other":
+            self._record_function(stem, name, call, arguments[0], place.layout or self._layout)
         if place.records_inputs:
             self._record_inputs(stem, place, module, call, arguments, keywords)
         if not (place.records_outputs or place.records_gradients):
@@ -166,6 +180,30 @@ class OutputRecorder:
             return
         for path, tensor in tensors_in(output):
             self._record_output(stem + path, place, module, call, tensor, (arguments, keywords))
+
+    def _record_function(self, stem: str, name: str, call: int, given: object, layout: str | None) -> None:
+        """Count what a module was given, where an activation that is no module made it."""
+        if not isinstance(given, torch.Tensor) or given.grad_fn is None:
+            return
+        found = activation_before(given)
+        if found is None or found[1] in self._known_nodes:
+            return
+        kind, node = found
+        self._known_nodes.add(node)
+        path, name = f"{kind} before {stem}", f"{kind} before {name}"
+        place, module = self._functions.get(name) or self._function(name, kind)
+        if place.records_outputs:
+            where, found_later = self._masks.of(path, given), self.counted.offenders.output_found
+            self._collectors["outputs"].count(path, place, module, call, given, layout, where, found_later)
+
+    def _function(self, name: str, kind: str) -> tuple[Place, nn.Module]:
+        """An activation that is seen for the first time; a module of its kind says what its values mean."""
+        module = _STAND_INS[kind]
+        signals = frozenset(signal for signal in ("outputs",) if self._chosen(signal, name, module))
+        self._functions[name] = known = Place(name, module, signals), module
+        if self._on_function is not None:
+            self._on_function(name, kind)
+        return known
 
     def record_recomputed(self, name: str, module: nn.Module, output: object) -> None:
         """A module runs once more in a backward pass; if it ran without a graph before, gradients flow through this.
@@ -214,7 +252,9 @@ class OutputRecorder:
         return place
 
     def _place_of(self, name: str) -> Place | None:
-        """The place of a watched module, be it one that has not run."""
+        """The place of a watched module, be it one that has not run, or of a function that has."""
+        if name in self._functions:
+            return self._functions[name][0]
         module = self._modules().get(name)
         return None if module is None else self._places.get(name) or self._place(name, module)
 
@@ -235,6 +275,10 @@ class OutputRecorder:
             nonfinite = self._collectors["outputs"].count(
                 path, place, module, call, tensor, self._layout, where, offenders.output_found
             )
+            if place.kind != "other" and self._on_function is not None:
+                node = graph_number(tensor)
+                if node is not None:
+                    self._known_nodes.add(node)
             if nonfinite and offenders.first is None:
                 self._first_nonfinite(path, place, module, call, tensor, inputs, where)
         if not place.records_gradients:

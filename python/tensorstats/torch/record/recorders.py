@@ -68,7 +68,16 @@ class Recorders:
             if signal in signals
         }
         self.outputs = OutputRecorder(
-            statistics, guard, collectors, pending, chooses, mask, scaling, lambda: watched.modules
+            statistics,
+            guard,
+            collectors,
+            pending,
+            chooses,
+            mask,
+            scaling,
+            lambda: watched.modules,
+            # Who has chosen modules wants these and no others.
+            watched.module_types.setdefault if watched.choice is None and "outputs" in signals else None,
         )
         of_parameters = {signal: logs[signal].histograms for signal in _OF_PARAMETERS if signal in signals}
         self.parameters = ParameterRecorder(statistics, guard, of_parameters, pending, chooses, histograms=histograms)
