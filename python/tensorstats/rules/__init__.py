@@ -15,6 +15,14 @@ from tensorstats.rules.ranks import OddRank, OtherModel, ReplicasDiffer
 from tensorstats.rules.rates import DecayedRate
 from tensorstats.rules.skipped import SkippedSteps
 from tensorstats.rules.suppression import Suppression, load_baseline, save_baseline
+from tensorstats.rules.tensors import (
+    InputMean,
+    PoorInitialization,
+    SimilarAcrossRuns,
+    StalledTraining,
+    TensorVariance,
+    TokenShare,
+)
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
 from tensorstats.rules.view import (
     FlatLosses,
@@ -39,6 +47,7 @@ __all__ = [
     "FlatLosses",
     "Frozen",
     "GradientsKept",
+    "InputMean",
     "Judge",
     "Measurement",
     "ModuleView",
@@ -49,17 +58,22 @@ __all__ = [
     "OtherModel",
     "OutputView",
     "ParameterView",
+    "PoorInitialization",
     "RankSpread",
     "ReplicasDiffer",
     "Rule",
     "SaturatedActivation",
+    "SimilarAcrossRuns",
     "SkippedSteps",
     "Skips",
+    "StalledTraining",
     "Status",
     "StepView",
     "StillStatistics",
     "Suppression",
     "SymmetricUnits",
+    "TensorVariance",
+    "TokenShare",
     "TrainedInEvalMode",
     "Unchanged",
     "UpdateRatio",

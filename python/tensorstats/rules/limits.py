@@ -203,3 +203,20 @@ DECAYED_RATE = 1e-4
 # Longer than the run was alive before, and for so many recorded steps. Ours.
 DECAYED_SHARE = 0.5
 DECAYED_FEWEST_STEPS = 50
+
+# --- rules to ask for -------------------------------------------------------------------------------------------------
+
+# SageMaker Debugger TensorVariance, the bounds of its documentation's example.
+VARIANCE_HIGH = 10.0
+VARIANCE_LOW = 1e-5
+# SageMaker Debugger CheckInputImages.threshold_mean and threshold_samples.
+INPUT_MEAN = 0.2
+INPUT_MEAN_SAMPLES = 500
+# SageMaker Debugger NLPSequenceRatio.token_thresholds_percent, of token 0.
+TOKEN_SHARE = 0.5
+# SageMaker Debugger PoorWeightInitialization.threshold, patience and steps.
+INITIAL_VARIANCE_RATIO = 10.0
+INITIAL_PATIENCE = 5
+INITIAL_STEPS = 10
+# SageMaker Debugger StalledTrainingRule.threshold, in seconds.
+STALLED_SECONDS = 1800.0

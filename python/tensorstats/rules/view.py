@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, overload
+from typing import ClassVar, Protocol, overload
 
 from tensorstats._core import Summary, UnitActivity
 
-__all__ = ["FlatLosses", "ModuleView", "Offender", "OutputView", "ParameterView", "RankSpread", "Skips", "StepView"]
+__all__ = [
+    "FlatLosses",
+    "ModuleView",
+    "Offender",
+    "OutputView",
+    "ParameterView",
+    "RankSpread",
+    "Rows",
+    "Skips",
+    "StepView",
+]
 
 
 # Views are facts and not to be changed. They are made anew at every recorded step, and freezing them would take longer
@@ -156,6 +166,26 @@ class FlatLosses:
     still: bool
 
 
+class _Table(Protocol):
+    def __getitem__(self, index: int, /) -> Summary: ...
+
+
+class Rows(Protocol):
+    """The tensors of one signal at one step: names, the modules they belong to, and a summary each."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the tensors."""
+
+    @property
+    def modules(self) -> Sequence[str]:
+        """That they belong to."""
+
+    @property
+    def table(self) -> _Table:
+        """What was counted of each."""
+
+
 class _Trend:
     """What the losses say of a run. Given as a function, it is asked when first read: that means adding up losses."""
 
@@ -200,10 +230,18 @@ class StepView:
     modules: Sequence[ModuleView] = ()  # those that normalise or drop
     trains_in_eval: bool | None = None  # whether the training happens in eval mode; None: not known
     notes: list[str] = field(default_factory=list)
+    rows: Mapping[str, Rows] = field(default_factory=dict)  # by signal: everything that was counted of the step
     _weight_gradients: list[tuple[ParameterView, float]] | None = field(
         default=None, init=False, repr=False, compare=False
     )
     _silent_outputs: list[tuple[int, OutputView]] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def tensors(self, signal: str) -> Iterator[tuple[str, str, Summary]]:
+        """Name, module and summary of every tensor of a signal that was counted in this step."""
+        rows = self.rows.get(signal)
+        if rows is not None:
+            for place, (name, module) in enumerate(zip(rows.names, rows.modules, strict=True)):
+                yield name, module, rows.table[place]
 
     @property
     def weight_gradients(self) -> list[tuple[ParameterView, float]]:

@@ -15,6 +15,7 @@ from tensorstats.device.backend import Statistics, first_nonfinite, is_countable
 from tensorstats.device.numbers import Numbers
 from tensorstats.rules import Finding, Judge, Offender, ParameterView, StepView
 from tensorstats.run.record import RunRecord
+from tensorstats.run.step import SignalStep
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.ranks.reduction import Reduction
 from tensorstats.torch.record.loop_state import LoopState
@@ -193,14 +194,15 @@ class Closing:
         self._reduction.reduce(step)
         step.outputs.settle_units()
         step.losses.deliver(self._add_loss)
-        view = self._view(step)
+        rows = step.rows()
+        view = self._view(step, rows)
         if not step.abandoned and not step.begun_late:
             self._note_hidden(view, step.outputs.ran)
-        self._record.add(step.plain(view))
+        self._record.add(step.plain(view, rows))
         self._previous = step.number
         self._untold += self._judge.judge(view)
 
-    def _view(self, step: RecordedStep) -> StepView:
+    def _view(self, step: RecordedStep, rows: dict[str, SignalStep]) -> StepView:
         """What the rules see."""
         parameters = step.parameters.views(step.rates, step.outputs.modules_in_order())
         kept = step.gradients_kept
@@ -236,6 +238,7 @@ class Closing:
             skips=step.skips,
             modules=step.modules,
             trains_in_eval=step.trains_in_eval,
+            rows=rows,
         )
 
     def _offender(self, step: RecordedStep, parameters: list[ParameterView]) -> Offender | None:

@@ -183,7 +183,7 @@ class OutputRecorder:
 
     def _record_function(self, stem: str, name: str, call: int, given: object, layout: str | None) -> None:
         """Count what a module was given, where an activation that is no module made it."""
-        if not isinstance(given, torch.Tensor) or given.grad_fn is None:
+        if type(given) is not torch.Tensor or given.is_nested or given.grad_fn is None:
             return
         found = activation_before(given)
         if found is None or found[1] in self._known_nodes:
@@ -275,7 +275,7 @@ class OutputRecorder:
             nonfinite = self._collectors["outputs"].count(
                 path, place, module, call, tensor, self._layout, where, offenders.output_found
             )
-            if place.kind != "other" and self._on_function is not None:
+            if self._on_function is not None:  # it is counted, whatever is inside
                 node = graph_number(tensor)
                 if node is not None:
                     self._known_nodes.add(node)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tensorstats.device.numbers import Numbers
 from tensorstats.rules import ModuleView, Skips, StepView
 from tensorstats.run.histograms import StepHistograms
-from tensorstats.run.step import Step
+from tensorstats.run.step import SignalStep, Step
 from tensorstats.torch.record.collect import PendingList
 from tensorstats.torch.record.counted_outputs import CountedOutputs
 from tensorstats.torch.record.counted_parameters import CountedParameters, GroupRates
@@ -68,10 +68,13 @@ class RecordedStep:
         for counted in self.counted:
             counted.settle()
 
-    def plain(self, view: StepView) -> Step:
-        """What is kept of it; everything is on the host now."""
-        signals = {signal: rows for counted in self.counted for signal, rows in counted.rows().items()}
-        if "updates" in signals:
+    def rows(self) -> dict[str, SignalStep]:
+        """What was counted, by signal; everything is on the host now."""
+        return {signal: rows for counted in self.counted for signal, rows in counted.rows().items()}
+
+    def plain(self, view: StepView, rows: dict[str, SignalStep]) -> Step:
+        """What is kept of it."""
+        if "updates" in rows:
             ratios = {of.name: of.update_ratio for of in view.parameters if of.update is not None}
-            signals["updates"].extras = {"update_ratio": ratios}
-        return Step(self.number, signals, self.histograms, view)
+            rows["updates"].extras = {"update_ratio": ratios}
+        return Step(self.number, rows, self.histograms, view)
