@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benches"))
 
-from gallery import score, table, worker  # noqa: E402
+from gallery import causes, score, table, worker  # noqa: E402
 from gallery.program import PROGRAMS, Score  # noqa: E402
 from gallery.split import half  # noqa: E402
 from gallery.tools import Quiet, Told, Tool  # noqa: E402
@@ -119,6 +119,13 @@ def test_a_cause_counts_where_it_stands_on_top():
         rows = [row("weight-decay-of-10", seed, *told) for seed in range(3)]
         (verdict,) = score.verdicts(rows, "heard")
         assert verdict.named is named
+
+
+def test_a_cause_is_named_by_a_whole_id_or_by_words_of_what_was_seen():
+    assert causes.names(("weight-decay",), "weight-decay", "")
+    assert not causes.names(("decay",), "weight-decay", "decay")
+    assert causes.names((r"~\bdead\b",), "x", "All units are DEAD.")
+    assert not causes.names((r"~\bdead\b",), "dead", "deadline")
 
 
 def test_single_programs_of_the_kept_half_are_not_told():

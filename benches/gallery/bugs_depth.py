@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gallery import data, loops, models
+from gallery import causes, data, loops, models
 from gallery.program import Score, bug
 
 SCALE, FEATURES, SYMMETRY = "scale through depth", "features", "symmetry and collapse"
@@ -19,7 +19,7 @@ CE = nn.CrossEntropyLoss
 @bug(
     SCALE,
     "twenty-four tanh layers from N(0, 0.01): signals and gradients vanish",
-    causes=("vanish", "depth", "shrink", "init", "scale"),
+    causes=causes.VANISHES + causes.START,
     place=r"^\d",
 )
 def deep_tanh_from_small_weights(ts: Any) -> Score:
@@ -32,7 +32,7 @@ def deep_tanh_from_small_weights(ts: Any) -> Score:
 @bug(
     SCALE,
     "ten sigmoid layers: the first hardly learn",
-    causes=("vanish", "depth", "shrink"),
+    causes=causes.VANISHES,
     place=r"^\d",
 )
 def deep_sigmoid(ts: Any) -> Score:
@@ -63,7 +63,7 @@ class Doubling(nn.Module):
 @bug(
     SCALE,
     "24 residual branches are added three times each, without normalisation: activations grow to 1e12",
-    causes=("depth", "grow", "explod", "scale", "initial-loss", "init", "non-finite"),
+    causes=causes.EXPLODES + causes.START,
     place="branches|leave|enter",
 )
 def residuals_that_grow(ts: Any) -> Score:
@@ -92,7 +92,7 @@ class Hot(nn.Module):
 @bug(
     SCALE,
     "attention without 1/sqrt(d) from large weights: every softmax is one-hot",
-    causes=("softmax", "attention", "saturat", "one-hot", "entropy"),
+    causes=causes.SOFTMAX,
     place="query|key|attention|softmax",
 )
 def attention_not_scaled(ts: Any) -> Score:
@@ -104,7 +104,7 @@ def attention_not_scaled(ts: Any) -> Score:
 @bug(
     FEATURES,
     "features from 0.001 to 1000 as they are",
-    causes=("scale", "feature", "normalis|standardis", "range", "input"),
+    causes=causes.INPUTS,
 )
 def features_as_they_are(ts: Any) -> Score:
     table, model = data.cancer(raw=True), models.mlp(30, 32, 2)
@@ -115,7 +115,7 @@ def features_as_they_are(ts: Any) -> Score:
 @bug(
     FEATURES,
     "pixels divided by 255 twice: inputs of 1e-4",
-    causes=("scale", "input", "small", "normalis|standardis", "range"),
+    causes=causes.INPUTS,
 )
 def divided_by_255_twice(ts: Any) -> Score:
     table, model = data.digits(raw=True), models.mlp(64, 64, 10)
@@ -127,7 +127,7 @@ def divided_by_255_twice(ts: Any) -> Score:
 @bug(
     FEATURES,
     "missing values are written as -9999",
-    causes=("scale", "feature", "outlier", "sentinel", "range", "normalis|standardis", "input"),
+    causes=(*causes.INPUTS, "~outlier|sentinel"),
 )
 def missing_as_minus_9999(ts: Any) -> Score:
     table, model = data.diabetes(), models.mlp(10, 32, 1)
@@ -140,7 +140,7 @@ def missing_as_minus_9999(ts: Any) -> Score:
 @bug(
     FEATURES,
     "images are written over each other by a wrong stride: every second row is a copy of the first image's",
-    causes=("constant", "duplicate", "feature", "same", "input"),
+    causes=causes.CONSTANT_INPUTS + causes.UNUSED_INPUT,
 )
 def half_of_every_image_is_the_first(ts: Any) -> Score:
     table, model = data.images(), models.cnn()
@@ -152,7 +152,7 @@ def half_of_every_image_is_the_first(ts: Any) -> Score:
 @bug(
     SYMMETRY,
     "all weights and biases start at zero",
-    causes=("symmetr", "zero", "identical", "constant.*(weight|init)", "all-zero"),
+    causes=causes.SYMMETRIC + causes.START + causes.DEAD + ("zero-gradient",),
     place=r"^[0-4]",
 )
 def everything_starts_at_zero(ts: Any) -> Score:
@@ -178,7 +178,7 @@ class Cloned(nn.Module):
 @bug(
     SYMMETRY,
     "four experts are deep copies of one and stay equal for ever",
-    causes=("symmetr", "identical", "same weight", "equal", "duplicate", "cop(y|ies)"),
+    causes=causes.COPIES,
     place="experts",
 )
 def experts_are_copies(ts: Any) -> Score:
@@ -201,7 +201,7 @@ class Siamese(nn.Module):
 @bug(
     SYMMETRY,
     "two views are pulled together and nothing pushes apart: all embeddings become one",
-    causes=("collapse", "constant", "same output", "rank", "input.*(not|no) matter"),
+    causes=causes.SAME_OUTPUT,
     place="encoder",
 )
 def views_pulled_together_alone(ts: Any) -> None:
@@ -228,7 +228,7 @@ def views_pulled_together_alone(ts: Any) -> None:
 @bug(
     SYMMETRY,
     "the embedding of every token starts at one and the same vector, without positions",
-    causes=("symmetr", "identical", "constant", "same", "equal"),
+    causes=causes.SYMMETRIC + causes.START,
     place=r"^[0-4]",
 )
 def tokens_start_equal(ts: Any) -> Score:

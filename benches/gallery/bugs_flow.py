@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gallery import data, loops, models
+from gallery import causes, data, loops, models
 from gallery.program import Score, bug
 
 LEAK, LOST = "information that must not flow", "information that does not flow"
@@ -18,7 +18,7 @@ CE = nn.CrossEntropyLoss
 @bug(
     LEAK,
     "a language model without its causal mask: it reads the token it is to foretell",
-    causes=("causal", "future", "later token", "mask"),
+    causes=causes.FUTURE,
 )
 def language_model_without_mask(ts: Any) -> Score:
     inputs, targets, size = data.text_windows(16)
@@ -30,7 +30,7 @@ def language_model_without_mask(ts: Any) -> Score:
 @bug(
     LEAK,
     "the shift by one was forgotten: input and target are the same tokens",
-    causes=("leak", "copy", "same as|identical|equal", "target.*input", "input.*target", "shift"),
+    causes=(*causes.COPIED, "~same as|identical|equal"),
 )
 def shift_by_one_forgotten(ts: Any) -> Score:
     inputs, targets, size = data.text_windows(16)
@@ -56,7 +56,7 @@ class BatchSecond(nn.Module):
 @bug(
     LEAK,
     "attention without batch_first: samples attend to each other",
-    causes=("batch", "samples", "mix"),
+    causes=causes.MIX,
     place="attention",
 )
 def attention_across_samples(ts: Any) -> Score:
@@ -68,7 +68,7 @@ def attention_across_samples(ts: Any) -> Score:
 @bug(
     LEAK,
     "a GRU without batch_first: one sample's state goes on into the next",
-    causes=("batch", "samples", "mix"),
+    causes=causes.MIX,
     place="cell",
 )
 def recurrence_across_samples(ts: Any) -> Score:
@@ -92,7 +92,7 @@ class NormOverBatch(nn.Module):
 @bug(
     LEAK,
     "normalize(dim=0) where dim=1 was meant: each sample depends on all others",
-    causes=("batch", "samples", "mix"),
+    causes=causes.MIX,
 )
 def normalised_over_the_batch(ts: Any) -> Score:
     table, model = data.digits(), NormOverBatch()
@@ -103,7 +103,7 @@ def normalised_over_the_batch(ts: Any) -> Score:
 @bug(
     LEAK,
     "the window of a forecast holds the value to be foretold",
-    causes=("leak", "gives? .*away", "correlat", "target.*input", "copy", "equal|identical"),
+    causes=causes.COPIED,
 )
 def target_within_the_window(ts: Any) -> Score:
     table, model = data.waves(), models.mlp(21, 32, 1)
@@ -126,7 +126,7 @@ class Padded(models.Classifier):
 @bug(
     LOST,
     "the padding mask is upside down: attention looks at padding alone",
-    causes=("padding", "mask", "input", "not-learn|no-learning"),
+    causes=causes.MASK + causes.UNUSED_INPUT,
     place="block|attention|tokens|padding|input",
 )
 def padding_mask_upside_down(ts: Any) -> Score:
@@ -164,7 +164,7 @@ class Unmasked(models.Classifier):
 @bug(
     LOST,
     "the last position is read out, which is padding for most, and no mask is handed on",
-    causes=("padding", "mask"),
+    causes=causes.MASK,
 )
 def padding_read_out(ts: Any) -> Score:
     table, model = data.sorted_tokens(), Unmasked()
@@ -189,7 +189,7 @@ class TwoTowers(nn.Module):
 @bug(
     LOST,
     "the second tower gets the input of the first: half of the features do not matter",
-    causes=("input", "feature", "(not|no) (influence|effect|matter)", "ignor"),
+    causes=causes.UNUSED_INPUT,
 )
 def second_tower_gets_the_first_input(ts: Any) -> Score:
     table, model = data.cancer(), TwoTowers()
@@ -215,7 +215,7 @@ class Forgetful(nn.Module):
 @bug(
     LOST,
     "the state before the sequence is read out in place of the one after it",
-    causes=("input", "constant", "same output", "no-gradient", "unused", "never"),
+    causes=causes.UNUSED_INPUT + causes.SAME_OUTPUT + causes.UNREACHED,
     place="cell|start|head",
 )
 def start_state_read_out(ts: Any) -> Score:
@@ -239,7 +239,7 @@ class Rounded(nn.Module):
 @bug(
     LOST,
     "a code is rounded without a straight-through gradient",
-    causes=("round", "no-gradient", "zero.*gradient", "gradient.*zero", "unchanged", "vanish", "cut", "not reached"),
+    causes=causes.LOST + causes.VANISHES,
     place="encoder",
 )
 def rounded_code(ts: Any) -> Score:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gallery import data, loops, models
+from gallery import causes, data, loops, models
 from gallery.program import Score, bug
 
 LOOP = "order and mode"
@@ -17,7 +17,7 @@ CE = nn.CrossEntropyLoss
 @bug(
     LOOP,
     "zero_grad() between backward() and step(): every gradient is thrown away",
-    causes=("zero_grad|zero-grad|order", "no-gradient", "gradient.*zero", "zero.*gradient", "unchanged", "thrown away"),
+    causes=causes.THROWN,
 )
 def zero_grad_before_step(ts: Any) -> Score:
     table, model, criterion = data.digits(), models.mlp(64, 64, 10), CE()
@@ -35,7 +35,7 @@ def zero_grad_before_step(ts: Any) -> Score:
 @bug(
     LOOP,
     "zero_grad() is forgotten: gradients of all batches add up",
-    causes=("not-reset", "zero_grad", "accumulat", "add"),
+    causes=causes.RESET,
 )
 def zero_grad_forgotten(ts: Any) -> Score:
     table, model, criterion = data.images(), models.cnn(norm=False), CE()
@@ -51,7 +51,7 @@ def zero_grad_forgotten(ts: Any) -> Score:
 @bug(
     LOOP,
     "gradients are to accumulate over 8 batches, but zero_grad() comes with each: 7 of 8 are lost",
-    causes=("accumulat", "zero_grad", "thrown away", "lost", "unused", "discard"),
+    causes=causes.THROWN + causes.RESET,
 )
 def accumulation_that_keeps_the_last(ts: Any) -> Score:
     table, model, criterion = data.digits(), models.mlp(64, 64, 10), CE()
@@ -69,7 +69,7 @@ def accumulation_that_keeps_the_last(ts: Any) -> Score:
 @bug(
     LOOP,
     "after the first validation the model stays in eval mode: batch normalisation learns no statistics any more",
-    causes=("eval", "mode"),
+    causes=causes.MODE,
 )
 def left_in_eval_mode(ts: Any) -> Score:
     table, criterion = data.digits(raw=True), CE()
@@ -93,7 +93,7 @@ def left_in_eval_mode(ts: Any) -> Score:
 @bug(
     LOOP,
     "validation in training mode: dropout is on, and batch normalisation learns from the test set",
-    causes=("train.* mode|mode", "eval", "valid"),
+    causes=causes.MODE,
 )
 def validated_in_training_mode(ts: Any) -> Score:
     table, criterion = data.digits(), CE()
@@ -116,7 +116,7 @@ def validated_in_training_mode(ts: Any) -> Score:
 @bug(
     LOOP,
     "the loss is made a new tensor before backward(): no gradient reaches the model",
-    causes=("no-gradient", "detach|cut|graph", "not reached", "unchanged", "thrown away"),
+    causes=causes.THROWN,
 )
 def loss_made_anew(ts: Any) -> Score:
     table, model, criterion = data.diabetes(), models.mlp(10, 32, 1), nn.MSELoss()

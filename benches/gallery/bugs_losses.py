@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gallery import data, loops, models
+from gallery import causes, data, loops, models
 from gallery.program import Score, bug
 
 LOSS, OUTPUT = "loss", "degenerate output"
@@ -18,7 +18,7 @@ CE = nn.CrossEntropyLoss
 @bug(
     LOSS,
     "a sigmoid at the end, and one more inside the loss",
-    causes=("sigmoid", "probabilit", "logits"),
+    causes=causes.LOSS_INPUT,
     place=r"^[23]|loss",
 )
 def sigmoid_before_bce_with_logits(ts: Any) -> Score:
@@ -31,7 +31,7 @@ def sigmoid_before_bce_with_logits(ts: Any) -> Score:
 @bug(
     LOSS,
     "the negative log-likelihood of raw scores: it falls without end",
-    causes=("log-?(softmax|prob)", "NLL", "logits", "negative", "unbounded|without bound", "below"),
+    causes=causes.LOSS_INPUT,
 )
 def nll_of_raw_scores(ts: Any) -> Score:
     table, model = data.digits(), models.mlp(64, 64, 10)
@@ -42,7 +42,7 @@ def nll_of_raw_scores(ts: Any) -> Score:
 @bug(
     LOSS,
     "the negative log-likelihood of probabilities, whose logarithm was forgotten",
-    causes=("log-?(softmax|prob)", "NLL", "probabilit", "negative", "softmax"),
+    causes=causes.LOSS_INPUT,
     place=r"^[23]|loss",
 )
 def nll_of_probabilities(ts: Any) -> Score:
@@ -54,7 +54,7 @@ def nll_of_probabilities(ts: Any) -> Score:
 @bug(
     LOSS,
     "a ReLU after the last layer, before the cross-entropy",
-    causes=("relu", "negative", "activation before", "clamp", "range", "dead"),
+    causes=causes.LOSS_INPUT + causes.RANGE + ("~relu",),
     place=r"^[23]|loss",
 )
 def relu_before_cross_entropy(ts: Any) -> Score:
@@ -67,7 +67,7 @@ def relu_before_cross_entropy(ts: Any) -> Score:
 @bug(
     LOSS,
     "a tanh at the end for standardised targets, which go to 3",
-    causes=("range", "reach", "tanh", "saturat"),
+    causes=causes.RANGE + causes.SATURATED,
     place=r"^[23]",
 )
 def tanh_for_standardised_targets(ts: Any) -> Score:
@@ -81,7 +81,7 @@ def tanh_for_standardised_targets(ts: Any) -> Score:
 @bug(
     LOSS,
     "labels were shuffled apart from their images when the set was written",
-    causes=("label", "target", "input.*(not|no) matter", "constant", "baseline", "not-learn", "no-learning", "noise"),
+    causes=causes.NOISE,
 )
 def labels_shuffled_apart(ts: Any) -> Score:
     table, model = data.digits(), models.mlp(64, 64, 10)
@@ -93,7 +93,7 @@ def labels_shuffled_apart(ts: Any) -> Score:
 @bug(
     LOSS,
     "the collate function draws labels anew for each batch",
-    causes=("label", "target", "input.*(not|no) matter", "constant", "baseline", "not-learn", "no-learning", "noise"),
+    causes=causes.NOISE,
 )
 def labels_drawn_anew(ts: Any) -> Score:
     table, model, criterion = data.images(), models.cnn(), CE()
@@ -110,7 +110,7 @@ def labels_drawn_anew(ts: Any) -> Score:
 @bug(
     LOSS,
     "the divergence gets probabilities where it wants their logarithms",
-    causes=("log-?(softmax|prob)", "KL", "negative", "probabilit"),
+    causes=causes.LOSS_INPUT,
 )
 def kl_of_probabilities(ts: Any) -> Score:
     table, model = data.digits(), nn.Sequential(*models.mlp(64, 64, 10), nn.Softmax(1))
@@ -124,7 +124,7 @@ def kl_of_probabilities(ts: Any) -> Score:
 @bug(
     LOSS,
     "the mask of the loss is upside down: only padding is scored",
-    causes=("ignore", "mask", "padding", "target", "one-class", "single-class", "class", "label"),
+    causes=causes.LOSS_TARGETS + causes.ONE_CLASS + causes.MASK + ("~ignore",),
 )
 def loss_of_padding_alone(ts: Any) -> Score:
     inputs, targets, size = data.text_windows(16)
@@ -141,7 +141,7 @@ def loss_of_padding_alone(ts: Any) -> Score:
 @bug(
     LOSS,
     "scores [N, time, classes] are reshaped, not transposed, to [N, classes, time]",
-    causes=("shape", "reshape", "view", "class", "transpos", "mix", "causal", "future", "baseline", "not-learn"),
+    causes=causes.SHAPE + causes.FUTURE + ("~reshape|transpos|view", "not-learning", "generalises"),
 )
 def scores_reshaped_not_transposed(ts: Any) -> Score:
     inputs, targets, size = data.text_windows(16)
@@ -164,7 +164,7 @@ def scores_reshaped_not_transposed(ts: Any) -> Score:
 @bug(
     LOSS,
     "the loss is summed over 256 samples and 64 pixels, the rate is meant for a mean",
-    causes=("reduction", "sum", "rate", "explod", "non-finite", "update"),
+    causes=causes.REDUCTION + causes.RATE,
 )
 def summed_loss_with_a_rate_for_means(ts: Any) -> Score:
     pixels = data.digits(raw=True).inputs / 16
@@ -177,7 +177,7 @@ def summed_loss_with_a_rate_for_means(ts: Any) -> Score:
 @bug(
     OUTPUT,
     "99 of one class to one of the other, unweighted: the rare one is never answered",
-    causes=("imbalance", "one-class", "single-class", "majority", "class"),
+    causes=causes.ONE_CLASS,
 )
 def rare_class_never_answered(ts: Any) -> None:
     inputs = torch.randn(3000, 8)
@@ -201,7 +201,7 @@ class Generator(nn.Module):
 @bug(
     OUTPUT,
     "the noise of a generator is multiplied by zero: it makes one point",
-    causes=("input", "constant-output", "constant", "collapse", "same output"),
+    causes=causes.SAME_OUTPUT,
     place=r"body|generator|model0",
 )
 def generator_without_noise(ts: Any) -> None:
@@ -243,7 +243,7 @@ class Variational(nn.Module):
 @bug(
     OUTPUT,
     "the divergence of a variational autoencoder weighs 100 times too much: the code says nothing",
-    causes=("collapse", "constant", "input.*(not|no) matter", "same output", "ignor", "baseline"),
+    causes=causes.SAME_OUTPUT + causes.NOT_LEARNING,
     place=r"encoder|decoder|output",
 )
 def posterior_collapses(ts: Any) -> Score:

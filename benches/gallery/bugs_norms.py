@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gallery import data, loops, models
+from gallery import causes, data, loops, models
 from gallery.program import Score, bug
 
 NORM, PRECISION = "normalisation", "low precision"
@@ -29,7 +29,7 @@ class NormOfOne(nn.Module):
 @bug(
     NORM,
     "layer normalisation over a dimension of size 1: every value becomes the bias",
-    causes=("norm", "constant", "input.*(not|no) matter", "one value|size 1", "same output", "all-zero"),
+    causes=causes.NORM,
     place="norm",
 )
 def layer_norm_over_one_value(ts: Any) -> Score:
@@ -41,7 +41,7 @@ def layer_norm_over_one_value(ts: Any) -> Score:
 @bug(
     NORM,
     "group normalisation with a group per channel after pooling to one pixel: everything becomes the bias",
-    causes=("norm", "constant", "input.*(not|no) matter", "one value|size 1", "same output", "all-zero"),
+    causes=causes.NORM,
     place=r"^5",
 )
 def group_norm_of_one_pixel(ts: Any) -> Score:
@@ -63,7 +63,7 @@ def group_norm_of_one_pixel(ts: Any) -> Score:
 @bug(
     NORM,
     "batch normalisation is frozen in eval mode before it has seen any data: it normalises nothing",
-    causes=("norm", "statistics", "running", "eval", "mode"),
+    causes=causes.STATISTICS + causes.MODE,
     place=r"^[147]\b|norm",
 )
 def frozen_norm_without_statistics(ts: Any) -> Score:
@@ -85,7 +85,7 @@ def frozen_norm_without_statistics(ts: Any) -> Score:
 @bug(
     NORM,
     "a batch of two in batch normalisation: training sees noise, and eval another network",
-    causes=("batch", "norm", "statistics", "train.*eval", "noise"),
+    causes=(*causes.STATISTICS, "TA304", "~batch (size )?(is|of|has)", "norm-.*"),
     place=r"^[14]\b|norm",
 )
 def batch_norm_of_two_samples(ts: Any) -> Score:
@@ -97,7 +97,7 @@ def batch_norm_of_two_samples(ts: Any) -> Score:
 @bug(
     PRECISION,
     "weights in bfloat16 and a small rate: most updates are rounded away",
-    causes=("precision", "bf16|bfloat16", "lost", "round", "unchanged", "update"),
+    causes=causes.PRECISION,
     place=r"^\d",
 )
 def bfloat16_weights_lose_updates(ts: Any) -> Score:
@@ -110,7 +110,7 @@ def bfloat16_weights_lose_updates(ts: Any) -> Score:
 @bug(
     PRECISION,
     "float16 without a loss scaler: gradients below 6e-8 become 0",
-    causes=("underflow", "precision", "float16|fp16|half", "lost", "subnormal", "scaler", "unchanged", "vanish"),
+    causes=causes.PRECISION + causes.VANISHES,
     place=r"^\d",
 )
 def float16_without_a_scaler(ts: Any) -> Score:
@@ -127,7 +127,7 @@ def float16_without_a_scaler(ts: Any) -> Score:
 @bug(
     PRECISION,
     "a loss that overflows float16: inf in the sum of squares",
-    causes=("non-finite", "overflow", "inf", "precision"),
+    causes=(*causes.FINITE, "~overflow"),
 )
 def float16_overflows(ts: Any) -> Score:
     inputs = torch.randn(800, 8)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gallery import data, loops, models
+from gallery import causes, data, loops, models
 from gallery.program import Score, bug
 
 OPTIMIZER = "optimizer"
@@ -17,7 +17,7 @@ CE = nn.CrossEntropyLoss
 @bug(
     OPTIMIZER,
     "the optimizer was made before the head was replaced",
-    causes=("optimizer", "frozen", "not in"),
+    causes=causes.OPTIMIZER,
     place=r"^4",
 )
 def head_replaced_after_the_optimizer(ts: Any) -> Score:
@@ -31,7 +31,7 @@ def head_replaced_after_the_optimizer(ts: Any) -> Score:
 @bug(
     OPTIMIZER,
     "only the head is in the optimizer, above a random backbone that nobody froze",
-    causes=("optimizer", "frozen", "not in"),
+    causes=causes.OPTIMIZER,
     place=r"^[0-6]\b",
 )
 def backbone_not_in_the_optimizer(ts: Any) -> Score:
@@ -44,7 +44,7 @@ def backbone_not_in_the_optimizer(ts: Any) -> Score:
 @bug(
     OPTIMIZER,
     "maximize=True: it climbs",
-    causes=("maximi|sign|climb|ascen|ris|grow|increas", "not-learn|no-learning", "diverg", "worse"),
+    causes=causes.SIGN,
 )
 def optimizer_that_climbs(ts: Any) -> Score:
     table, model = data.digits(), models.mlp(64, 64, 10)
@@ -55,7 +55,7 @@ def optimizer_that_climbs(ts: Any) -> Score:
 @bug(
     OPTIMIZER,
     "gradients are clipped to a norm of 1e-6 and stochastic gradient descent follows them",
-    causes=("clip", "update", "rate"),
+    causes=causes.CLIPPED,
 )
 def clipped_to_nothing(ts: Any) -> Score:
     table, model = data.digits(), models.mlp(64, 64, 10)
@@ -66,7 +66,7 @@ def clipped_to_nothing(ts: Any) -> Score:
 @bug(
     OPTIMIZER,
     "Adam with a learning rate of 1",
-    causes=("rate", "update-ratio", "explod", "update"),
+    causes=causes.RATE,
 )
 def adam_with_rate_1(ts: Any) -> Score:
     table, model = data.images(), models.cnn()
@@ -77,7 +77,7 @@ def adam_with_rate_1(ts: Any) -> Score:
 @bug(
     OPTIMIZER,
     "the warm-up counts in epochs what it gets in steps: step // 1000 is 0",
-    causes=("rate", "schedule", "warm", "unchanged"),
+    causes=(*causes.DECAYED, "unchanged"),
 )
 def warm_up_that_never_begins(ts: Any) -> Score:
     table, model = data.sorted_tokens(), models.Classifier()
@@ -90,7 +90,7 @@ def warm_up_that_never_begins(ts: Any) -> Score:
 @bug(
     OPTIMIZER,
     "a schedule for epochs is stepped per batch: the rate is 1e-9 after 30 of 250 steps",
-    causes=("rate", "schedule", "decay", "update"),
+    causes=causes.DECAYED,
 )
 def step_schedule_per_batch(ts: Any) -> Score:
     table, model = data.waves(), models.Recurrent()
@@ -103,7 +103,7 @@ def step_schedule_per_batch(ts: Any) -> Score:
 @bug(
     OPTIMIZER,
     "the schedule rises: the factor was meant to be 0.98, not 1.08",
-    causes=("rate", "schedule", "explod", "non-finite", "update", "diverg"),
+    causes=causes.DECAYED,
 )
 def schedule_that_rises(ts: Any) -> Score:
     table, model = data.cancer(), models.mlp(30, 32, 32, 2)
@@ -116,7 +116,7 @@ def schedule_that_rises(ts: Any) -> Score:
 @bug(
     OPTIMIZER,
     "AdamW with a decay of 20 on everything: the norms' scales go to zero",
-    causes=("decay", "regularis", "weights? (shrink|collapse)", "shrink"),
+    causes=(*causes.WEIGHT_DECAY, "optimizer-settings"),
 )
 def decay_of_a_transformer(ts: Any) -> Score:
     table, model = data.sorted_tokens(), models.Classifier()
@@ -128,7 +128,7 @@ def decay_of_a_transformer(ts: Any) -> Score:
 @bug(
     OPTIMIZER,
     "the epsilon of Adam is 1, copied from another task: steps are a thousandth of what they should be",
-    causes=("eps", "update", "rate", "no-learning|not-learn"),
+    causes=(*causes.RATE, "~eps"),
 )
 def epsilon_of_1(ts: Any) -> Score:
     table, model = data.digits(), models.mlp(64, 64, 64, 10)

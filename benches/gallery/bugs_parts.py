@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gallery import data, loops, models
+from gallery import causes, data, loops, models
 from gallery.program import Score, bug
 
 NOISE, PARTS = "noise for a gradient", "parts never used"
@@ -17,7 +17,7 @@ CE = nn.CrossEntropyLoss
 @bug(
     NOISE,
     "dropout of 0.97 between all layers",
-    causes=("dropout", "noise"),
+    causes=causes.DROPOUT,
     place=r"^\d",
 )
 def dropout_of_97_percent(ts: Any) -> Score:
@@ -29,7 +29,7 @@ def dropout_of_97_percent(ts: Any) -> Score:
 @bug(
     NOISE,
     "noise for privacy is added before gradients are averaged: it drowns them",
-    causes=("noise", "gradient", "not-learn|no-learning", "rate|update"),
+    causes=(*causes.NOISE, "update-ratio"),
 )
 def noise_drowns_the_gradient(ts: Any) -> Score:
     table, model, criterion = data.digits(), models.mlp(64, 64, 10), CE()
@@ -49,7 +49,7 @@ def noise_drowns_the_gradient(ts: Any) -> Score:
 @bug(
     NOISE,
     "one sample per step with momentum 0.99: steps follow no batch",
-    causes=("noise", "rate", "momentum", "update", "oscillat", "unstable", "explod", "not-learn|no-learning"),
+    causes=causes.RATE + causes.NOISE + causes.FINITE,
 )
 def one_sample_with_much_momentum(ts: Any) -> Score:
     table, model = data.diabetes(), models.mlp(10, 32, 1)
@@ -73,7 +73,7 @@ class Adapted(nn.Module):
 @bug(
     PARTS,
     "both factors of a low-rank adapter start at zero: neither ever gets a gradient",
-    causes=("zero", "unchanged", "no-gradient", "symmetr", "never", "lora|adapter"),
+    causes=causes.LOST,
     place="down|up|^[02]",
 )
 def adapter_with_two_zeros(ts: Any) -> Score:
@@ -99,7 +99,7 @@ class Dropped(models.Attention):
 @bug(
     PARTS,
     "attention is computed and its result left unused",
-    causes=("no-gradient", "unused", "never", "not reached"),
+    causes=causes.UNREACHED,
     place="attention|before",
 )
 def attention_left_unused(ts: Any) -> Score:
@@ -132,7 +132,7 @@ class Router(nn.Module):
 @bug(
     PARTS,
     "a router chooses by argmax: it never learns, and three of four experts are never called",
-    causes=("no-gradient", "unused", "never", "not reached"),
+    causes=causes.UNREACHED,
     place="gate|experts",
 )
 def router_that_cannot_learn(ts: Any) -> Score:
@@ -157,7 +157,7 @@ class Closed(nn.Module):
 @bug(
     PARTS,
     "a branch is multiplied by a gate that is no parameter and stays at zero",
-    causes=("no-gradient", "zero", "unchanged", "never", "unused"),
+    causes=causes.LOST,
     place="branch",
 )
 def branch_behind_a_closed_gate(ts: Any) -> Score:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gallery import data, loops, models
+from gallery import causes, data, loops, models
 from gallery.program import Score, bug
 
 KIND = "known"
@@ -16,7 +16,7 @@ KIND = "known"
 @bug(
     KIND,
     "a learning rate of 1e-8",
-    causes=("rate", "update-ratio", "update"),
+    causes=causes.RATE,
     origin="TheDeepChecker (low_lr)",
 )
 def rate_of_1e_8(ts: Any) -> Score:
@@ -29,7 +29,7 @@ def rate_of_1e_8(ts: Any) -> Score:
 @bug(
     KIND,
     "a weight decay of 10",
-    causes=("decay", "regularis", "weights? (shrink|collapse)"),
+    causes=(*causes.WEIGHT_DECAY, "optimizer-settings"),
     origin="TheDeepChecker (over_reg)",
 )
 def weight_decay_of_10(ts: Any) -> Score:
@@ -53,7 +53,7 @@ class Uncalled(nn.Module):
 @bug(
     KIND,
     "a layer that is made and never called",
-    causes=("no-gradient", "unused", "never (called|used)", "not reached", "never-used"),
+    causes=causes.UNREACHED,
     place="middle",
     origin="torchtest2 gallery",
 )
@@ -77,7 +77,7 @@ class Detached(nn.Module):
 @bug(
     KIND,
     "detach() between the two halves of a network",
-    causes=("no-gradient", "detach", "frozen", "not reached", "cut"),
+    causes=causes.UNREACHED,
     place="backbone",
     origin="torchtest2 gallery",
 )
@@ -91,7 +91,7 @@ def detached_backbone(ts: Any) -> Score:
 @bug(
     KIND,
     "batch normalisation with momentum 0: its running statistics never move",
-    causes=("running", "statistics", "momentum", "train.*eval", "batch-?norm"),
+    causes=causes.STATISTICS,
     place=r"^[14]\b",
     origin="TheDeepChecker (miss_infer_bn)",
 )
@@ -105,7 +105,7 @@ def batch_norm_momentum_0(ts: Any) -> Score:
 @bug(
     KIND,
     "noise augmentation five times as strong as the signal",
-    causes=("augment", "shift", "noise", "differ.*validation", "validation.*differ", "train.*eval", "input"),
+    causes=causes.SHIFT,
     origin="TheDeepChecker (wrong_augm)",
 )
 def noise_far_too_strong(ts: Any) -> Score:
@@ -122,7 +122,7 @@ def noise_far_too_strong(ts: Any) -> Score:
 @bug(
     KIND,
     "the label stands among the features",
-    causes=("leak", "gives? .*away", "correlat", "label.*feature", "feature.*label"),
+    causes=causes.COPIED,
     place=r"30|feature|input",
     origin="re-created from the description of a label leak",
 )
@@ -143,7 +143,7 @@ class Clipped(nn.Module):
 @bug(
     KIND,
     "the loss is clipped at 1 where gradients were meant to be",
-    causes=("clip", "loss.*(cap|constant|flat)", "flat-loss", "zero gradient", "gradient.*zero"),
+    causes=causes.FLAT,
     origin="Karpathy's recipe",
 )
 def loss_clipped(ts: Any) -> Score:
@@ -156,7 +156,7 @@ def loss_clipped(ts: Any) -> Score:
 @bug(
     KIND,
     "half of the features are zeroed by mistake",
-    causes=("constant.*feature", "feature.*constant", "constant-feature", "constant-input", "zero"),
+    causes=causes.CONSTANT_INPUTS + causes.UNUSED_INPUT,
     origin="re-created from the description of constant features",
 )
 def half_the_features_zeroed(ts: Any) -> Score:
@@ -170,7 +170,7 @@ def half_the_features_zeroed(ts: Any) -> Score:
 @bug(
     KIND,
     "the learning rate is halved every step in place of every epoch",
-    causes=("rate", "schedule", "decay", "update"),
+    causes=causes.DECAYED,
     origin="re-created from the description of a rate decayed to nothing",
 )
 def rate_halved_every_step(ts: Any) -> Score:
@@ -195,7 +195,7 @@ class Distances(nn.Module):
 @bug(
     KIND,
     "pairwise distances with the root of 0 on the diagonal: finite forward, NaN backward",
-    causes=("non-finite", "nan"),
+    causes=(*causes.FINITE, "gradient_magnitude"),
     place=r"embed",
     origin="re-created from the description of sqrt at 0",
 )
@@ -214,7 +214,7 @@ def root_of_zero(ts: Any) -> None:
 @bug(
     KIND,
     "targets of hundreds times ten, unscaled",
-    causes=("target", "scale", "range", "initial-loss", "explod"),
+    causes=causes.TARGETS,
     origin="TheDeepChecker (over_scaled)",
 )
 def targets_times_ten(ts: Any) -> Score:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gallery import data, loops, models
+from gallery import causes, data, loops, models
 from gallery.program import Score, bug
 
 KIND = "known"
@@ -16,7 +16,7 @@ KIND = "known"
 @bug(
     KIND,
     "XOR by a sigmoid network with the absolute error and slow SGD: it stays at one half",
-    causes=("no-learning", "not-learn", "constant", "baseline", "flat", "does not learn", "L1|absolute error"),
+    causes=causes.NOT_LEARNING + causes.RATE + causes.SATURATED,
     origin="SO 31556268",
 )
 def xor_absolute_error(ts: Any) -> Score:
@@ -31,7 +31,7 @@ def xor_absolute_error(ts: Any) -> Score:
 @bug(
     KIND,
     "a softmax over one unit before the squared error: the output is always 1",
-    causes=("softmax", "constant-output", "output.*constant", "one unit", "range"),
+    causes=("one-unit-softmax", "softmax-over-one", "~softmax", *causes.RANGE, *causes.SAME_OUTPUT),
     place=r"^(5|4)",
     origin="SO 33969059, 34311586",
 )
@@ -45,7 +45,7 @@ def softmax_on_one_unit(ts: Any) -> Score:
 @bug(
     KIND,
     "no activation between linear layers drawn from N(0, 1), learning rate 3",
-    causes=("non-finite", "rate", "explod", "update-ratio", "init"),
+    causes=causes.RATE + causes.FINITE + causes.EXPLODES + causes.START,
     origin="SO 48385830",
 )
 def linear_with_rate_3(ts: Any) -> Score:
@@ -58,7 +58,7 @@ def linear_with_rate_3(ts: Any) -> Score:
 @bug(
     KIND,
     "x to the fourth on -100 to 100, neither inputs nor targets scaled",
-    causes=("scale", "range", "explod", "non-finite", "normalis", "unscaled", "targets?-(large|range)"),
+    causes=causes.TARGETS + causes.INPUTS,
     origin="SO 52800582",
 )
 def fourth_power_unscaled(ts: Any) -> Score:
@@ -72,7 +72,7 @@ def fourth_power_unscaled(ts: Any) -> Score:
 @bug(
     KIND,
     "class numbers divided by 255 like the pixels: one class is left",
-    causes=("one-class", "single-class", "class", "label"),
+    causes=causes.ONE_CLASS,
     origin="SO 59325381",
 )
 def labels_divided_by_255(ts: Any) -> Score:
@@ -87,7 +87,7 @@ def labels_divided_by_255(ts: Any) -> Score:
 @bug(
     KIND,
     "a sigmoid at the end for targets from 3 to 53",
-    causes=("range", "reach", "saturat"),
+    causes=causes.RANGE + causes.SATURATED,
     place=r"^(3|4|5)",
     origin="SO 48221692",
 )
@@ -107,7 +107,7 @@ class Exp(nn.Module):
 @bug(
     KIND,
     "six layers with the exponential as activation",
-    causes=("non-finite", "explod", "scale", "depth", "activation.*(large|grow)"),
+    causes=causes.FINITE + causes.EXPLODES,
     place=r"^\d+",
     origin="AUTOTRAINER, gradient explosion on Blob",
 )
@@ -121,7 +121,7 @@ def exponential_activations(ts: Any) -> Score:
 @bug(
     KIND,
     "hidden biases at -50",
-    causes=("dead", "all-zero", "never fire"),
+    causes=causes.DEAD,
     place=r"^[123]\b",
     origin="re-created from the description of a dead layer",
 )
@@ -136,7 +136,7 @@ def hidden_bias_of_minus_50(ts: Any) -> Score:
 @bug(
     KIND,
     "all weights start at 0.01",
-    causes=("symmetr", "identical", "constant.*(weight|init)", "same weight"),
+    causes=causes.SYMMETRIC + causes.START,
     place=r"^[01234]",
     origin="TheDeepChecker",
 )
@@ -150,7 +150,7 @@ def constant_weights(ts: Any) -> Score:
 @bug(
     KIND,
     "all weights start from N(0, 1)",
-    causes=("init", "initial-loss", "scale", "depth", "explod"),
+    causes=causes.START + causes.EXPLODES,
     origin="TheDeepChecker; SO IPS_4",
 )
 def weights_from_unit_normal(ts: Any) -> Score:
@@ -163,7 +163,7 @@ def weights_from_unit_normal(ts: Any) -> Score:
 @bug(
     KIND,
     "a softmax before the cross-entropy, which has one of its own",
-    causes=("softmax", "probabilit", "logits"),
+    causes=causes.LOSS_INPUT,
     place=r"^3|loss",
     origin="TheDeepChecker (red_soft)",
 )
@@ -186,7 +186,7 @@ class SoftmaxOverBatch(nn.Module):
 @bug(
     KIND,
     "a softmax over the batch in place of the classes",
-    causes=("softmax", "batch", "samples", "mix"),
+    causes=(*causes.MIX, "~softmax"),
     origin="TheDeepChecker (wrong_soft)",
 )
 def softmax_over_the_batch(ts: Any) -> Score:
@@ -200,7 +200,7 @@ def softmax_over_the_batch(ts: Any) -> Score:
 @bug(
     KIND,
     "a column of predictions against a row of targets: the squared error compares all with all",
-    causes=("broadcast", "shape"),
+    causes=causes.SHAPE,
     origin="TheDeepChecker (wrong_loss2)",
 )
 def broadcast_in_the_loss(ts: Any) -> Score:

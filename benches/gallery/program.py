@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from gallery.causes import names
+
 __all__ = ["PROGRAMS", "Program", "Score", "bug", "healthy"]
 
 
@@ -29,8 +31,8 @@ Main = Callable[[Any], Score | None]
 class Program:
     """One training program.
 
-    `planted` is what is wrong with it, or for a healthy one what a naive rule stumbles over. `causes` are patterns, one
-    of which the id of a finding or what it saw must match to name the cause right; `place` is a pattern for where it
+    `planted` is what is wrong with it, or for a healthy one what a naive rule stumbles over. `causes` are patterns as
+    in ``causes.py``, one of which must match to name the cause right; `place` is a pattern for where it
     points, None where no module or parameter is to blame.
     """
 
@@ -49,7 +51,7 @@ class Program:
 
     def names_cause(self, rule: str, text: str) -> bool:
         """Whether a finding says what is wrong."""
-        return any(re.search(cause, rule) or re.search(cause, text, re.IGNORECASE) for cause in self.causes)
+        return names(self.causes, rule, text)
 
     def names_place(self, where: str) -> bool:
         """Whether a finding points at it."""

@@ -7,6 +7,7 @@ the same. ``docs/scoreboard.md`` is written when every program was run with ever
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import importlib.metadata
 import inspect
@@ -30,7 +31,7 @@ from gallery.split import half  # noqa: E402
 
 ROOT = HERE.parent.parent
 RESULTS = ROOT / "benches" / "results"
-SHARED = ("program", "data", "models", "loops", "tools", "worker")
+SHARED = ("data", "models", "loops", "worker")
 
 
 def _digest(*texts: bytes) -> str:
@@ -44,25 +45,37 @@ def _shared() -> bytes:
 
 @cache
 def _of_tool(tool: str) -> bytes:
+    adapter = inspect.getsource(worker.TOOLS[tool])
     if tool == "nothing":
-        return b""
+        return adapter.encode()
     if tool == "tensorstats":
         import tensorstats
 
         folder = Path(inspect.getfile(tensorstats)).parent
-        return b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py")))
-    return (importlib.metadata.version(tool) + inspect.getsource(worker.TOOLS[tool])).encode()
+        return adapter.encode() + b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py")))
+    return (importlib.metadata.version(tool) + adapter).encode()
+
+
+@cache
+def _of_program(path: str) -> bytes:
+    """What a file of programs does, without what its declarations say: other words for a cause are no other run."""
+    tree = ast.parse(Path(path).read_bytes())
+    tree.body = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list = []
+    return ast.unparse(tree).encode()
 
 
 @cache
 def _key(tool: str, name: str, seed: int) -> str:
     """The same as long as the program, what it uses and the tool are the same."""
-    source = Path(inspect.getfile(PROGRAMS[name].main)).read_bytes()
-    return _digest(tool.encode(), name.encode(), str(seed).encode(), _shared(), source, _of_tool(tool))
+    program = _of_program(inspect.getfile(PROGRAMS[name].main))
+    return _digest(tool.encode(), name.encode(), str(seed).encode(), _shared(), program, _of_tool(tool))
 
 
-def _task(task: tuple[str, str, int]) -> dict[str, Any]:
-    return {**worker.run(*task), "key": _key(*task)}
+def _task(task: tuple[str, str, int, str]) -> dict[str, Any]:
+    return {**worker.run(*task[:3]), "key": task[3]}
 
 
 def _rows(tasks: list[tuple[str, str, int]], kept: Path, processes: int) -> Iterator[dict[str, Any]]:
@@ -72,7 +85,7 @@ def _rows(tasks: list[tuple[str, str, int]], kept: Path, processes: int) -> Iter
         for text in kept.read_text().splitlines():
             row = json.loads(text)
             known[row["key"]] = row
-    left = [task for task in tasks if _key(*task) not in known]
+    left = [(*task, _key(*task)) for task in tasks if _key(*task) not in known]
     yield from (known[_key(*task)] for task in tasks if _key(*task) in known)
     if not left:
         return
