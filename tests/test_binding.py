@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
 SOURCES = Path(__file__).parent.parent / "rust" / "py" / "src"
+PACKAGE = Path(__file__).parent.parent / "python" / "tensorstats"
 FILES = {path.relative_to(SOURCES).as_posix(): path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.rs")}
 
 MAY_USE: dict[str, set[str]] = {
@@ -54,8 +56,19 @@ def test_no_files_use_each_other_in_a_circle():
 
 
 def test_the_package_is_asked_for_nothing_above_the_native_module():
-    """By name only what is below it; `_arrays` hands itself over. The others are where classes say they are."""
-    assert set(re.findall(r'"tensorstats\.(\w+)"', "\n".join(FILES.values()))) == {"_bins", "_formats", "_core", "axis"}
+    """By name only what is below it, and the door to other devices; `_arrays` hands itself over.
+
+    The others are where classes say they are.
+    """
+    named = set(re.findall(r'"tensorstats\.([\w.]+)"', "\n".join(FILES.values())))
+    assert named == {"_bins", "_formats", "_core", "axis", "device.door"}
+
+
+def test_what_is_called_of_the_door_is_there():
+    """A misspelt name would be noticed on a device alone."""
+    called = set(re.findall(r'(?:door|begin)\(\s*(?:[\w.()]+, )+"(\w+)"', "\n".join(FILES.values())))
+    tree = ast.parse((PACKAGE / "device" / "door.py").read_text(encoding="utf-8"))
+    assert called == {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"}
 
 
 @pytest.mark.parametrize("word", ["plot", "wandb", "tensorboard", "matplotlib", "prometheus"])

@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "core": {"results"},
     "arrays": {"results", "core"},
     "device": _BASE,
-    "functions": _COUNT,
+    "functions": _BASE,
     "rules": {"results", "core"},
     "report": {"results", "core", "rules"},
     "run": {"results", "core", "rules", "report"},

@@ -31,9 +31,11 @@ __all__ = [
     "format_names",
     "is_one",
     "is_torch_tensor",
+    "lies_elsewhere",
     "named",
     "numbers",
     "of_named",
+    "refuse_device",
     "refuse_export",
     "share_torch_threads",
 ]
@@ -49,12 +51,16 @@ _ML_DTYPES = {dtype.name: f"int{8 * dtype.itemsize}" for dtype in _core.DTYPES i
 _BUFFERS = (memoryview, bytearray, array.array)
 _WITHOUT_DLPACK = (np.generic, _core.Held, *_BUFFERS)
 
+# Of DLPack: memory of the host, plain, pinned by CUDA or ROCm, or managed; and what others are called.
+_HOST_DEVICES = (1, 3, 11, 13)
+_DEVICE_NAMES = {2: "cuda", 4: "opencl", 7: "vulkan", 8: "metal", 10: "rocm", 14: "oneapi"}
+
 # What a tensor is refused with.
 REFUSALS = (TypeError, ValueError, BufferError)
 
 
 class DeviceError(TypeError):
-    """A tensor lives on a device whose memory the host cannot read."""
+    """Memory is on a device that the host cannot read, and no torch tensor, whose operations could count it there."""
 
 
 def is_torch_tensor(x: object) -> bool:
@@ -97,6 +103,7 @@ def is_one(tensors: Any, /) -> bool:
         hasattr(tensors, "__dlpack__")
         or isinstance(tensors, _WITHOUT_DLPACK)
         or (hasattr(tensors, "__array__") and not hasattr(tensors, "columns"))
+        or hasattr(tensors, "__cuda_array_interface__")
     )
 
 
@@ -137,8 +144,10 @@ def as_list(tensors: Any, /) -> tuple[list[Any], list[Any] | None]:
     return [tensor for tensor in tensors if tensor is not None], None
 
 
-def export(x: Any, /) -> tuple[Any, str | None]:
-    """Turn an array-like object into one that exports its memory over DLPack.
+def export(x: Any, /) -> tuple[Any, str | None] | None:
+    """Turn an array-like object into one that exports its memory over DLPack; None for a torch tensor elsewhere.
+
+    Such a tensor the native module hands to `tensorstats.device.door`: where one is counted is decided here alone.
 
     Parameters
     ----------
@@ -156,7 +165,7 @@ def export(x: Any, /) -> tuple[Any, str | None]:
     Raises
     ------
     DeviceError
-        The tensor is on another device.
+        The memory is on another device, and no torch tensor.
     TypeError
         The dtype or layout is not supported; the message names it and what is accepted.
     """
@@ -167,13 +176,13 @@ def export(x: Any, /) -> tuple[Any, str | None]:
     if isinstance(x, np.ndarray):
         return _export_numpy(x)
     if hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__"):
-        device, index = _device_of(x)
-        if int(device) not in (1, 3, 11, 13):
-            raise DeviceError(
-                f"tensor memory is on DLPack device ({int(device)}, {index}), which the host cannot read; "
-                "move it to the CPU first"
-            )
+        kind, index = _device_of(x)
+        if int(kind) not in _HOST_DEVICES:
+            name = _DEVICE_NAMES.get(int(kind), f"DLPack device {int(kind)}")
+            raise _foreign(x, f"{name}:{index}", "torch.from_dlpack(x)")
         return x, None
+    if hasattr(x, "__cuda_array_interface__"):
+        raise _foreign(x, "cuda", "torch.as_tensor(x, device='cuda')")
     if isinstance(x, _BUFFERS):
         return _export_numpy(np.asarray(x))
     if hasattr(x, "__array__"):
@@ -187,6 +196,26 @@ def export(x: Any, /) -> tuple[Any, str | None]:
     raise TypeError(
         "expected a numpy array, a torch tensor or another object with __dlpack__, __array__ or a buffer, "
         f"got: {type(x).__name__}{hint}"
+    )
+
+
+def _foreign(x: Any, device: str, as_tensor: str) -> DeviceError:
+    """The error about memory of another device that is no torch tensor."""
+    return DeviceError(
+        f"{type(x).__name__} is on device: {device}, whose memory the host cannot read; hint: copy it to the host, or "
+        f"pass {as_tensor}, which is counted on its device"
+    )
+
+
+def lies_elsewhere(x: Any, /) -> bool:
+    """Whether the memory of a torch tensor is on another device."""
+    return bool(x.device.type != "cpu")
+
+
+def refuse_device(x: Any, /) -> NoReturn:
+    """Say of a torch tensor of another device that the call reads host memory alone."""
+    raise DeviceError(
+        f"{type(x).__name__} is on device: {x.device}, and this call reads host memory; hint: pass x.cpu()"
     )
 
 
@@ -301,7 +330,7 @@ def _numpy_hint(x: np.ndarray[Any, Any]) -> str:
     return ""
 
 
-def _export_torch(x: Any) -> tuple[Any, str | None]:
+def _export_torch(x: Any) -> tuple[Any, str | None] | None:
     torch = sys.modules["torch"]
     name = str(x.dtype).removeprefix("torch.")
     if x.is_quantized:
@@ -325,10 +354,10 @@ def _export_torch(x: Any) -> tuple[Any, str | None]:
             "unsupported tensor: DTensor, whose local values are not its values; hint: pass x.full_tensor() or "
             "x.to_local()"
         )
-    if x.device.type != "cpu":
-        raise DeviceError(f"tensor is on device: {x.device}; the native core reads host memory")
     if type(x).__name__ == "FakeTensor" or torch._C._functorch.is_functorch_wrapped_tensor(x):
         raise TypeError(f"unsupported tensor: {type(x).__name__} inside a trace, which has no values yet")
+    if lies_elsewhere(x):
+        return None
     x = x.detach().resolve_neg()
     if name not in _ML_DTYPES:
         return x, None

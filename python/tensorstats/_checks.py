@@ -34,7 +34,7 @@ def check(
     Parameters
     ----------
     x
-        Any tensor in host memory, of any layout; nothing is copied.
+        Any tensor on any device, of any layout; nothing is copied.
     finite
         Refuse NaN and ±inf. When False, NaN is allowed anywhere and infinities are compared with `min` and `max` like
         any other value.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tensorstats import _core
-from tensorstats._arrays import DeviceError, is_torch_tensor
-from tensorstats.axis import LogLinear
 
 if TYPE_CHECKING:
     from tensorstats._core import Histogram, Summary
@@ -49,11 +47,4 @@ def summary_and_histogram(
     >>> s.mean, h.to_numpy()
     (1.875, (array([2, 2]), array([1., 2., 4.])))
     """
-    try:
-        return _core.summary_and_histogram(x, axis, moments, threads)
-    except DeviceError:
-        if not is_torch_tensor(x):
-            raise
-        from tensorstats.device.results import histogram, summary
-
-        return summary(x, moments=moments), histogram(x, LogLinear() if axis is None else axis)
+    return _core.summary_and_histogram(x, axis, moments, threads)

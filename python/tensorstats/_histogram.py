@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorstats import _core, axis
-from tensorstats._arrays import DeviceError, is_torch_tensor
+from tensorstats._arrays import is_torch_tensor
 from tensorstats._core import Histogram
 from tensorstats._summary import summary
-from tensorstats.axis import LogLinear
 
 if TYPE_CHECKING:
     from tensorstats.axis import Axis
@@ -35,8 +34,7 @@ def histogram(
     Parameters
     ----------
     x
-        Any tensor: numpy array (ml_dtypes included), torch tensor, or an object with `__dlpack__`; any shape, strides
-        and alignment. Nothing is copied.
+        Any tensor, as for `summary`; nothing is copied.
     axis
         `axis.Regular`, `axis.Variable`, `axis.LogLinear` or `axis.Linear`. With neither `axis` nor `bins` nor `range`
         it is `axis.LogLinear()`, as for an empty `Histogram()` and the histograms of `watch`: it needs no range, so
@@ -91,14 +89,7 @@ def histogram(
             # Two passes, and an object that is no array of ours is asked for its memory once.
             x, where = _held(x), _held(where)
         axis = _regular(x, 64 if bins is None else cast("int", bins), range, threads, where)
-    try:
-        return _core.histogram(x, axis, threads, where)
-    except DeviceError:
-        if not is_torch_tensor(x):
-            raise
-        from tensorstats.device.results import histogram as device_histogram
-
-        return device_histogram(x, LogLinear() if axis is None else axis, where=where)
+    return _core.histogram(x, axis, threads, where)
 
 
 def _held(x: Any) -> Any:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorstats import _core
-from tensorstats._arrays import REFUSALS, DeviceError, as_list, of_named
-from tensorstats._summary import host_rows
+from tensorstats._arrays import REFUSALS, as_list, of_named
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -61,8 +60,6 @@ def norm(tensors: Any, /, *, ord: float | str = 2, threads: int | None = None) -
     order, (rows, names) = _order(ord), as_list(tensors)
     try:
         return _core.norm(rows, order, threads)
-    except DeviceError:
-        return _core.norm_from(_core.summaries_from(host_rows(rows, names)), order)
     except REFUSALS as error:
         raise of_named(error, names) from error.__cause__
 
@@ -87,8 +84,6 @@ def norms(tensors: Any, /, *, ord: float | str = 2, threads: int | None = None) 
     order, (rows, names) = _order(ord), as_list(tensors)
     try:
         values = _core.norms(rows, order, threads)
-    except DeviceError:
-        values = [_core.norm_from(_core.summaries_from([row]), order) for row in host_rows(rows, names)]
     except REFUSALS as error:
         raise of_named(error, names) from error.__cause__
     return np.array(values, dtype=np.float64)

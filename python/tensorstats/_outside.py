@@ -91,7 +91,7 @@ def outside(tensors: Any, /, *, min: float | None = None, max: float | None = No
     ----------
     tensors
         One tensor, a mapping from name to tensor (a `state_dict()`), a module (its parameters), or any iterable of
-        tensors, in host memory; dtypes and shapes may differ. Entries that are None are left out.
+        tensors; dtypes, shapes and devices may differ. Entries that are None are left out.
     min, max
         Smallest and largest value allowed; None for no bound. Every dtype is compared exactly, integers beyond 2^53
         with floats included.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from tensorstats import _core
-from tensorstats._arrays import DeviceError, is_torch_tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,11 +52,4 @@ def quantile(x: Any, q: Any, /, *, threads: int | None = None) -> Any:
     >>> ts.quantile(np.array([1.0, 2.0, 4.0, np.nan]), [0.0, 0.5, 0.75])
     array([1., 2., 3.])
     """
-    try:
-        return _core.quantile(x, q, threads)
-    except DeviceError:
-        if not is_torch_tensor(x):
-            raise
-        from tensorstats.device.quantile import quantile as device_quantile
-
-        return device_quantile(x, q)
+    return _core.quantile(x, q, threads)

@@ -1,15 +1,13 @@
-"""Owns the functions that summarise tensors. The numbers are the core's, or come from `device`."""
+"""Owns the function that summarises a tensor; the numbers are the core's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tensorstats import _core
-from tensorstats._arrays import REFUSALS, DeviceError, format_names, is_torch_tensor
 from tensorstats._core import Summary
 
-__all__ = ["Summary", "host_rows", "summary"]
+__all__ = ["Summary", "summary"]
 
 
 def summary(
@@ -70,27 +68,6 @@ def summary(
     >>> ts.summary(np.array([[1.0, 2.0], [3.0, 4.0]]), where=np.array([[True], [False]])).sum
     3.0
     """
-    try:
-        if where is None and not formats:
-            return _core.summary(x, moments, threads)
-        return _core.summary_where(x, moments, threads, where, formats, scale)
-    except DeviceError:
-        if not is_torch_tensor(x):
-            raise
-        from tensorstats.device.results import summary as device_summary
-
-        return device_summary(x, moments=moments, where=where, formats=format_names(formats), scale=scale)
-
-
-def host_rows(tensors: list[Any], /, names: Sequence[Any] | None = None, *, moments: int = 2) -> list[Any]:
-    """Summaries of tensors of which some live on a device, each computed where its tensor is."""
-    rows = []
-    for index, tensor in enumerate(tensors):
-        try:
-            rows.append(summary(tensor, moments=moments))
-        except REFUSALS as error:
-            if names is None and len(tensors) == 1:
-                raise
-            which = index if names is None else repr(names[index])
-            raise type(error)(f"tensor {which}: {error}") from None
-    return rows
+    if where is None and not formats:
+        return _core.summary(x, moments, threads)
+    return _core.summary_where(x, moments, threads, where, formats, scale)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorstats import _core
-from tensorstats._arrays import REFUSALS, DeviceError, is_one, named, of_named
-from tensorstats._summary import host_rows
+from tensorstats._arrays import REFUSALS, is_one, named, of_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -159,8 +158,6 @@ def summaries(tensors: Any, /, *, moments: int = 2, threads: int | None = None) 
         names, rows = list(kept), list(kept.values())
     try:
         return SummaryTable(names, _core.summaries(rows, moments, threads))
-    except DeviceError:
-        return SummaryTable(names, _core.summaries_from(host_rows(rows, _known_as(by_name, names), moments=moments)))
     except REFUSALS as error:
         raise of_named(error, _known_as(by_name, names)) from error.__cause__
 

@@ -1,11 +1,10 @@
-"""Owns the function that looks at units along a dimension; the numbers are the core's, or come from `device`."""
+"""Owns the function that looks at units along a dimension; the numbers are the core's."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tensorstats import _core
-from tensorstats._arrays import DeviceError, is_torch_tensor
 from tensorstats._core import UnitActivity
 
 __all__ = ["UnitActivity", "unit_activity"]
@@ -25,7 +24,8 @@ def unit_activity(
     Parameters
     ----------
     x
-        Any tensor of at least one dimension, in any layout: NCHW and channels-last alike are read in place.
+        Any tensor of at least one dimension, on any device and in any layout: NCHW and channels-last alike are read in
+        place.
     dim
         The dimension along which units lie: 1 for channels of NCHW and features of [N, F], -1 for features of [B, T,
         C].
@@ -59,11 +59,4 @@ def unit_activity(
     >>> u.active_count, u.dead_units(), u.mean
     (array([0, 1, 2]), array([0]), array([0. , 0.5, 1. ]))
     """
-    try:
-        return _core.unit_activity(x, dim, saturation, threads, where)
-    except DeviceError:
-        if not is_torch_tensor(x):
-            raise
-        from tensorstats.device.results import unit_activity as device_unit_activity
-
-        return device_unit_activity(x, dim, saturation=saturation, where=where)
+    return _core.unit_activity(x, dim, saturation, threads, where)

@@ -6,8 +6,7 @@ import math
 from typing import Any
 
 from tensorstats import _core
-from tensorstats._arrays import REFUSALS, DeviceError, as_list, of_named
-from tensorstats._summary import host_rows
+from tensorstats._arrays import REFUSALS, as_list, of_named
 
 __all__ = ["all_between", "is_finite"]
 
@@ -43,8 +42,6 @@ def is_finite(tensors: Any, /, *, threads: int | None = None) -> bool:
     rows, names = as_list(tensors)
     try:
         return _core.all_hold(rows, None, threads)
-    except DeviceError:
-        return all(row.nonfinite_count == 0 for row in host_rows(rows, names))
     except REFUSALS as error:
         raise of_named(error, names) from error.__cause__
 
@@ -88,14 +85,5 @@ def all_between(
     low, high = -math.inf if min is None else min, math.inf if max is None else max
     try:
         return _core.all_hold(rows, (low, high), threads)
-    except DeviceError:
-        _core.all_hold([], (low, high))
-        return all(_within(row, low, high) for row in host_rows(rows, names))
     except REFUSALS as error:
         raise of_named(error, names) from error.__cause__
-
-
-def _within(row: _core.Summary, low: float, high: float) -> bool:
-    if row.nan_count or (row.posinf_count and high != math.inf) or (row.neginf_count and low != -math.inf):
-        return False
-    return row.finite_count == 0 or (low <= row.min and row.max <= high)

@@ -1,4 +1,4 @@
-"""One door to the statistics of a tensor: the core for CPU memory, torch operations otherwise; knows no module."""
+"""Where the watcher counts a tensor: the core for CPU memory, torch operations otherwise; knows no module."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from tensorstats._core import Histogram, Summary
+from tensorstats._core import Histogram
 from tensorstats.axis import Linear, LogLinear, Regular, Variable
 from tensorstats.device import fixed_point
 from tensorstats.device.host import resolve
@@ -73,7 +73,6 @@ def histogram(x: torch.Tensor, axis: Axis, *, where: object = None) -> Histogram
 def _linear(x: torch.Tensor, axis: Axis, mask: torch.Tensor | None) -> Histogram:
     """The histogram of a Linear axis: the extremes give its bins, then their edges are an edge table."""
     ((s, _),) = resolve([start_summary(x, where=mask)])
-    assert isinstance(s, Summary)
     state = Histogram(axis)
     if s.finite_count:
         whole = np.uint64 if x.dtype is torch.uint64 else np.int64

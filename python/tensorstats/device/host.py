@@ -1,20 +1,37 @@
-"""Brings rows that were counted on devices to the host, in one copy per device; the core makes states of them."""
+"""Brings rows that were counted on devices to the host, in one copy per device; knows no row's meaning."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 import torch
 
-from tensorstats._core import Summary, UnitActivity
-from tensorstats.device.kernels import PendingSummary
-from tensorstats.device.units import PendingUnits
+from tensorstats.device.arena import Batch
 
-__all__ = ["resolve"]
+__all__ = ["Pending", "resolve"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-def resolve(pending: Sequence[PendingSummary | PendingUnits]) -> list[tuple[Summary | UnitActivity, int | None]]:
-    """The states of what was begun, in order, each with the row-major position of its first non-finite value if known.
+class Pending(Protocol[T_co]):
+    """What was begun on a device: its rows of 64-bit integers, and how they become a result."""
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """The rows, on the device."""
+
+    @property
+    def batch(self) -> Batch | None:
+        """Of the arena that holds the rows; None where they have memory of their own."""
+
+    def finish(self, rows: bytes, /) -> T_co:
+        """The result, from the rows on the host."""
+
+
+def resolve(pending: Sequence[Pending[T]]) -> list[T]:
+    """The results of what was begun, in order.
 
     Rows in an arena are read from its batch, whose copy must have been launched.
     """

@@ -8,6 +8,7 @@ the rows, and owns the order of their columns.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ __all__ = [
     "float_bits",
     "repeated_mask",
     "start_summary",
+    "value_of",
     "without_autocast",
 ]
 
@@ -238,6 +240,19 @@ def float_bits(block: torch.Tensor, form: FloatFormat) -> tuple[torch.Tensor, to
     if form.integer is torch.int16:
         bits = bits.to(torch.int32)
     return bits & form.magnitude, bits < 0
+
+
+def value_of(magnitude: int, form: FloatFormat) -> float:
+    """The value of a magnitude pattern, on the host; every one is a float64."""
+    if magnitude > form.infinity:
+        return math.nan
+    if form.has_infinity and magnitude == form.infinity:
+        return math.inf
+    bits = form.smallest_normal.bit_length() - 1
+    bias = (form.infinity >> bits) >> 1
+    exponent, fraction = magnitude >> bits, magnitude & (form.smallest_normal - 1)
+    whole = fraction + form.smallest_normal if exponent else fraction
+    return math.ldexp(whole, max(exponent, 1) - bias - bits)
 
 
 def float_kinds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from tensorstats import _core
-from tensorstats.device.kernels import FLOATS, INT64_MIN, blocks, dtype_name, float_bits
+from tensorstats.device.kernels import FLOATS, INT64_MIN, blocks, dtype_name, float_bits, value_of
 
 __all__ = ["quantile"]
 
@@ -117,7 +118,4 @@ def _from_key(key: int, dtype: torch.dtype) -> float:
     form = FLOATS.get(dtype)
     if form is None:
         return float(key - INT64_MIN if dtype is torch.uint64 else key)
-    magnitude = torch.tensor([abs(key)], dtype=torch.int64).to(form.integer).view(dtype)
-    narrow = magnitude.element_size() < 4
-    value = (magnitude.to(torch.float32) if narrow else magnitude).to(torch.float64).item()
-    return -value if key < 0 else value
+    return math.copysign(value_of(abs(key), form), key)

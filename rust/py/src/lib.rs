@@ -21,7 +21,7 @@ mod _core {
     #[pymodule_export]
     use crate::calls::fused::{summaries_and_histograms, summary_and_histogram};
     #[pymodule_export]
-    use crate::calls::many::{PySummaries, norm, norm_from, norms, summaries, summaries_from};
+    use crate::calls::many::{PySummaries, norm, norms, summaries, summaries_from};
     #[pymodule_export]
     use crate::calls::quantile::quantile;
     #[pymodule_export]

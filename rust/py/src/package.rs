@@ -1,5 +1,5 @@
-//! Owns the one way from the native module up to the Python package: the module that knows the quirks of array libraries, which hands itself over
-//! when it is imported. Knows nothing of what is asked of it.
+//! Owns the two ways from the native module up to the Python package: the module that knows the quirks of array libraries, which hands itself over
+//! when it is imported, and the door to other devices. Knows nothing of what is asked of them.
 
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyImportError;
@@ -23,4 +23,9 @@ pub(crate) fn call<'py>(py: Python<'py>, name: &str, arguments: impl PyCallArgs<
         return Err(PyImportError::new_err("tensorstats._core is part of tensorstats: import that"));
     };
     arrays.bind(py).getattr(name)?.call1(arguments)
+}
+
+/// Calls one of the functions that count torch tensors of other devices. They are imported when the first such tensor comes, since they need torch.
+pub(crate) fn door<'py>(py: Python<'py>, name: &str, arguments: impl PyCallArgs<'py>) -> PyResult<Bound<'py, PyAny>> {
+    py.import("tensorstats.device.door")?.getattr(name)?.call1(arguments)
 }

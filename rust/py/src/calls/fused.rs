@@ -38,7 +38,7 @@ fn pairs(
     let mut rows: Vec<Option<Pair>> = Vec::with_capacity(tensors.len());
     let mut later: Vec<(usize, Buffer)> = Vec::new();
     for (row, tensor) in tensors.iter().enumerate() {
-        let buffer = Buffer::of(tensor).map_err(|error| of_many(py, error, row, tensors.len()))?;
+        let buffer = Buffer::here(tensor).map_err(|error| of_many(py, error, row, tensors.len()))?;
         if !buffer.is_small() {
             later.push((row, buffer));
             rows.push(None);
@@ -74,7 +74,10 @@ pub(crate) fn summary_and_histogram(
     let moments = Moments::from_number(moments).map_err(to_py)?;
     let axis = axis::of(axis)?;
     let threads = run::threads(threads)?;
-    let buffer = Buffer::of(x)?;
+    let Some(buffer) = Buffer::of(x)? else {
+        let state = PySummary::elsewhere(x, None, moments, None)?;
+        return Ok((PySummary::wrap(state), PyHistogram::wrap(PyHistogram::elsewhere(x, None, &axis)?)));
+    };
     check_histogram(&axis, buffer.bytes(), threads).map_err(to_py)?;
     let counted = run::count(py, &buffer, threads, |view, options| {
         let counted = of_each(core::slice::from_ref(view), &axis, moments, options).pop();

@@ -12,9 +12,10 @@ use tensorstats_core::summary::fields::{FIELDS, Field, Read};
 use tensorstats_core::summary::norm::Order;
 use tensorstats_core::{Sketch, Summary, TensorView};
 
+use crate::calls::elsewhere::Elsewhere;
 use crate::calls::rows::Rows;
-use crate::errors::to_py;
-use crate::memory::buffers::Buffers;
+use crate::errors::{of_many, to_py};
+use crate::memory::buffers::{Buffers, Next};
 use crate::memory::dims::Shape;
 use crate::run::{self, Threads};
 use crate::states::summary::PySummary;
@@ -130,11 +131,20 @@ impl PySummaries {
 fn rows(py: Python<'_>, tensors: &Bound<'_, PyList>, moments: Moments, threads: usize) -> PyResult<Rows> {
     let mut counted = Vec::with_capacity(tensors.len());
     let mut buffers = Buffers::with_capacity(tensors.len());
-    for tensor in tensors.iter() {
-        if let Some(buffer) = buffers.next(&tensor, tensors.len())? {
-            let count =
-                |view: &TensorView<'_>, options: &Options<'_>| (Summary::of(view, moments, options), Sketch::of(view));
-            counted.push(run::count(py, &buffer, 1, count)?);
+    let mut elsewhere = Elsewhere::default();
+    for (row, tensor) in tensors.iter().enumerate() {
+        match buffers.next(&tensor, tensors.len())? {
+            Next::Now(buffer) => {
+                let count = |view: &TensorView<'_>, options: &Options<'_>| {
+                    (Summary::of(view, moments, options), Sketch::of(view))
+                };
+                counted.push(run::count(py, &buffer, 1, count)?);
+            }
+            Next::Later => {}
+            Next::Elsewhere => {
+                let begun = elsewhere.begin(py, row, "start_summary", (tensor, moments.number()));
+                begun.map_err(|error| of_many(py, error, row, tensors.len()))?;
+            }
         }
     }
     let views = buffers.views();
@@ -142,9 +152,16 @@ fn rows(py: Python<'_>, tensors: &Bound<'_, PyList>, moments: Moments, threads: 
         counted.extend(run::detached(py, threads, |options| Summary::of_each_sketched(&views, moments, options))?);
     }
     drop(views);
-    let mut rows = Rows::with_capacity(counted.len());
+    let mut elsewhere = elsewhere.finish(py)?.into_iter().peekable();
+    let mut rows = Rows::with_capacity(tensors.len());
     for ((summary, sketch), shape) in counted.into_iter().zip(buffers.into_shapes()) {
+        while let Some((_, state)) = elsewhere.next_if(|(row, _)| *row == rows.len()) {
+            rows.push_state(state.cast::<PySummary>()?.get().snapshot());
+        }
         rows.push(summary, &sketch, shape);
+    }
+    for (_, state) in elsewhere {
+        rows.push_state(state.cast::<PySummary>()?.get().snapshot());
     }
     Ok(rows)
 }
@@ -195,12 +212,4 @@ pub(crate) fn norm(py: Python<'_>, tensors: &Bound<'_, PyList>, ord: f64, thread
     let order = Order::from_number(ord).map_err(to_py)?;
     let rows = rows(py, tensors, Moments::Two, run::threads(threads)?)?;
     order.of_all(rows.summaries().iter()).map_err(to_py)
-}
-
-/// The norm of everything in a table, taken as one vector.
-#[pyfunction]
-#[pyo3(signature = (rows, /, ord = 2.0))]
-pub(crate) fn norm_from(rows: &PySummaries, ord: f64) -> PyResult<f64> {
-    let order = Order::from_number(ord).map_err(to_py)?;
-    order.of_all(rows.lock().summaries().iter()).map_err(to_py)
 }

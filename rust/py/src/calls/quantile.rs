@@ -6,6 +6,7 @@ use tensorstats_core::query::quantile::quantiles;
 use crate::arrays;
 use crate::errors::to_py;
 use crate::memory::buffer::Buffer;
+use crate::package;
 use crate::run::{self, Threads};
 
 /// The quantiles of one tensor; `q` is a number or an array of any shape.
@@ -18,7 +19,8 @@ pub(crate) fn quantile<'py>(
     threads: Option<Threads>,
 ) -> PyResult<Bound<'py, PyAny>> {
     arrays::map(q, "q", |qs| {
-        let buffer = Buffer::of(x)?;
-        run::count(py, &buffer, run::threads(threads)?, |view, options| quantiles(view, qs, options))?.map_err(to_py)
+        let threads = run::threads(threads)?;
+        let Some(buffer) = Buffer::of(x)? else { return package::door(py, "quantile", (x, qs))?.extract() };
+        run::count(py, &buffer, threads, |view, options| quantiles(view, qs, options))?.map_err(to_py)
     })
 }

@@ -3,13 +3,14 @@
 use core::slice;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
 use tensorstats_core::Number;
 use tensorstats_core::query::range;
 use tensorstats_core::query::range::{Bounds, Outside, Place};
 use tensorstats_core::query::verdict::Question;
 
 use crate::arrays::Shown;
+use crate::calls::elsewhere::Elsewhere;
 use crate::errors::{of_many, to_py};
 use crate::memory::buffer::Buffer;
 use crate::package;
@@ -30,8 +31,9 @@ pub(crate) fn first_nonfinite<'py>(
     x: &Bound<'py, PyAny>,
     threads: Option<Threads>,
 ) -> PyResult<Option<Found<'py>>> {
-    let buffer = Buffer::of(x)?;
-    let place = run::count(py, &buffer, run::threads(threads)?, range::first_nonfinite)?;
+    let threads = run::threads(threads)?;
+    let Some(buffer) = Buffer::of(x)? else { return package::door(py, "first_nonfinite", (x,))?.extract() };
+    let place = run::count(py, &buffer, threads, range::first_nonfinite)?;
     place.map(|place| shown(py, place)).transpose()
 }
 
@@ -55,7 +57,7 @@ fn bound(object: Option<&Bound<'_, PyAny>>, side: Side) -> PyResult<Option<Numbe
 
 /// What a look for values out of range found: dtype and shape; how many are NaN, +inf, -inf, below, above; the first that is not finite,
 /// below, above.
-type Report<'py> = (&'static str, Bound<'py, PyTuple>, [u64; 5], [Option<Found<'py>>; 3]);
+type Report<'py> = (Bound<'py, PyString>, Bound<'py, PyTuple>, [u64; 5], [Option<Found<'py>>; 3]);
 
 /// Counts what is not finite, below `low` and above `high` in each of many tensors, and finds the first of each. Infinities are compared
 /// with the bounds only when they are `allowed`; NaN never is.
@@ -69,12 +71,20 @@ pub(crate) fn outside<'py>(
     allowed: bool,
     threads: Option<Threads>,
 ) -> PyResult<Vec<Report<'py>>> {
-    let bounds = Bounds::new(bound(low, Side::Low)?, bound(high, Side::High)?, allowed).map_err(to_py)?;
+    let (low, high) = (bound(low, Side::Low)?, bound(high, Side::High)?);
+    let bounds = Bounds::new(low, high, allowed).map_err(to_py)?;
     let threads = run::threads(threads)?;
     let mut reports = Vec::with_capacity(tensors.len());
     let mut later: Vec<(usize, Buffer)> = Vec::new();
+    let mut elsewhere = Elsewhere::default();
     for (row, tensor) in tensors.iter().enumerate() {
-        let buffer = Buffer::of(tensor).map_err(|error| of_many(py, error, row, tensors.len()))?;
+        let named = |error| of_many(py, error, row, tensors.len());
+        let Some(buffer) = Buffer::of(tensor).map_err(named)? else {
+            let arguments = (tensor, low.map(Shown), high.map(Shown), allowed);
+            elsewhere.begin(py, row, "start_outside", arguments).map_err(named)?;
+            reports.push(None);
+            continue;
+        };
         if buffer.is_small() {
             let found =
                 run::count(py, &buffer, 1, |view, options| range::outside(slice::from_ref(view), &bounds, options))?;
@@ -93,6 +103,9 @@ pub(crate) fn outside<'py>(
             reports[*row] = Some(report(py, buffer, found)?);
         }
     }
+    for (row, report) in elsewhere.finish(py)? {
+        reports[row] = Some(report.extract()?);
+    }
     Ok(reports.into_iter().flatten().collect())
 }
 
@@ -100,7 +113,7 @@ fn report<'py>(py: Python<'py>, buffer: &Buffer, found: Outside) -> PyResult<Rep
     let Outside { tally, nonfinite, below, above } = found;
     let [nonfinite, below, above] = [nonfinite, below, above].map(|place| place.map(|p| shown(py, p)).transpose());
     let s = tally.specials;
-    let (dtype, shape) = (buffer.view().dtype().name(), PyTuple::new(py, buffer.shape())?);
+    let (dtype, shape) = (PyString::new(py, buffer.view().dtype().name()), PyTuple::new(py, buffer.shape())?);
     Ok((dtype, shape, [s.nan, s.posinf, s.neginf, tally.below, tally.above], [nonfinite?, below?, above?]))
 }
 
@@ -125,9 +138,23 @@ pub(crate) fn all_hold(
         }
     };
     let threads = run::threads(threads)?;
+    let mut elsewhere = Elsewhere::default();
     for (i, tensor) in tensors.iter().enumerate() {
-        let buffer = Buffer::of(&tensor).map_err(|error| of_many(py, error, i, tensors.len()))?;
+        let named = |error| of_many(py, error, i, tensors.len());
+        let Some(buffer) = Buffer::of(&tensor).map_err(named)? else {
+            let bounds = match question {
+                Question::Finite => None,
+                Question::Between(low, high) => Some((Shown(low), Shown(high))),
+            };
+            elsewhere.begin(py, i, "start_verdict", (tensor, bounds)).map_err(named)?;
+            continue;
+        };
         if !run::count(py, &buffer, threads, |view, options| question.of(view, options))? {
+            return Ok(false);
+        }
+    }
+    for (_, holds) in elsewhere.finish(py)? {
+        if !holds.extract::<bool>()? {
             return Ok(false);
         }
     }

@@ -42,6 +42,11 @@ impl Rows {
         self.shapes.push(shape);
     }
 
+    /// Appends a row that is the state of one tensor.
+    pub(crate) fn push_state(&mut self, state: State) {
+        self.push(state.summary, &state.sketch, state.shape);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.summaries.len()
     }

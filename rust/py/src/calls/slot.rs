@@ -195,7 +195,7 @@ impl PyTensorSlot {
                 return Ok(None); // then its mask is elsewhere as well
             }
             // The mask first: a borrowed tensor must be used before other Python code runs.
-            let chosen = mask.map(Buffer::owned).transpose()?;
+            let chosen = mask.map(Buffer::here).transpose()?;
             let Some(buffer) = Buffer::of_ordinary_tensor(tensor)? else { return Ok(None) };
             let counted = Counted::of(py, &buffer, chosen.as_ref(), histogram.as_ref(), threads.max(1))?;
             if let Some(seen) = seen {

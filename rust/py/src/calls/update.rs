@@ -94,7 +94,7 @@ impl Borrowed<'_> {
         let mut buffers = Buffers::with_capacity(tensors.len());
         let mut later: Vec<&mut Snapshot> = Vec::new();
         for (tensor, snapshot) in tensors.iter().zip(&mut self.snapshots) {
-            match buffers.next(tensor, tensors.len())? {
+            match buffers.next_here(tensor, tensors.len())? {
                 Some(small) => snapshot.take(&small.view()),
                 None => later.push(snapshot),
             }
@@ -193,7 +193,7 @@ impl PySnapshots {
         let mut buffers = Buffers::with_capacity(tensors.len());
         let level = Level::current();
         for (tensor, snapshot) in tensors.iter().zip(&borrowed.snapshots) {
-            if let Some(buffer) = buffers.next(tensor, tensors.len())? {
+            if let Some(buffer) = buffers.next_here(tensor, tensors.len())? {
                 changed.push(small.of(&buffer.view(), Some(snapshot), level));
             }
         }

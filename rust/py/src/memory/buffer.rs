@@ -55,7 +55,7 @@ impl PyHeld {
     #[new]
     #[pyo3(signature = (x, /))]
     fn new(x: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Buffer::owned(x).map(Self)
+        Buffer::here(x).map(Self)
     }
 }
 
@@ -66,24 +66,44 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// Reads any array-like object. Small torch tensors are borrowed: see [`Buffer::is_small`].
-    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    /// Reads any array-like object; `None` for a torch tensor of another device, which is for [`package::door`]. Small torch tensors are borrowed:
+    /// see [`Buffer::is_small`].
+    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         match Self::of_torch(object, Some(SMALL_BYTES))? {
-            Some(buffer) => Ok(buffer),
+            Some(buffer) => Ok(Some(buffer)),
             None => Self::of_numpy_or_other(object),
         }
     }
 
     /// The same, never borrowed: other Python code may run while it is in use.
-    pub(crate) fn owned(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(crate) fn owned(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         match Self::of_torch(object, None)? {
-            Some(buffer) => Ok(buffer),
+            Some(buffer) => Ok(Some(buffer)),
             None => Self::of_numpy_or_other(object),
         }
     }
 
+    /// The same for what has no door: a tensor of another device is refused.
+    pub(crate) fn here(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Self::owned(object)?.map_or_else(|| Err(refused(object)), Ok)
+    }
+
+    /// A tensor and a mask over it, where there is one; `None` where either is a torch tensor of another device.
+    pub(crate) fn chosen(
+        object: &Bound<'_, PyAny>,
+        mask: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<(Self, Option<Self>)>> {
+        // The mask first: a borrowed tensor must be used before other Python code runs.
+        let mask = match mask.map(Self::of_mask).transpose()? {
+            Some(None) => return Ok(None),
+            Some(mask) => mask,
+            None => None,
+        };
+        Ok(Self::of(object)?.map(|buffer| (buffer, mask)))
+    }
+
     /// A mask, which may also be a list, never borrowed.
-    pub(crate) fn of_mask(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn of_mask(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         static AS_ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() {
             return Self::owned(&AS_ARRAY.import(object.py(), "numpy", "asarray")?.call1((object,))?);
@@ -101,11 +121,11 @@ impl Buffer {
         Self::of_torch(object, Some(SMALL_BYTES))
     }
 
-    fn of_numpy_or_other(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn of_numpy_or_other(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         if is_plain_numpy(object)
             && let Some(buffer) = Self::of_numpy(object)?
         {
-            return Ok(buffer);
+            return Ok(Some(buffer));
         }
         Self::of_other(object)
     }
@@ -153,13 +173,14 @@ impl Buffer {
         Ok(readable.then_some((exchange, tensor)))
     }
 
-    /// Through the Python side: detach, resolve, reinterpret, or refuse with a reason.
-    fn of_other(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    /// Through the Python side: detach, resolve, reinterpret, or refuse with a reason. Here alone it is decided where a tensor is counted.
+    fn of_other(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         if let Ok(held) = object.cast::<PyHeld>() {
-            return Ok(Self::shared(held));
+            return Ok(Some(Self::shared(held)));
         }
         let py = object.py();
-        let (exporter, name): (Bound<'_, PyAny>, Option<String>) = package::call(py, "export", (object,))?.extract()?;
+        let exported: Option<(Bound<'_, PyAny>, Option<String>)> = package::call(py, "export", (object,))?.extract()?;
+        let Some((exporter, name)) = exported else { return Ok(None) };
         let capsule = match export_versioned(&exporter) {
             // Exporters from before DLPack 1.0 know no `max_version`.
             Err(error)
@@ -178,7 +199,7 @@ impl Buffer {
         };
         let managed = Managed::from_capsule(&capsule)?;
         let dtype = name.as_deref().map(Dtype::from_name).transpose().map_err(crate::errors::to_py)?;
-        Self::new(managed.tensor(), Some(managed), dtype)
+        Self::new(managed.tensor(), Some(managed), dtype).map(Some)
     }
 
     /// The memory of a tensor that is held.
@@ -274,6 +295,12 @@ impl Buffer {
         // SAFETY: the producer vouches for its description; `owner`, or the caller of a borrow, keeps the memory alive for `'_`.
         unsafe { TensorView::new(self.data.cast(), self.dtype, self.shape(), strides) }
     }
+}
+
+/// The error about a torch tensor of another device, where there is no door.
+pub(super) fn refused(object: &Bound<'_, PyAny>) -> PyErr {
+    let raised = package::call(object.py(), "refuse_device", (object,));
+    raised.err().unwrap_or_else(|| PyTypeError::new_err("the core reads host memory only"))
 }
 
 /// Refuses a shape that no memory can have.

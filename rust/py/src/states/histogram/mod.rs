@@ -15,6 +15,7 @@ use crate::arrays;
 use crate::arrays::begins_a_sum;
 use crate::errors::to_py;
 use crate::memory::buffer::Buffer;
+use crate::package;
 use crate::run::{self, Threads};
 use crate::states::axis;
 
@@ -91,11 +92,17 @@ impl PyHistogram {
         axis: &Axis,
         threads: usize,
     ) -> PyResult<Histogram> {
-        // The mask first: a borrowed tensor must be used before other Python code runs.
-        let mask = mask.map(Buffer::of_mask).transpose()?;
-        let buffer = Buffer::of(x)?;
+        let Some((buffer, chosen)) = Buffer::chosen(x, mask)? else { return Self::elsewhere(x, mask, axis) };
         check_histogram(axis, buffer.bytes(), threads).map_err(to_py)?;
-        run::count_chosen(py, &buffer, mask.as_ref(), threads, |view, options| Histogram::of(view, axis, options))
+        run::count_chosen(py, &buffer, chosen.as_ref(), threads, |view, options| Histogram::of(view, axis, options))
+    }
+
+    /// Of a torch tensor of another device.
+    #[cold]
+    pub(crate) fn elsewhere(x: &Bound<'_, PyAny>, mask: Option<&Bound<'_, PyAny>>, axis: &Axis) -> PyResult<Histogram> {
+        let py = x.py();
+        let found = package::door(py, "histogram", (x, axis::shown(py, axis.clone())?, mask))?;
+        found.cast::<Self>()?.get().snapshot()
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use tensorstats_core::kernel::Moments;
+use tensorstats_core::summary::formats::Fits;
 use tensorstats_core::{Dtype, Sketch, Summary};
 
 use self::state::State;
@@ -16,6 +17,7 @@ use self::state::State;
 use crate::arrays::{Shown, begins_a_sum};
 use crate::errors::to_py;
 use crate::memory::dims::Shape;
+use crate::package;
 use crate::run::{self, Threads};
 use crate::states::formats;
 
@@ -60,6 +62,20 @@ impl PySummary {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state of a torch tensor of another device, of what a mask chooses of it where there is one.
+    #[cold]
+    pub(crate) fn elsewhere(
+        x: &Bound<'_, PyAny>,
+        mask: Option<&Bound<'_, PyAny>>,
+        moments: Moments,
+        fits: Option<&Fits>,
+    ) -> PyResult<State> {
+        let formats: Vec<_> = fits.into_iter().flat_map(Fits::formats).map(|(format, _)| format.name()).collect();
+        let scale = fits.map_or(1.0, Fits::scale);
+        let found = package::door(x.py(), "summary", (x, moments.number(), mask, formats, scale))?;
+        Ok(found.cast::<Self>()?.get().snapshot())
+    }
+
     /// The state as it is now.
     pub(crate) fn snapshot(&self) -> State {
         self.lock().clone()
@@ -84,7 +100,7 @@ impl PySummary {
     /// Parameters
     /// ----------
     /// x
-    ///     Any tensor in host memory, as for `summary`.
+    ///     Any tensor on any device, as for `summary`.
     /// where
     ///     A bool mask that broadcasts to the shape of `x`; None for all values.
     /// threads
@@ -104,7 +120,11 @@ impl PySummary {
         threads: Option<Threads>,
     ) -> PyResult<Bound<'py, Self>> {
         let (moments, fits) = slf.get().read(|summary| (summary.moments, summary.fits.clone()));
-        let part = State::of_chosen(slf.py(), x, r#where, moments, fits.as_deref(), run::threads(threads)?)?;
+        let fits = fits.as_deref();
+        let part = match State::of_chosen(slf.py(), x, r#where, moments, fits, run::threads(threads)?)? {
+            Some(part) => part,
+            None => Self::elsewhere(x, r#where, moments, fits)?,
+        };
         slf.get().lock().merge(&part)?;
         Ok(slf)
     }
@@ -509,7 +529,11 @@ pub(crate) fn summary(
     threads: Option<Threads>,
 ) -> PyResult<PySummary> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
-    State::of(py, x, moments, run::threads(threads)?).map(PySummary::wrap)
+    let state = match State::of(py, x, moments, run::threads(threads)?)? {
+        Some(state) => state,
+        None => PySummary::elsewhere(x, None, moments, None)?,
+    };
+    Ok(PySummary::wrap(state))
 }
 
 /// Summarises the elements of one tensor for which a mask is true, keeping formats; both only where given. Apart from `summary`, whose
@@ -527,5 +551,9 @@ pub(crate) fn summary_where(
 ) -> PyResult<PySummary> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
     let fits = formats::asked(formats, scale)?;
-    State::of_chosen(py, x, r#where, moments, fits.as_ref(), run::threads(threads)?).map(PySummary::wrap)
+    let state = match State::of_chosen(py, x, r#where, moments, fits.as_ref(), run::threads(threads)?)? {
+        Some(state) => state,
+        None => PySummary::elsewhere(x, r#where, moments, fits.as_ref())?,
+    };
+    Ok(PySummary::wrap(state))
 }

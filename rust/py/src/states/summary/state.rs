@@ -24,14 +24,15 @@ impl State {
         Self { summary, sketch: Sketch::default(), shape: Shape::Nothing }
     }
 
-    pub(crate) fn of(py: Python<'_>, x: &Bound<'_, PyAny>, moments: Moments, threads: usize) -> PyResult<Self> {
-        let buffer = Buffer::of(x)?;
+    /// Of one tensor; `None` for a torch tensor of another device.
+    pub(crate) fn of(py: Python<'_>, x: &Bound<'_, PyAny>, moments: Moments, threads: usize) -> PyResult<Option<Self>> {
+        let Some(buffer) = Buffer::of(x)? else { return Ok(None) };
         let (summary, sketch) =
             run::count(py, &buffer, threads, |view, options| (Summary::of(view, moments, options), Sketch::of(view)))?;
-        Ok(Self { summary, sketch, shape: Shape::One(buffer.shape().into()) })
+        Ok(Some(Self { summary, sketch, shape: Shape::One(buffer.shape().into()) }))
     }
 
-    /// Of the elements for which a mask is true, keeping formats; both only where given.
+    /// Of the elements for which a mask is true, keeping formats; both only where given. `None` where tensor or mask is of another device.
     pub(crate) fn of_chosen(
         py: Python<'_>,
         x: &Bound<'_, PyAny>,
@@ -39,14 +40,12 @@ impl State {
         moments: Moments,
         fits: Option<&Fits>,
         threads: usize,
-    ) -> PyResult<Self> {
-        // The mask first: a borrowed tensor must be used before other Python code runs.
-        let mask = mask.map(Buffer::of_mask).transpose()?;
-        let buffer = Buffer::of(x)?;
-        let (summary, sketch) = run::count_chosen(py, &buffer, mask.as_ref(), threads, |view, options| {
+    ) -> PyResult<Option<Self>> {
+        let Some((buffer, chosen)) = Buffer::chosen(x, mask)? else { return Ok(None) };
+        let (summary, sketch) = run::count_chosen(py, &buffer, chosen.as_ref(), threads, |view, options| {
             (Summary::of_formats(view, moments, fits, options), Sketch::of(view))
         })?;
-        Ok(Self { summary, sketch, shape: Shape::One(buffer.shape().into()) })
+        Ok(Some(Self { summary, sketch, shape: Shape::One(buffer.shape().into()) }))
     }
 
     pub(crate) fn merge(&mut self, other: &Self) -> PyResult<()> {

@@ -16,6 +16,7 @@ use crate::arrays;
 use crate::arrays::begins_a_sum;
 use crate::errors::to_py;
 use crate::memory::buffer::Buffer;
+use crate::package;
 use crate::run::{self, Threads};
 
 type Array<'py> = PyResult<Bound<'py, PyAny>>;
@@ -68,11 +69,12 @@ impl PyUnitActivity {
         saturation: Option<(f64, f64)>,
         threads: usize,
     ) -> PyResult<UnitActivity> {
-        // The mask first: a borrowed tensor must be used before other Python code runs.
-        let mask = mask.map(Buffer::of_mask).transpose()?;
-        let buffer = Buffer::of(x)?;
+        let Some((buffer, chosen)) = Buffer::chosen(x, mask)? else {
+            let found = package::door(py, "unit_activity", (x, dim, saturation, mask))?;
+            return found.cast::<Self>()?.get().snapshot();
+        };
         let count = |view: &TensorView<'_>, options: &Options<'_>| UnitActivity::of(view, dim, saturation, options);
-        run::count_chosen(py, &buffer, mask.as_ref(), threads, count)?.map_err(to_py)
+        run::count_chosen(py, &buffer, chosen.as_ref(), threads, count)?.map_err(to_py)
     }
 
     fn counts<'py>(&self, py: Python<'py>, f: impl Fn(&Unit) -> u64) -> Array<'py> {
