@@ -208,18 +208,18 @@ def views_pulled_together_alone(ts: Any) -> None:
     table, model = data.digits(), Siamese()
     optimizer = loops.adam(model, 1e-2)
 
-    def apart(pair: Tensor, _labels: Tensor) -> Tensor:
+    def apart(model: nn.Module, views: Tensor) -> Tensor:
+        pair = model(views)
         return (pair[:, 0] - pair[:, 1]).square().sum(1).mean()
 
     def views(x: Tensor) -> Tensor:
         return torch.stack([x + 0.3 * torch.randn_like(x), x + 0.3 * torch.randn_like(x)], 1)
 
-    ts.preflight(model, (views(table.inputs[:64]), table.targets[:64]), apart, optimizer=optimizer)
+    ts.preflight(model, views(table.inputs[:64]), apart, optimizer=optimizer)
     with ts.watch(model, optimizer) as monitor:
-        for inputs, targets in data.batches(table.train, 64, 200):
+        for (inputs,) in data.batches((table.inputs,), 64, 200):
             optimizer.zero_grad()
-            pair = model(views(inputs))
-            loss = apart(pair, targets)
+            loss = apart(model, views(inputs))
             loss.backward()
             optimizer.step()
             monitor.log_loss(loss)

@@ -55,7 +55,7 @@ def nll_of_probabilities(ts: Any) -> Score:
     LOSS,
     "a ReLU after the last layer, before the cross-entropy",
     causes=causes.LOSS_INPUT + causes.RANGE + ("~relu",),
-    place=r"^[23]|loss",
+    place=r"^(9|10)$|loss",
 )
 def relu_before_cross_entropy(ts: Any) -> Score:
     table, model = data.images(), nn.Sequential(*models.cnn(), nn.ReLU())
@@ -211,18 +211,19 @@ def generator_without_noise(ts: Any) -> None:
     one, other, criterion = loops.adam(generator, 1e-3), loops.adam(critic, 1e-3), nn.BCEWithLogitsLoss()
     ones, zeros = torch.ones(64, 1), torch.zeros(64, 1)
 
-    def fooled(points: Tensor, target: Tensor) -> Tensor:
-        return criterion(critic(points), target)
+    def fooled(model: nn.Module, noise: Tensor) -> Tensor:
+        return criterion(critic(model(noise)), ones)
 
-    ts.preflight(generator, (torch.randn(64, 4), ones), fooled, optimizer=one)
+    ts.preflight(generator, torch.randn(64, 4), fooled, optimizer=one)
     with ts.watch([generator, critic], [one, other]):
         for (points,) in data.batches((real,), 64, 200):
-            made = generator(torch.randn(64, 4))
+            noise = torch.randn(64, 4)
             other.zero_grad()
-            (criterion(critic(points), ones) + criterion(critic(made.detach()), zeros)).backward()
+            made = generator(noise).detach()
+            (criterion(critic(points), ones) + criterion(critic(made), zeros)).backward()
             other.step()
             one.zero_grad()
-            fooled(made, ones).backward()
+            fooled(generator, noise).backward()
             one.step()
 
 

@@ -33,8 +33,9 @@ def low_rank_adapters(ts: Any) -> Score:
     loops.trained_before(table, model, 5)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    for place in (0, 2, 4):
+    for place in (0, 2):
         model[place] = Adapted(model[place])
+    model[4] = nn.Linear(64, 10)
     loops.fit(ts, model, table, CE(), loops.adam(model, 1e-2), steps=250)
     return loops.classified(model, *table.test)
 
@@ -53,6 +54,7 @@ def rates_that_differ_by_layer(ts: Any) -> Score:
 def norms_frozen_after_training(ts: Any) -> Score:
     table, model, criterion = data.images(), models.cnn(), CE()
     loops.trained_before(table, model, 5)
+    model[-1] = nn.Linear(128, 10)
     for layer in (model[1], model[5]):
         layer.eval().requires_grad_(False)
     optimizer = loops.adam(model, 1e-3)
@@ -69,13 +71,16 @@ def norms_frozen_after_training(ts: Any) -> Score:
 def autocast_in_bfloat16(ts: Any) -> Score:
     table, model, criterion = data.digits(), models.mlp(64, 64, 64, 10, norm=nn.LayerNorm), CE()
     optimizer = loops.adam(model)
-    ts.preflight(model, (table.inputs[:64], table.targets[:64]), criterion, optimizer=optimizer)
+
+    def step(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return criterion(model(batch[0]), batch[1])
+
+    ts.preflight(model, (table.inputs[:64], table.targets[:64]), step, optimizer=optimizer)
     with ts.watch(model, optimizer, loss_fn=criterion):
-        for inputs, targets in data.batches(table.train, 64, 200):
+        for batch in data.batches(table.train, 64, 200):
             optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = criterion(model(inputs), targets)
-            loss.backward()
+            step(model, batch).backward()
             optimizer.step()
     return loops.classified(model, *table.test)
 

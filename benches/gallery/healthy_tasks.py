@@ -22,19 +22,20 @@ def generator_and_critic(ts: Any) -> Score:
     one, other = loops.adam(generator, 2e-3, betas=(0.5, 0.9)), loops.adam(critic, 2e-3, betas=(0.5, 0.9))
     criterion, ones, zeros = nn.BCEWithLogitsLoss(), torch.ones(64, 1), torch.zeros(64, 1)
 
-    def fooled(points: Tensor, target: Tensor) -> Tensor:
-        return criterion(critic(points), target)
+    def fooled(model: nn.Module, noise: Tensor) -> Tensor:
+        return criterion(critic(model(noise)), ones)
 
     far = (generator(torch.randn(500, 4)).mean(0) - real.mean(0)).norm().item()
-    ts.preflight(generator, (torch.randn(64, 4), ones), fooled, optimizer=one)
+    ts.preflight(generator, torch.randn(64, 4), fooled, optimizer=one)
     with ts.watch([generator, critic], [one, other]):
         for (points,) in data.batches((real,), 64, 400):
-            made = generator(torch.randn(64, 4))
+            noise = torch.randn(64, 4)
             other.zero_grad()
-            (criterion(critic(points), 0.9 * ones) + criterion(critic(made.detach()), zeros)).backward()
+            made = generator(noise).detach()
+            (criterion(critic(points), 0.9 * ones) + criterion(critic(made), zeros)).backward()
             other.step()
             one.zero_grad()
-            fooled(made, ones).backward()
+            fooled(generator, noise).backward()
             one.step()
     return Score((generator(torch.randn(500, 4)).mean(0) - real.mean(0)).norm().item(), far)
 
@@ -83,22 +84,23 @@ def contrast_of_two_views(ts: Any) -> Score:
     table, model = data.digits(), Views()
     optimizer = loops.adam(model)
 
-    def contrast(pair: Tensor, _labels: Tensor) -> Tensor:
+    def contrast(model: nn.Module, views: Tensor) -> Tensor:
+        pair = model(views)
         return functional.cross_entropy(pair[:, 0] @ pair[:, 1].T / 0.2, torch.arange(len(pair)))
 
     def views(x: Tensor) -> Tensor:
         return torch.stack([x + 0.5 * torch.randn_like(x), x + 0.5 * torch.randn_like(x)], 1)
 
-    ts.preflight(model, (views(table.inputs[:64]), table.targets[:64]), contrast, optimizer=optimizer)
+    ts.preflight(model, views(table.inputs[:64]), contrast, optimizer=optimizer)
     with ts.watch(model, optimizer) as monitor:
-        for inputs, targets in data.batches(table.train, 64, 200):
+        for (inputs,) in data.batches((table.inputs,), 64, 200):
             optimizer.zero_grad()
-            loss = contrast(model(views(inputs)), targets)
+            loss = contrast(model, views(inputs))
             loss.backward()
             monitor.log_loss(loss)
             optimizer.step()
     with torch.no_grad():
-        reached = contrast(model(views(table.test_inputs[:64])), table.test_targets[:64]).item()
+        reached = contrast(model, views(table.test_inputs[:64])).item()
     return Score(reached, torch.tensor(64.0).log().item())
 
 
@@ -330,20 +332,19 @@ def triplets(ts: Any) -> Score:
             [by_class[k][torch.randint(len(by_class[k]), ())] for k in (t, t, o)]
             for t, o in zip(targets, others, strict=True)
         ]
-        return torch.stack([torch.stack(row) for row in rows], 1)
+        return torch.stack([torch.stack(row) for row in rows])
 
-    def apart(embedded: Tensor, _labels: Tensor) -> Tensor:
-        return criterion(*embedded.view(3, -1, 16))
+    def apart(model: nn.Module, triples: Tensor) -> Tensor:
+        return criterion(*(model(part) for part in triples.unbind(1)))
 
-    first = table.targets[:32]
-    ts.preflight(model, (triple(first).flatten(0, 1), first.repeat(3)), apart, optimizer=optimizer)
+    ts.preflight(model, triple(table.targets[:32]), apart, optimizer=optimizer)
     with ts.watch(model, optimizer) as monitor:
         for (targets,) in data.batches((table.targets,), 32, 120):
             optimizer.zero_grad()
-            loss = apart(model(triple(targets).flatten(0, 1)), targets)
+            loss = apart(model, triple(targets))
             loss.backward()
             monitor.log_loss(loss)
             optimizer.step()
-    held = triple(table.test_targets[:200]).flatten(0, 1)
+    held = triple(table.test_targets[:200])
     with torch.no_grad():
-        return Score(apart(model(held), held).item(), apart(start(held), held).item())
+        return Score(apart(model, held).item(), apart(start, held).item())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,15 @@ def _listed(one_or_many: Any) -> list[Any]:
     return list(one_or_many) if isinstance(one_or_many, list | tuple) else [one_or_many]
 
 
+def _is_step(loss_fn: Any) -> bool:
+    """Whether it is a step ``(model, batch) -> loss`` in place of a loss."""
+    return not isinstance(loss_fn, nn.Module) and next(iter(inspect.signature(loss_fn).parameters)) == "model"
+
+
+def _inputs_of(batch: Any) -> Any:
+    return batch[0] if isinstance(batch, tuple) else batch
+
+
 class TorchTest2(Tool):
     """``check_model`` on the first batch."""
 
@@ -31,11 +41,10 @@ class TorchTest2(Tool):
     def _preflight(self, model: Any, batch: Any, loss_fn: Any, optimizer: Any) -> None:
         import torchtest2
 
-        inputs, targets = batch
-        options = {} if isinstance(loss_fn, nn.Module) or callable(loss_fn) else {"loss_fn": None}
-        report = torchtest2.check_model(
-            model, inputs, targets, **{"loss_fn": loss_fn, "optimizer": optimizer, **options}
-        )
+        if _is_step(loss_fn):  # it takes no such thing, and judges by a random projection of the outputs then
+            report = torchtest2.check_model(model, _inputs_of(batch), optimizer=optimizer)
+        else:
+            report = torchtest2.check_model(model, *batch, loss_fn=loss_fn, optimizer=optimizer)
         for result in [*report.failures, *report.warnings]:
             status = "fail" if result.status.value == "FAIL" else "warn"
             self.told.append(Told(status, result.name, result.message, -1, result.message))
@@ -134,14 +143,14 @@ class TorchDiag(Tool):
     def _preflight(self, model: Any, batch: Any, loss_fn: Any, optimizer: Any) -> None:
         import torchdiag
 
-        inputs, targets = batch
+        inputs = _inputs_of(batch)
         for layer, found in torchdiag.check_dead_neurons(model, inputs).items():
             if found["dead_pct"] > 20:
                 status = "fail" if found["dead_pct"] > 50 else "warn"
                 self.told.append(Told(status, "dead-neurons", layer, -1, f"{found['dead_pct']:.0f} % dead"))
-        if optimizer is None:
+        if _is_step(loss_fn):
             return
-        verified = torchdiag.verify_step(model, optimizer, loss_fn, inputs, targets)
+        verified = torchdiag.verify_step(model, optimizer, loss_fn, *batch)
         failed = [f"{part}: {said}" for part, said in verified.items() if str(said).startswith("FAILED")]
         if verified.get("loss") in (float("inf"), float("-inf")) or verified.get("loss") != verified.get("loss"):
             failed.append("loss is not finite")

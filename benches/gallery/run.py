@@ -57,21 +57,25 @@ def _of_tool(tool: str) -> bytes:
 
 
 @cache
-def _of_program(path: str) -> bytes:
-    """What a file of programs does, without what its declarations say: other words for a cause are no other run."""
-    tree = ast.parse(Path(path).read_bytes())
-    tree.body = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)]
+def _of_program(name: str) -> bytes:
+    """What a program does and what its file has beside programs; other words for a cause are no other run."""
+    main = PROGRAMS[name].main
+    tree = ast.parse(Path(inspect.getfile(main)).read_bytes())
+    kept = []
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef) and node.decorator_list:
+            if node.name != main.__name__:
+                continue
             node.decorator_list = []
-    return ast.unparse(tree).encode()
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            kept.append(ast.unparse(node))
+    return "\n".join(kept).encode()
 
 
 @cache
 def _key(tool: str, name: str, seed: int) -> str:
     """The same as long as the program, what it uses and the tool are the same."""
-    program = _of_program(inspect.getfile(PROGRAMS[name].main))
-    return _digest(tool.encode(), name.encode(), str(seed).encode(), _shared(), program, _of_tool(tool))
+    return _digest(tool.encode(), name.encode(), str(seed).encode(), _shared(), _of_program(name), _of_tool(tool))
 
 
 def _task(task: tuple[str, str, int, str]) -> dict[str, Any]:
