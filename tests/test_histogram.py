@@ -496,3 +496,22 @@ def test_formats_known_to_the_bound_table():
         "float8_e4m3fn": 3,
         "float8_e5m2": 2,
     }
+
+
+@pytest.mark.parametrize("bins", [64, 100, 1000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+def test_many_values_on_edges_and_then_others_are_counted_as_numpy_does(bins: int, dtype: type):
+    # Enough values for faster counters to be taken, and enough on edges to change from one kind to another.
+    generator = np.random.default_rng(0)
+    axis = ts.axis.Regular(bins, -400.0, 400.0)
+    edges = np.linspace(-400.0, 400.0, bins + 1)
+    on_edges = np.repeat(generator.permutation(np.tile(edges, 3)), 1500).astype(dtype)[:200_000]
+    others = (generator.standard_normal(200_000) * 150).astype(dtype)
+    state = ts.Histogram(axis)
+    total = np.zeros(bins, np.int64)
+    for values in (others, on_edges, others, on_edges[::-1].copy()):
+        state.update(values, threads=1)
+        total += np.histogram(values.astype(np.float64), edges)[0]
+        assert np.array_equal(state.values(), total)
+    whole = np.concatenate([others, on_edges, others, on_edges])
+    assert ts.histogram(whole, axis, threads=1) == ts.histogram(whole, axis, threads=3) == state
