@@ -25,6 +25,13 @@ fn pair(((summary, histogram), sketch): Counted, buffer: &Buffer) -> Pair {
     (PySummary::wrap(State { summary, sketch, shape }), PyHistogram::wrap(histogram))
 }
 
+/// Both states of a torch tensor of another device.
+#[cold]
+fn elsewhere(x: &Bound<'_, PyAny>, axis: &Axis, moments: Moments) -> PyResult<Pair> {
+    let summary = PySummary::elsewhere(x, None, moments, None)?;
+    Ok((PySummary::wrap(summary), PyHistogram::wrap(PyHistogram::elsewhere(x, None, axis)?)))
+}
+
 /// A summary and a histogram of each tensor. Small tensors are counted at once, the rest in one go without the GIL.
 fn pairs(
     py: Python<'_>,
@@ -38,7 +45,11 @@ fn pairs(
     let mut rows: Vec<Option<Pair>> = Vec::with_capacity(tensors.len());
     let mut later: Vec<(usize, Buffer)> = Vec::new();
     for (row, tensor) in tensors.iter().enumerate() {
-        let buffer = Buffer::here(tensor).map_err(|error| of_many(py, error, row, tensors.len()))?;
+        let named = |error| of_many(py, error, row, tensors.len());
+        let Some(buffer) = Buffer::of(tensor).map_err(named)? else {
+            rows.push(Some(elsewhere(tensor, axis, moments).map_err(named)?));
+            continue;
+        };
         if !buffer.is_small() {
             later.push((row, buffer));
             rows.push(None);
@@ -75,8 +86,7 @@ pub(crate) fn summary_and_histogram(
     let axis = axis::of(axis)?;
     let threads = run::threads(threads)?;
     let Some(buffer) = Buffer::of(x)? else {
-        let state = PySummary::elsewhere(x, None, moments, None)?;
-        return Ok((PySummary::wrap(state), PyHistogram::wrap(PyHistogram::elsewhere(x, None, &axis)?)));
+        return elsewhere(x, &axis, moments);
     };
     check_histogram(&axis, buffer.bytes(), threads).map_err(to_py)?;
     let counted = run::count(py, &buffer, threads, |view, options| {
