@@ -238,6 +238,13 @@ def test_summaries_of_a_device_take_in_what_the_host_has_and_the_other_way_round
             assert mixed.fits(name) == host.fits(name)
 
 
+def test_no_picture_is_drawn_of_the_part_that_the_host_counted(put: Put) -> None:
+    assert "█" in repr(ts.Summary().update(X).update(X))
+    assert "█" in repr(ts.summary(X, where=MASK))
+    assert "█" not in repr(ts.Summary().update(X).update(put(X)))
+    assert "█" not in repr(ts.Summary().update(put(X)).update(X))
+
+
 @pytest.mark.parametrize("axis", AXES, ids=repr)
 def test_a_histogram_takes_in_tensors_of_any_device(axis: Any, put: Put) -> None:
     host = ts.Histogram(axis).update(X).update(100 * X, where=MASK)

@@ -24,7 +24,8 @@ def quantile(x: Any, q: Any, /, *, threads: int | None = None) -> Any:
     ----------
     x
         Any tensor: numpy array (ml_dtypes included), torch tensor on any device, or an object with `__dlpack__`; any
-        shape and strides. It is read two to four times, and a few megabytes of other memory are used, whatever its size.
+        shape and strides. It is read two to four times, and a few megabytes of other memory are used, whatever its
+        size.
     q
         Shares in [0, 1]: a number, or an array of any shape.
     threads

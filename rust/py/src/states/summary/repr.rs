@@ -21,7 +21,9 @@ pub(crate) fn line(state: &State) -> String {
     };
     if counts.finite() > 0 {
         let (min, max) = (s.min(), s.max());
-        let bars = state.sketch.sparkline(min.to_f64(), max.to_f64());
+        // What was counted on a device, or read back, left no samples: a picture of the rest would mislead.
+        let whole = state.sketch.count() >= counts.total();
+        let bars = if whole { state.sketch.sparkline(min.to_f64(), max.to_f64()) } else { String::new() };
         let range = if bars.is_empty() {
             format!("{}, {}", short(min), short(max))
         } else {
