@@ -139,7 +139,7 @@ class Statistics:
         return table
 
     def numbers(self, tensors: Sequence[torch.Tensor]) -> Numbers:
-        """Put tensors of one element where the next copy takes them along."""
+        """Put small tensors where the next copy takes them along."""
         return Numbers(tensors, self._arena)
 
     def launch(self) -> None:

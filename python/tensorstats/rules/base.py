@@ -103,6 +103,7 @@ class Rule(ABC):
     once: ClassVar[bool] = False  # the worst place stands for all
     reads_nonfinite: ClassVar[bool] = False  # also applied to the step whose weights turned NaN
     leads_to: ClassVar[frozenset[str]] = frozenset()  # ids of the rules that a finding of this one breaks in turn
+    follows_any: ClassVar[bool] = False  # says that a run goes wrong, not why: any other finding explains it
     selective: ClassVar[bool] = False  # `statistic` leaves out places that are neither beyond a limit nor suspect
 
     # The places that broke the rule when they were last measured, as long as the rule is a selective one of a judge. A

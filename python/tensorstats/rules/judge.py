@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,16 +12,28 @@ from tensorstats.rules import limits
 from tensorstats.rules.base import EVERYWHERE, ROOT, Measurement, Rule, Told, sentence
 from tensorstats.rules.finding import Finding
 from tensorstats.rules.gradients import ExplodingGradient, GradientsKept, VanishingGradient
+from tensorstats.rules.learning import NotLearning, WildStart
 from tensorstats.rules.losses import FlatLoss
 from tensorstats.rules.modules import StillStatistics, TrainedInEvalMode
 from tensorstats.rules.nonfinite import NonFinite
 from tensorstats.rules.parameters import Frozen, NoGradient, Unchanged, UpdateRatio
+from tensorstats.rules.predictions import (
+    ActivationBeforeLoss,
+    ConstantOutput,
+    NotLogProbabilities,
+    OneClassPredicted,
+    SoftmaxOverBatch,
+    SoftmaxOverOne,
+)
 from tensorstats.rules.ranks import OddRank, OtherModel, ReplicasDiffer
 from tensorstats.rules.rates import DecayedRate
 from tensorstats.rules.skipped import SkippedSteps
 from tensorstats.rules.suppression import Suppression
+from tensorstats.rules.targets import BroadcastLoss, IgnoredTargets, SameTargets, TargetRange
+from tensorstats.rules.trends import LossTrend, ValidationTrend
 from tensorstats.rules.units import AllZeroOutput, DeadUnits, SaturatedActivation
-from tensorstats.rules.view import FlatLosses, Offender, StepView
+from tensorstats.rules.validation import Overfit, TrainEvalGap
+from tensorstats.rules.view import StepView
 from tensorstats.rules.weights import CollapsedWeights, SymmetricUnits
 
 __all__ = ["Judge", "LossTrend", "default_rules"]
@@ -35,10 +45,18 @@ def default_rules() -> list[Rule]:
     Examples
     --------
     >>> [rule.id for rule in default_rules()][:3]
-    ['non-finite', 'replicas-differ', 'other-model']
+    ['non-finite', 'broadcast-loss', 'softmax-over-one']
     """
     return [
         NonFinite(),
+        BroadcastLoss(),
+        SoftmaxOverOne(),
+        SoftmaxOverBatch(),
+        ActivationBeforeLoss(),
+        NotLogProbabilities(),
+        TargetRange(),
+        SameTargets(),
+        IgnoredTargets(),
         ReplicasDiffer(),
         OtherModel(),
         OddRank(),
@@ -58,78 +76,14 @@ def default_rules() -> list[Rule]:
         UpdateRatio(),
         Unchanged(),
         SkippedSteps(),
+        WildStart(),
+        TrainEvalGap(),
+        Overfit(),
+        ConstantOutput(),
+        OneClassPredicted(),
         FlatLoss(),
+        NotLearning(),
     ]
-
-
-class LossTrend:
-    """Says from logged losses whether a run learns: the first tenth against the last tenth of them."""
-
-    def __init__(self) -> None:
-        self.steps: list[int] = []
-        self.values: list[float] = []
-        self._unjudged: tuple[int, float] | None = None  # the first that is not finite since a step was judged
-        self._flat = 0  # so many losses, from the first one on, were the same
-
-    def log(self, step: int, value: float) -> None:
-        """Add one loss."""
-        self.steps.append(step)
-        self.values.append(float(value))
-        if self._unjudged is None and not math.isfinite(self.values[-1]):
-            self._unjudged = step, self.values[-1]
-        if self._flat == len(self.values) - 1 and self._is_the_first(self.values[-1]):
-            self._flat += 1
-
-    def _is_the_first(self, value: float) -> bool:
-        first = self.values[0]
-        return abs(value - first) <= limits.FLAT_LOSS_PRECISION * abs(first)
-
-    def rose(self) -> bool | None:
-        """Whether the last loss lies far above those before it; None for too few."""
-        before = self.values[-limits.LOSS_ROSE_LOSSES - 1 : -1]
-        if len(before) < limits.LOSS_ROSE_LOSSES:
-            return None
-        usual = statistics.median(before)
-        return not self.values[-1] <= usual + limits.LOSS_ROSE * abs(usual)
-
-    def flat(self) -> FlatLosses | None:
-        """How long the loss stayed as it was."""
-        if not self._flat or self.values[0] == 0.0:
-            return None
-        return FlatLosses(self._flat, self.values[0], self.steps[0], self._flat == len(self.values))
-
-    @property
-    def unjudged_step(self) -> int | None:
-        """The step of the first loss that is not finite, of those that came in since the last step was judged."""
-        return None if self._unjudged is None else self._unjudged[0]
-
-    def offender(self) -> Offender | None:
-        """That loss."""
-        if self._unjudged is None:
-            return None
-        origin = "Every watched output of the step is finite."
-        return Offender("loss", "loss", 1, 1, None, str(self._unjudged[1]), origin)
-
-    def judged(self) -> None:
-        """A step has been judged, and the losses with it."""
-        self._unjudged = None
-
-    @property
-    def learning(self) -> bool | None:
-        """True or False once there is enough to tell; a loss that is not finite says False at once."""
-        return self.after(len(self.values))
-
-    def after(self, losses: int) -> bool | None:
-        """What the first so many losses say."""
-        if losses and not math.isfinite(self.values[losses - 1]):
-            return False
-        if losses < limits.NOT_LEARNING_LOSSES:
-            return None
-        tenth = losses // 10
-        first = sum(self.values[:tenth]) / tenth
-        last = sum(self.values[losses - tenth : losses]) / tenth
-        # A loss may be negative (log densities): a fall is measured against the size of the start.
-        return last <= first - (1.0 - limits.NOT_LEARNING_FRACTION) * abs(first)
 
 
 @dataclass(slots=True)
@@ -168,11 +122,13 @@ class Judge:
         self.suppressions = tuple(suppressions)
         self.rules: list[Rule] = [copy.deepcopy(rule) for rule in (default_rules() if rules is None else rules)]
         self.losses = LossTrend()
+        self.validation = ValidationTrend(self.losses)
         self._streaks: defaultdict[str, _Streaks] = defaultdict(_Streaks)
         for rule in self.rules:
             if rule.selective:
                 rule.suspects = self._streaks[rule.id] if self._may_select(rule) else EVERYWHERE
         self._found: dict[tuple[str, str], Told] = {}
+        self._new: set[tuple[str, str]] = set()  # found, or become a failure, in the step that is judged
         self._interval = 1
         self._silenced: set[tuple[str, str, str]] = set()
         self._poisoned = False
@@ -200,17 +156,18 @@ class Judge:
         view.learning = partial(self.losses.after, len(self.losses.values))
         view.loss_rose = self.losses.rose()
         view.flat_losses = self.losses.flat()
+        view.evaluations = self.validation.evaluations
         if view.previous_step is not None:
             self._interval = view.step - view.previous_step
-        before = len(self._found)
+        self._new.clear()
         self._judged += 1
         for rule in self.rules:
             if not view.parameters_nonfinite or rule.reads_nonfinite:
                 self._apply(rule, view)
         self._poisoned, self._poisoned_until = view.parameters_nonfinite, view.step
-        if len(self._found) == before:
+        if not self._new:
             return []
-        new = set(list(self._found)[before:])
+        new = self._new
         return [finding for finding in self.findings if (finding.rule, finding.where) in new]
 
     def _apply(self, rule: Rule, view: StepView) -> None:
@@ -263,14 +220,17 @@ class Judge:
         members = frozenset(measurement.where for measurement, _ in broken)
         for measurement in rule.gather([measurement for measurement, _ in broken], view):
             place = (rule.id, measurement.where)
-            if place in self._found:
+            known = self._found.get(place)
+            status = measurement.status or rule.status
+            if known is not None and (known.finding.status, status) != ("warning", "failure"):
                 continue
+            self._new.add(place)
             advise = getattr(rule, "advise", None)
             finding = Finding(
                 rule=rule.id,
-                status=measurement.status or rule.status,
+                status=status,
                 where=measurement.where,
-                step=begin,
+                step=begin if known is None else known.finding.step,
                 value=measurement.value,
                 limit=rule.limit if measurement.limit is None else measurement.limit,
                 why=sentence(measurement) or rule.why,
@@ -310,9 +270,18 @@ class Judge:
         rules = {rule.id: (place, rule) for place, rule in enumerate(self.rules)}
         does_not_learn = self._does_not_learn()
         causes: list[tuple[Told, list[Told]]] = []
-        for told in sorted(self._found.values(), key=lambda told: (told.finding.step, rules[told.finding.rule][0])):
+
+        def order(told: Told) -> tuple[bool, int, int]:
+            place, rule = rules[told.finding.rule]
+            return rule.follows_any, told.finding.step, place
+
+        for told in sorted(self._found.values(), key=order):
+            rule = rules[told.finding.rule][1]
             follows = [
-                consequences for cause, consequences in causes if rules[cause.finding.rule][1].explains(cause, told)
+                consequences
+                for cause, consequences in causes
+                if rules[cause.finding.rule][1].explains(cause, told)
+                or (rule.follows_any and self._may_be_why(cause, rules[cause.finding.rule][1]))
             ]
             if follows:
                 follows[0].append(told)
@@ -338,6 +307,11 @@ class Judge:
                 )
             )
         return found
+
+    def _may_be_why(self, cause: Told, rule: Rule) -> bool:
+        """Whether a finding may be why a run goes wrong: it lasts, tells more than that, and nobody means it to be."""
+        tells = not rule.follows_any and (rule.symptom or cause.finding.status == "failure")
+        return tells and not self._is_over(cause, rule) and not self._is_suppressed(cause.finding)
 
     def _does_not_learn(self) -> bool:
         """What the losses say; without them, whether some parameter provably stands still."""

@@ -220,3 +220,75 @@ INITIAL_PATIENCE = 5
 INITIAL_STEPS = 10
 # SageMaker Debugger StalledTrainingRule.threshold, in seconds.
 STALLED_SECONDS = 1800.0
+
+# --- what a loss knows ------------------------------------------------------------------------------------------------
+
+# Against the best constant answer, a loss counts as learnt when it is a tenth of the room better (deepchecks' rule for
+# the gain over a simple model; 31 of 50 buggy programs, none of 34 healthy ones after 300 steps): the same tenth as
+# NOT_LEARNING_FRACTION. By itself a run is told only when it is hardly better at all: what can hardly be foretold (an
+# explained share of a few per cent) is learnt all the same. Ours.
+NO_GAIN = 0.02
+# ... that stands still: the last third of its losses is not lower than the third before by this share of what the
+# constant loses, nor by two standard errors. Ours: slow runs (SGD at 0.03, warm-up) fall by more in 30 steps.
+STANDS_STILL = 0.005
+# ... after so many recorded steps since the learning rate last rose. Ours: an LSTM left its plateau after 40 steps, a
+# speech encoder after 110, in healthy runs of ours; 300 is how long the programs above were trained.
+NO_GAIN_STEPS = 150
+NO_GAIN_FAILED_STEPS = 300
+NO_GAIN_PATIENCE = 10
+
+# The loss at the start over that of the best constant: torchtest2 asks for at most twice ln k (7 of 50 buggy programs,
+# none of 34 healthy ones). Three, and still half above it after so many steps, so that what comes down fast is silent.
+# Ours.
+WILD_START = 3.0
+WILD_START_LEFT = 1.5
+WILD_START_STEPS = 40
+WILD_START_FAILED_STEPS = 100
+
+# Targets that never vary: so many steps and targets, so that sorted data and small batches have their chance. Ours.
+SAME_TARGETS_STEPS = 20
+SAME_TARGETS = 500
+# ... proves a mistake when the loss has gone to this share of what an even guess loses: nothing is left to learn. In
+# contrastive losses the right answer stands at the same place always, and it stays hard to find. Ours.
+SAME_TARGETS_LOSS = 0.05
+
+# Share of targets that the loss leaves out. Ours: masked language models leave out 85 %, instruction tuning 95 %.
+IGNORED_TARGETS = 0.99
+IGNORED_TARGETS_PATIENCE = 20
+
+# Share of targets that the output cannot reach. Ours: a few outliers beyond a bound may be clipped on purpose.
+OUT_OF_REACH = 0.05
+OUT_OF_REACH_PATIENCE = 10
+
+# Sums of rows and columns of a softmax are 1 to rounding, of f16 and bf16 to a hundredth.
+SUMS_TO_ONE = 1e-3
+SUMS_TO_ONE_NARROW = 2e-2
+# ... in so many steps: no logits do that twice by chance.
+ACTIVATION_PATIENCE = 3
+# Without a module to prove it, outputs must fill the range of a sigmoid and never leave it for so long. Ours.
+SIGMOID_RANGE = 0.9
+SIGMOID_RANGE_PATIENCE = 20
+# The logarithm of the sum of the exponentials of log-probabilities is 0 to rounding.
+LOG_SUMS = 0.05
+
+# One class for whole batches: 17 of 50 buggy programs and none of 34 healthy ones in more than half of 300 steps. So
+# many steps in a row, of batches in which no class has more than this share of the targets. Ours.
+ONE_CLASS_SHARE = 0.99
+ONE_CLASS_TARGETS = 0.75
+ONE_CLASS_PATIENCE = 50
+# ... and of at least so many samples: a small batch may rightly be of one class.
+FEWEST_SAMPLES = 8
+
+# An output that differs between samples by less than rounding does, of its largest value.
+CONSTANT_OUTPUT = 1e-5
+CONSTANT_OUTPUT_PATIENCE = 20
+
+# Overfitting: the validation loss this far above its best (SageMaker Debugger Overfit.ratio_threshold = 0.1), by a
+# twentieth of what a constant loses where that is known, in three evaluations in a row, while the training loss falls.
+OVERFIT = 0.1
+OVERFIT_ROOM = 0.05
+OVERFIT_PATIENCE = 3
+# A validation that was never better than this share of a constant's loss while training gains as much as this. Ours.
+EVAL_GAP = 1.0
+EVAL_GAP_TRAINING = 0.3
+EVAL_GAP_EVALUATIONS = 3

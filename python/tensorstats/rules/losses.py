@@ -19,6 +19,8 @@ class FlatLoss(Rule):
     """
 
     id = "flat-loss"
+    follows_any = True
+    leads_to = frozenset({"not-learning"})
     default_limit = limits.FLAT_LOSSES
     why = "Nothing that the optimizer does reaches it, or it is not computed from what the model returns."
     advice = (

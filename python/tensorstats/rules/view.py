@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, overload
 
 from tensorstats._core import Summary, UnitActivity
+from tensorstats.rules.fed import LossState
 
 __all__ = [
+    "Evaluation",
     "FlatLosses",
     "ModuleView",
     "Offender",
@@ -186,6 +188,15 @@ class Rows(Protocol):
         """What was counted of each."""
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One point of the validation curve, and the training loss of the time."""
+
+    step: int
+    value: float
+    training: float
+
+
 class _Trend:
     """What the losses say of a run. Given as a function, it is asked when first read: that means adding up losses."""
 
@@ -226,6 +237,8 @@ class StepView:
     skips: Skips | None = None  # of all steps up to this one; None where none was skipped
     loss_rose: bool | None = None  # whether the last logged loss lies far above those before it; None: not known
     flat_losses: FlatLosses | None = None  # None where no loss was logged, or the first was 0
+    fed: LossState | None = None  # what the loss was given so far; None where it was not called in this step
+    evaluations: Sequence[Evaluation] = ()
     learning: _Trend = _Trend()  # a descriptor: True, False, or None where it is not known
     modules: Sequence[ModuleView] = ()  # those that normalise or drop
     trains_in_eval: bool | None = None  # whether the training happens in eval mode; None: not known

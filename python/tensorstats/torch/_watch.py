@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+from torch import nn
+
 from tensorstats.device.backend import Backend
 from tensorstats.rules import Rule
 from tensorstats.rules.suppression import Suppress
@@ -35,6 +37,7 @@ def watch(
     start: int = 0,
     stop: int | None = None,
     steps: Iterable[int] = (),
+    loss_fn: nn.Module | None = None,
     eval_schedule: Schedule | None = None,
     start_step: int = 0,
     modules: ModuleChoice = None,
@@ -64,6 +67,12 @@ def watch(
     every, start, stop, steps
         Steps `start`, `start + every`, ... before `stop` are recorded, and the named `steps`; the others cost nothing.
         `every` is 1 unless `steps` are named.
+    loss_fn : torch.nn.Module, optional
+        The loss module that the loop calls with predictions and targets. Of its calls in recorded steps the loss is
+        logged and what goes in is counted (classes, ranges, errors), so that findings can say whether the run beats the
+        best constant answer, and whether what the loss is fed fits it; see ``Monitor.loss_state``. Calls without
+        gradients go to the validation curve. Losses of functions: ``monitor.log_loss(loss,
+        predictions=..., targets=...)``.
     eval_schedule : Schedule, optional
         Which calls of the models in eval mode are recorded, apart from training: read them with ``mode="eval"``. None
         records none.
@@ -154,6 +163,7 @@ def watch(
         units=units,
         mask=mask,
         scaler=scaler,
+        loss_fn=loss_fn,
         on_finding=on_finding,
         backend=backend,
         ranks=ranks,

@@ -7,6 +7,7 @@ done by then and nobody waits.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -194,6 +195,7 @@ class Closing:
         self._reduction.reduce(step)
         step.outputs.settle_units()
         step.losses.deliver(self._add_loss)
+        self._deliver_criterion(step)
         rows = step.rows()
         view = self._view(step, rows)
         if not step.abandoned and not step.begun_late:
@@ -201,6 +203,15 @@ class Closing:
         self._record.add(step.plain(view, rows))
         self._previous = step.number
         self._untold += self._judge.judge(view)
+
+    def _deliver_criterion(self, step: RecordedStep) -> None:
+        """What the loss was given joins what is known of the run, and the best constant's loss the losses."""
+        step.validation.deliver(step.number, self._judge.validation.state)
+        if step.criterion.calls:
+            state = self._judge.losses.state
+            step.criterion.deliver(step.number, state)
+            if not math.isnan(state.constant):
+                self._add_loss(step.number, "constant", state.constant)
 
     def _view(self, step: RecordedStep, rows: dict[str, SignalStep]) -> StepView:
         """What the rules see."""
@@ -234,6 +245,7 @@ class Closing:
             parameters_nonfinite=nonfinite,
             gradients_kept=kept,
             has_optimizer=step.rates is not None,
+            fed=self._judge.losses.state if step.criterion.calls else None,
             ranks=self._reduction.spreads,
             skips=step.skips,
             modules=step.modules,

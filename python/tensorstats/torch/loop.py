@@ -15,6 +15,7 @@ from tensorstats.rules import Judge
 from tensorstats.run.record import RunRecord
 from tensorstats.torch.actions import FindingError
 from tensorstats.torch.attach.compiled import is_tracing
+from tensorstats.torch.attach.criterion import arguments_of, kind_of, one_tensor
 from tensorstats.torch.attach.graphs import GraphReports
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.hooks import StepHooks
@@ -23,7 +24,7 @@ from tensorstats.torch.attach.targets import Targets
 from tensorstats.torch.attach.watched import WatchedModels
 from tensorstats.torch.options import Options
 from tensorstats.torch.record.evaluation import EvaluationRecorder
-from tensorstats.torch.record.mode import is_recomputing
+from tensorstats.torch.record.mode import has_values, is_recomputing
 from tensorstats.torch.steps import Steps
 
 __all__ = ["TrainingLoop", "loops_alike"]
@@ -53,6 +54,8 @@ class TrainingLoop:
         steps.graphs = self._graphs = GraphReports(self, watched, guard, step_hooks, gradients=gradients)
         self._optimizer_hooks = OptimizerHooks(self, watched, guard)
         self._permanent: list[Any] = []
+        self._loss_fn, self._loss_kind = options.loss_fn, kind_of(options.loss_fn)
+        self._losses_are_logged = self._validation_is_logged = False  # by the loop itself
         self.evaluation = EvaluationRecorder(
             steps.statistics,
             guard,
@@ -84,6 +87,9 @@ class TrainingLoop:
         _OPEN.add(self)
 
     def _attach(self) -> None:
+        if self._loss_fn is not None:
+            called = self._guard.hook("the call of the loss", self._loss_called)
+            self._permanent.append(self._loss_fn.register_forward_hook(called, with_kwargs=True))
         if self.watched.targets.optimizers:
             self._optimizer_hooks.attach()
             self.steps.abandonment.listen()
@@ -174,6 +180,45 @@ class TrainingLoop:
         if self.steps.state.recording:
             self.steps.recorders.raw.read(name, gradient)
 
+    # --- losses -------------------------------------------------------------------------------------------------------
+
+    def _loss_called(
+        self, criterion: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object
+    ) -> None:
+        """The loss module has returned."""
+        if is_tracing() or not isinstance(output, torch.Tensor) or not has_values() or is_recomputing():
+            return
+        predictions, targets = (one_tensor(given) for given in arguments_of(arguments, keywords))
+        if not torch.is_grad_enabled() or (not self.watched.clock.training and self._mode.evaluates_in_eval):
+            self.log_validation(_mean(output), predictions, targets, by_hook=True)
+        elif self.steps.state.recording:
+            if not self._losses_are_logged:
+                self.steps.losses.log(self.steps.state.step, "loss", _mean(output))
+            if predictions is not None and targets is not None:
+                self.steps.criterion.record(predictions, targets, output, self._loss_kind, criterion)
+
+    def log_loss(self, loss: float | torch.Tensor, name: str, predictions: object, targets: object) -> None:
+        """The loop hands over a loss, and perhaps what went into it."""
+        if name == "loss":
+            self._losses_are_logged = True
+        self.steps.losses.log(self.steps.state.step, name, loss)
+        given, wanted = one_tensor(predictions), one_tensor(targets)
+        if given is not None and wanted is not None and self.steps.state.recording:
+            self.steps.criterion.record(given, wanted, loss, None)
+
+    def log_validation(
+        self, loss: float | torch.Tensor, predictions: object, targets: object, *, by_hook: bool = False
+    ) -> None:
+        """A loss of data that are not trained on."""
+        if by_hook and self._validation_is_logged:
+            return
+        self._validation_is_logged = self._validation_is_logged or not by_hook
+        steps = self.steps
+        steps.losses.log(steps.state.step, "validation", loss)
+        given, wanted = one_tensor(predictions), one_tensor(targets)
+        if given is not None and wanted is not None:
+            steps.log_validation(given, wanted, loss, self._loss_kind if by_hook else None, self._loss_fn)
+
     # --- optimizers ---------------------------------------------------------------------------------------------------
 
     @property
@@ -256,6 +301,7 @@ class TrainingLoop:
             and self.watched.signals == options.signals
             and self.watched.collections == options.collections
             and bool(self.steps.recorders.histograms) == options.histograms
+            and self._loss_fn is options.loss_fn
         )
 
     def leave(self) -> None:
@@ -292,6 +338,11 @@ _OPEN: weakref.WeakSet[TrainingLoop] = weakref.WeakSet()
 def loops_alike(targets: Targets, options: Options) -> list[TrainingLoop]:
     """The open loops that record what one made with these would record."""
     return [loop for loop in list(_OPEN) if loop.watches_alike(targets, options)]
+
+
+def _mean(loss: torch.Tensor) -> torch.Tensor:
+    """A loss as one number."""
+    return loss.detach() if loss.numel() == 1 else loss.detach().mean()
 
 
 def _remove(lists: Iterable[list[Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
@@ -11,8 +12,9 @@ import torch
 
 from tensorstats._core import Summary
 from tensorstats.rules import Finding, Judge
+from tensorstats.rules.fed import LossState
 from tensorstats.run.reading import Reading
-from tensorstats.run.record import RunRecord
+from tensorstats.run.record import Mode, RunRecord
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.masks import Mask
 from tensorstats.torch.attach.schedule import Schedule
@@ -51,7 +53,7 @@ class Monitor:
     def __init__(self, targets: Targets, options: Options) -> None:
         self._guard = guard = Guard()
         guard.holds = options.on_finding is not None
-        judge = Judge(options.rules, options.suppressions)
+        self._judge = judge = Judge(options.rules, options.suppressions)
         record = RunRecord()
         self._reading = reading = Reading(record, guard.errors, judge, options.collections)
         self._loop = loop = TrainingLoop(targets, options, guard, judge, record)
@@ -146,7 +148,14 @@ class Monitor:
 
     # --- what it can be told ------------------------------------------------------------------------------------------
 
-    def log_loss(self, loss: float | torch.Tensor, name: str = "loss") -> None:
+    def log_loss(
+        self,
+        loss: float | torch.Tensor,
+        name: str = "loss",
+        *,
+        predictions: torch.Tensor | None = None,
+        targets: torch.Tensor | None = None,
+    ) -> None:
         """Tell the monitor a loss of this step, so that findings can say whether the run learns.
 
         Parameters
@@ -155,11 +164,55 @@ class Monitor:
             One number. A tensor on a device travels with the numbers of its step, so that nothing waits for it.
         name : str
             Only the series called ``"loss"`` decides whether a run learns; others are kept beside it.
+        predictions, targets : torch.Tensor, optional
+            What the loss was computed from, of any shape that the loss takes. Which loss it is is told from the values
+            (cross entropy, negative log-likelihood, binary cross entropy with and without logits, squared and absolute
+            error, smooth L1; a constant factor does not matter). Nothing of them is kept but counts; only recorded
+            steps look at them. A loss module needs no such call: ``ts.watch(..., loss_fn=criterion)``.
         """
         try:
-            self._loop.steps.losses.log(self.step, name, loss)
+            self._loop.log_loss(loss, name, predictions, targets)
         except Exception as error:
             self._guard.report("log_loss", error)
+
+    def log_validation(
+        self,
+        loss: float | torch.Tensor,
+        *,
+        predictions: torch.Tensor | None = None,
+        targets: torch.Tensor | None = None,
+    ) -> None:
+        """Tell the monitor a loss of data that the model is not trained on.
+
+        All between two steps are one point of the curve, the mean of them, whether batches or whole evaluations are
+        told. With ``loss_fn=`` its calls without gradients are taken for this curve, until this is called.
+
+        Parameters
+        ----------
+        loss : float or torch.Tensor
+            One number.
+        predictions, targets : torch.Tensor, optional
+            What it was computed from, as in `log_loss`.
+        """
+        try:
+            self._loop.log_validation(loss, predictions, targets)
+        except Exception as error:
+            self._guard.report("log_validation", error)
+
+    def loss_state(self, *, mode: Mode = "train") -> LossState:
+        """What the loss was given so far: class counts, confusion counts, ranges, errors, and the best constant's loss.
+
+        Of recorded steps, or of validation for ``mode="eval"``. ``series("losses", "constant")`` is the best constant's
+        loss beside ``series("losses", "loss")``.
+
+        Returns
+        -------
+        LossState
+            A copy.
+        """
+        self._loop.settle()
+        judge = self._judge
+        return copy.deepcopy(judge.losses.state if mode == "train" else judge.validation.state)
 
     def begin_batch(self, **inputs: object) -> None:
         """Tell the monitor that a micro-batch begins, where the loop does not call the watched model itself.

@@ -15,6 +15,7 @@ from tensorstats.rules import Rule, Suppression, default_rules
 from tensorstats.rules.suppression import resolve_suppressions
 from tensorstats.run.choosing import DEFAULT_SIGNALS, SCALARS, SIGNALS, Collection, resolve_collections
 from tensorstats.torch.actions import Action, OnFinding
+from tensorstats.torch.attach.criterion import check_loss_fn
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.attach.masks import Mask
 from tensorstats.torch.attach.modules import ModuleChoice
@@ -41,6 +42,7 @@ class Options:
     units: Units
     mask: Mask
     scaler: Any
+    loss_fn: Any
     on_finding: OnFinding
     backend: Backend
     ranks: Ranks
@@ -63,6 +65,7 @@ def resolve_options(
     units: Any,
     mask: Any,
     scaler: Any,
+    loss_fn: Any,
     on_finding: Any,
     backend: Any,
     ranks: Any,
@@ -85,6 +88,7 @@ def resolve_options(
     check_mask(mask)
     if not (scaler is None or (hasattr(scaler, "is_enabled") and hasattr(scaler, "get_scale"))):
         raise TypeError(f"scaler must be a torch.amp.GradScaler or None, got {scaler!r}")
+    check_loss_fn(loss_fn)
     if isinstance(modules, str):
         try:
             re.compile(modules)
@@ -110,6 +114,7 @@ def resolve_options(
         units=units,
         mask=mask,
         scaler=scaler,
+        loss_fn=loss_fn,
         on_finding=on_finding,
         backend=backend,
         ranks=ranks,

@@ -10,6 +10,7 @@ import torch
 from tensorstats.device.backend import Statistics
 from tensorstats.device.numbers import Numbers
 from tensorstats.rules import Finding, Judge, NonFinite
+from tensorstats.rules.fed import LossKind
 from tensorstats.run.record import RunRecord
 from tensorstats.torch.actions import Action
 from tensorstats.torch.attach.graphs import GraphReports
@@ -23,6 +24,7 @@ from tensorstats.torch.closing import Closing
 from tensorstats.torch.options import Options
 from tensorstats.torch.ranks.reduction import Reduction
 from tensorstats.torch.record.abandoned import Abandonment
+from tensorstats.torch.record.criterion import CriterionRecorder
 from tensorstats.torch.record.facts import ModuleFacts
 from tensorstats.torch.record.loop_state import LoopState
 from tensorstats.torch.record.losses import LossQueue
@@ -88,6 +90,8 @@ class Steps:
             self, state, watched.targets, self.reset, scaling, recorders, judge.losses, guard
         )
         self.losses = LossQueue(statistics, self._add_loss)
+        self.criterion = CriterionRecorder(statistics, guard)
+        self.validation = CriterionRecorder(statistics, guard)
         self.reduction = Reduction(options.ranks, statistics, guard, watched, recorders)
         self.closing = Closing(
             state,
@@ -118,7 +122,22 @@ class Steps:
     def _add_loss(self, step: int, name: str, value: float) -> None:
         if name == "loss":
             self._judge.losses.log(step, value)
+        elif name == "validation":
+            self._judge.validation.log(step, value)
         self._record.add_number("losses", name, step, value)
+
+    def log_validation(
+        self,
+        predictions: torch.Tensor,
+        targets: torch.Tensor,
+        loss: torch.Tensor | float,
+        kind: LossKind | None,
+        criterion: torch.nn.Module | None,
+    ) -> None:
+        """Count what went into a loss of data that are not trained on: now, or with the next step from a device."""
+        self.validation.record(predictions, targets, loss, kind, criterion)
+        if not self.validation.open.on_devices:
+            self.validation.take().deliver(self.state.step, self._judge.validation.state)
 
     # --- the beginning ------------------------------------------------------------------------------------------------
 
@@ -276,6 +295,8 @@ class Steps:
             place,
             recorders,
             self.losses.take(),
+            self.criterion.take(),
+            self.validation.take(),
             group_rates(optimizers) if optimizers else None,
             self._gradients_kept(),
             self.abandonment.skips.facts(),
@@ -323,6 +344,7 @@ class Steps:
     def finish(self) -> list[Finding]:
         """Let go of everything, and read what is on its way. Returns findings that nobody was told yet."""
         self.state.recording = False
+        self.criterion.take()
         self.reset.disarm()
         self.recorders.parameters.forget()
         self.recorders.outputs.begin()

@@ -9,7 +9,7 @@ from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.record.loop_state import LoopState
 from tensorstats.torch.record.recorders import Recorders
 
-__all__ = ["CallMode", "is_recomputing"]
+__all__ = ["CallMode", "has_values", "is_recomputing"]
 
 # Asked at every output: what `torch.jit.is_tracing()` asks in turn, and what there is no public name for.
 _is_jit_tracing = torch._C._is_tracing
@@ -22,6 +22,11 @@ _level_of_transforms = torch._C._functorch.maybe_current_level
 def is_recomputing() -> bool:
     """Whether a backward pass is going on: a module called there runs once more, by activation checkpointing."""
     return _current_graph_task_id() != -1  # every task of autograd has an id
+
+
+def has_values() -> bool:
+    """Whether tensors have values that can be counted: no trace of torch.jit, no transform of torch.func."""
+    return not _is_jit_tracing() and _level_of_transforms() is None
 
 
 class CallMode:
@@ -59,6 +64,11 @@ class CallMode:
     def has_missed(self) -> bool:
         """Whether calls in eval mode were left out of this step, and no others ran."""
         return self._eval_calls and not self._recorders.outputs.ran
+
+    @property
+    def evaluates_in_eval(self) -> bool:
+        """Whether calls in eval mode are known to be no training."""
+        return self._trains_in_eval is False
 
     def begin(self) -> None:
         """A recorded step begins."""

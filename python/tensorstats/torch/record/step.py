@@ -11,6 +11,7 @@ from tensorstats.run.step import SignalStep, Step
 from tensorstats.torch.record.collect import PendingList
 from tensorstats.torch.record.counted_outputs import CountedOutputs
 from tensorstats.torch.record.counted_parameters import CountedParameters, GroupRates
+from tensorstats.torch.record.criterion import CriterionStep
 from tensorstats.torch.record.losses import StepLosses
 from tensorstats.torch.record.recorder import Counted
 from tensorstats.torch.record.recorders import Recorders
@@ -34,6 +35,8 @@ class RecordedStep:
     ended_by: str  # for messages
     recorders: Recorders
     losses: StepLosses
+    criterion: CriterionStep
+    validation: CriterionStep  # the calls without gradients before the end of this step
     rates: dict[int, GroupRates] | None  # by the identity of the parameter; None without an optimizer
     gradients_kept: bool | Numbers | None  # on its way from a device where it is neither
     skips: Skips | None  # of all steps up to this one
@@ -55,7 +58,13 @@ class RecordedStep:
         self.outputs, self.parameters = recorders.outputs.counted, recorders.parameters.counted
         self.pending = recorders.pending
         self.histograms = {signal: series.step for signal, series in recorders.histograms.items()}
-        self.waits = len(self.pending) > 0 or self.losses.on_devices or isinstance(self.gradients_kept, Numbers)
+        self.waits = (
+            len(self.pending) > 0
+            or self.losses.on_devices
+            or self.criterion.on_devices
+            or self.validation.on_devices
+            or isinstance(self.gradients_kept, Numbers)
+        )
 
     def hold(self) -> None:
         """Take the step out of the recorders, so that the next one changes nothing in it."""
