@@ -141,13 +141,17 @@ pub(crate) fn all_hold(
     let mut elsewhere = Elsewhere::default();
     for (i, tensor) in tensors.iter().enumerate() {
         let named = |error| of_many(py, error, i, tensors.len());
-        let Some(buffer) = Buffer::of(&tensor).map_err(named)? else {
-            let bounds = match question {
-                Question::Finite => None,
-                Question::Between(low, high) => Some((Shown(low), Shown(high))),
-            };
-            elsewhere.begin(py, i, "start_verdict", (tensor, bounds)).map_err(named)?;
-            continue;
+        let buffer = match Buffer::of(&tensor) {
+            Ok(Some(buffer)) => buffer,
+            Ok(None) => {
+                let bounds = match question {
+                    Question::Finite => None,
+                    Question::Between(low, high) => Some((Shown(low), Shown(high))),
+                };
+                elsewhere.begin(py, i, "start_verdict", (tensor, bounds)).map_err(named)?;
+                continue;
+            }
+            Err(error) => return Err(named(error)),
         };
         if !run::count(py, &buffer, threads, |view, options| question.of(view, options))? {
             return Ok(false);

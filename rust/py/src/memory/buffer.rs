@@ -88,27 +88,18 @@ impl Buffer {
         Self::owned(object)?.map_or_else(|| Err(refused(object)), Ok)
     }
 
-    /// A tensor and a mask over it, where there is one; `None` where either is a torch tensor of another device.
-    pub(crate) fn chosen(
-        object: &Bound<'_, PyAny>,
-        mask: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Option<(Self, Option<Self>)>> {
-        // The mask first: a borrowed tensor must be used before other Python code runs.
-        let mask = match mask.map(Self::of_mask).transpose()? {
-            Some(None) => return Ok(None),
-            Some(mask) => mask,
-            None => None,
-        };
-        Ok(Self::of(object)?.map(|buffer| (buffer, mask)))
-    }
-
-    /// A mask, which may also be a list, never borrowed.
-    fn of_mask(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+    /// A mask, which may also be a list, never borrowed, where there is one; `None` for a torch tensor of another device. It is read before its
+    /// tensor: a borrowed one must be used before other Python code runs.
+    #[expect(clippy::option_option, reason = "whether it is in reach, and whether there is one")]
+    pub(crate) fn of_mask(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Option<Self>>> {
         static AS_ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() {
-            return Self::owned(&AS_ARRAY.import(object.py(), "numpy", "asarray")?.call1((object,))?);
-        }
-        Self::owned(object)
+        let Some(object) = object else { return Ok(Some(None)) };
+        let mask = if object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>() {
+            Self::owned(&AS_ARRAY.import(object.py(), "numpy", "asarray")?.call1((object,))?)
+        } else {
+            Self::owned(object)
+        };
+        Ok(mask?.map(Some))
     }
 
     /// Whether [`Buffer::of_ordinary_tensor`] would take an object.

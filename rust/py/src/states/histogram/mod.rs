@@ -92,7 +92,8 @@ impl PyHistogram {
         axis: &Axis,
         threads: usize,
     ) -> PyResult<Histogram> {
-        let Some((buffer, chosen)) = Buffer::chosen(x, mask)? else { return Self::elsewhere(x, mask, axis) };
+        let Some(chosen) = Buffer::of_mask(mask)? else { return Self::elsewhere(x, mask, axis) };
+        let Some(buffer) = Buffer::of(x)? else { return Self::elsewhere(x, mask, axis) };
         check_histogram(axis, buffer.bytes(), threads).map_err(to_py)?;
         run::count_chosen(py, &buffer, chosen.as_ref(), threads, |view, options| Histogram::of(view, axis, options))
     }

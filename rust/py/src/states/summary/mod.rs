@@ -121,10 +121,8 @@ impl PySummary {
     ) -> PyResult<Bound<'py, Self>> {
         let (moments, fits) = slf.get().read(|summary| (summary.moments, summary.fits.clone()));
         let fits = fits.as_deref();
-        let part = match State::of_chosen(slf.py(), x, r#where, moments, fits, run::threads(threads)?)? {
-            Some(part) => part,
-            None => Self::elsewhere(x, r#where, moments, fits)?,
-        };
+        let elsewhere = || Self::elsewhere(x, r#where, moments, fits);
+        let part = State::of_chosen(slf.py(), x, r#where, moments, fits, run::threads(threads)?, elsewhere)?;
         slf.get().lock().merge(&part)?;
         Ok(slf)
     }
@@ -529,11 +527,8 @@ pub(crate) fn summary(
     threads: Option<Threads>,
 ) -> PyResult<PySummary> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
-    let state = match State::of(py, x, moments, run::threads(threads)?)? {
-        Some(state) => state,
-        None => PySummary::elsewhere(x, None, moments, None)?,
-    };
-    Ok(PySummary::wrap(state))
+    let elsewhere = || PySummary::elsewhere(x, None, moments, None);
+    State::of(py, x, moments, run::threads(threads)?, elsewhere).map(PySummary::wrap)
 }
 
 /// Summarises the elements of one tensor for which a mask is true, keeping formats; both only where given. Apart from `summary`, whose
@@ -551,9 +546,7 @@ pub(crate) fn summary_where(
 ) -> PyResult<PySummary> {
     let moments = Moments::from_number(moments).map_err(to_py)?;
     let fits = formats::asked(formats, scale)?;
-    let state = match State::of_chosen(py, x, r#where, moments, fits.as_ref(), run::threads(threads)?)? {
-        Some(state) => state,
-        None => PySummary::elsewhere(x, r#where, moments, fits.as_ref())?,
-    };
-    Ok(PySummary::wrap(state))
+    let (fits, threads) = (fits.as_ref(), run::threads(threads)?);
+    let elsewhere = || PySummary::elsewhere(x, r#where, moments, fits);
+    State::of_chosen(py, x, r#where, moments, fits, threads, elsewhere).map(PySummary::wrap)
 }

@@ -24,15 +24,22 @@ impl State {
         Self { summary, sketch: Sketch::default(), shape: Shape::Nothing }
     }
 
-    /// Of one tensor; `None` for a torch tensor of another device.
-    pub(crate) fn of(py: Python<'_>, x: &Bound<'_, PyAny>, moments: Moments, threads: usize) -> PyResult<Option<Self>> {
-        let Some(buffer) = Buffer::of(x)? else { return Ok(None) };
+    /// Of one tensor; `elsewhere` counts a torch tensor of another device.
+    pub(crate) fn of(
+        py: Python<'_>,
+        x: &Bound<'_, PyAny>,
+        moments: Moments,
+        threads: usize,
+        elsewhere: impl FnOnce() -> PyResult<Self>,
+    ) -> PyResult<Self> {
+        let Some(buffer) = Buffer::of(x)? else { return elsewhere() };
         let (summary, sketch) =
             run::count(py, &buffer, threads, |view, options| (Summary::of(view, moments, options), Sketch::of(view)))?;
-        Ok(Some(Self { summary, sketch, shape: Shape::One(buffer.shape().into()) }))
+        Ok(Self { summary, sketch, shape: Shape::One(buffer.shape().into()) })
     }
 
-    /// Of the elements for which a mask is true, keeping formats; both only where given. `None` where tensor or mask is of another device.
+    /// Of the elements for which a mask is true, keeping formats; both only where given. `elsewhere` does it where the tensor, or the mask, is of
+    /// another device.
     pub(crate) fn of_chosen(
         py: Python<'_>,
         x: &Bound<'_, PyAny>,
@@ -40,12 +47,14 @@ impl State {
         moments: Moments,
         fits: Option<&Fits>,
         threads: usize,
-    ) -> PyResult<Option<Self>> {
-        let Some((buffer, chosen)) = Buffer::chosen(x, mask)? else { return Ok(None) };
+        elsewhere: impl FnOnce() -> PyResult<Self>,
+    ) -> PyResult<Self> {
+        let Some(chosen) = Buffer::of_mask(mask)? else { return elsewhere() };
+        let Some(buffer) = Buffer::of(x)? else { return elsewhere() };
         let (summary, sketch) = run::count_chosen(py, &buffer, chosen.as_ref(), threads, |view, options| {
             (Summary::of_formats(view, moments, fits, options), Sketch::of(view))
         })?;
-        Ok(Some(Self { summary, sketch, shape: Shape::One(buffer.shape().into()) }))
+        Ok(Self { summary, sketch, shape: Shape::One(buffer.shape().into()) })
     }
 
     pub(crate) fn merge(&mut self, other: &Self) -> PyResult<()> {

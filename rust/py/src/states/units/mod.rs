@@ -69,10 +69,12 @@ impl PyUnitActivity {
         saturation: Option<(f64, f64)>,
         threads: usize,
     ) -> PyResult<UnitActivity> {
-        let Some((buffer, chosen)) = Buffer::chosen(x, mask)? else {
+        let elsewhere = || {
             let found = package::door(py, "unit_activity", (x, dim, saturation, mask))?;
-            return found.cast::<Self>()?.get().snapshot();
+            found.cast::<Self>()?.get().snapshot()
         };
+        let Some(chosen) = Buffer::of_mask(mask)? else { return elsewhere() };
+        let Some(buffer) = Buffer::of(x)? else { return elsewhere() };
         let count = |view: &TensorView<'_>, options: &Options<'_>| UnitActivity::of(view, dim, saturation, options);
         run::count_chosen(py, &buffer, chosen.as_ref(), threads, count)?.map_err(to_py)
     }
