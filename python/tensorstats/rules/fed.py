@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tensorstats._core import Summary
 
-__all__ = ["CLASS_LOSSES", "PLAIN_LOSSES", "LossKind", "LossState", "LossStep"]
+__all__ = ["CLASS_LOSSES", "PLAIN_LOSSES", "LossKind", "LossState", "LossStep", "varies"]
 
 CROSS_ENTROPY = "cross entropy"
 NLL = "negative log-likelihood"
@@ -85,9 +85,11 @@ class LossStep:
     beyond : tuple of int
         How many targets are below -1, below 0, above 1.
     constant : float
-        Of an absolute error or a Huber loss: what the median of the batch loses.
+        Of an absolute error or a Huber loss: what the mean of the medians of the batches before loses.
     batch : int
         Samples: the size of the first dimension.
+    varied : bool
+        Whether the targets of any call were of several values, or there was but one of them.
     """
 
     kind: LossKind
@@ -112,6 +114,7 @@ class LossStep:
     beyond: tuple[int, int, int] = (0, 0, 0)
     constant: float = math.nan
     batch: int = 0
+    varied: bool = True
 
     @property
     def broadcasts(self) -> bool:
@@ -146,6 +149,14 @@ class LossStep:
         low, negative, high = (mine + its for mine, its in zip(self.beyond, other.beyond, strict=True))
         self.beyond = low, negative, high
         self.batch = max(self.batch, other.batch)
+        self.varied = self.varied or other.varied
+
+
+def varies(step: LossStep) -> bool:
+    """Whether the targets of a step are not all one."""
+    if step.target_counts is not None:
+        return int((step.target_counts > 0).sum()) > 1
+    return step.targets is not None and step.targets.min < step.targets.max
 
 
 def _sum(mine: npt.NDArray[np.float64] | None, other: npt.NDArray[np.float64] | None) -> object:
@@ -200,6 +211,7 @@ class LossState:
     _constants: float = 0.0  # the sum over the targets of batches that had one
     _constants_of: int = 0  # so many targets
     _constant: float | None = None  # kept until the next step
+    _varied: bool = False
 
     def add(self, number: int, step: LossStep) -> None:
         """One more recorded step."""
@@ -224,6 +236,7 @@ class LossState:
             self._constants_of += step.count
         low, negative, high = (mine + its for mine, its in zip(self.beyond, step.beyond, strict=True))
         self.beyond = low, negative, high
+        self._varied = self._varied or step.varied
         self._constant = None
 
     def _add_columns(self, step: LossStep, *, first: bool) -> None:
@@ -266,7 +279,8 @@ class LossState:
 
     def _find_constant(self) -> float:
         kind = self.kind
-        if not kind.comparable or self.samples == 0:
+        if not kind.comparable or self.samples == 0 or not self._varied:
+            # Where the targets of each call are all the same they are no data but a side, as in adversarial training.
             return math.nan
         if kind.name in CLASS_LOSSES:
             return _of_classes(kind, self.target_counts)
@@ -307,17 +321,26 @@ class LossState:
         constant = self.constant
         return 1.0 - self.recent() / constant if constant > 0.0 else math.nan
 
+    @property
+    def gain_at_most(self) -> float:
+        """The gain that the last third of the steps may stand for: theirs, and two standard errors; NaN: not known."""
+        constant = self.constant
+        if not constant > 0.0:
+            return math.nan
+        late = np.array(self.values[-max(10, min(len(self.values) // 3, 100)) :])
+        return 1.0 - (float(late.mean()) - 2.0 * float(late.std()) / math.sqrt(len(late))) / constant
+
     def stands_still(self, since: int = 0, *, least: float) -> bool:
         """Whether the loss of the last third of the steps is not lower than that of the third before.
 
-        Lower is by more than `least` of what the constant loses, and by more than two standard errors.
+        Lower is by more than `least` of what the constant loses, and by more than three standard errors.
         """
         size = min((len(self.values) - since) // 3, 100)
         if size < 10:
             return False
         late, early = np.array(self.values[-size:]), np.array(self.values[-2 * size : -size])
         error = math.sqrt((late.var() + early.var()) / size)
-        return not float(early.mean() - late.mean()) > max(least * self.constant, 2.0 * error)
+        return not float(early.mean() - late.mean()) > max(least * self.constant, 3.0 * error)
 
 
 def _mean(values: list[float]) -> float:

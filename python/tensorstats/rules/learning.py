@@ -41,7 +41,7 @@ class NotLearning(Rule):
         self._since = 0  # losses before it was reached
 
     def statistic(self, view: StepView) -> Iterable[Measurement]:
-        """Yield how much better than the constant the last losses were."""
+        """Yield how much better than the constant the last losses were, at the most."""
         fed = view.fed
         if fed is None:
             return
@@ -49,7 +49,7 @@ class NotLearning(Rule):
         if highest > self._highest:
             self._highest, self._since = highest, len(fed.values) - 1
         waited = len(fed.values) - self._since
-        if waited < limits.NO_GAIN_STEPS or math.isnan(fed.gain):
+        if waited < limits.NO_GAIN_STEPS or math.isnan(fed.gain_at_most):
             return
         if not fed.stands_still(self._since, least=limits.STANDS_STILL):
             yield Measurement("loss", math.inf, key="warning")
@@ -57,9 +57,10 @@ class NotLearning(Rule):
             return
         failed = waited >= limits.NO_GAIN_FAILED_STEPS
         note = partial(self._sentence, fed)
-        yield Measurement("loss", fed.gain, note, status="warning", key="warning")
+        gain = fed.gain_at_most
+        yield Measurement("loss", gain, note, status="warning", key="warning")
         if failed:
-            yield Measurement("loss", fed.gain, note, status="failure", key="failure")
+            yield Measurement("loss", gain, note, status="failure", key="failure")
 
     def verdict(self, measurement: Measurement) -> bool:
         """Whether it is below the limit."""

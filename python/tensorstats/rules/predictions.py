@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tensorstats.rules import limits
 from tensorstats.rules.base import Measurement, Rule
-from tensorstats.rules.fed import BCE_LOGITS, CROSS_ENTROPY, NLL, LossStep
+from tensorstats.rules.fed import BCE_LOGITS, CROSS_ENTROPY, NLL, LossStep, varies
 from tensorstats.rules.targets import FOLLOWING, last_output
 from tensorstats.rules.view import StepView
 
@@ -195,7 +195,7 @@ class ConstantOutput(Rule):
         if fed is None or fed.latest.batch < limits.FEWEST_SAMPLES or math.isnan(fed.latest.spread):
             return
         step = fed.latest
-        if not _targets_vary(step):
+        if not varies(step):
             return
         note = f"Of {step.batch} samples no output differs by more than {step.spread:.2g} of the largest. {self.why}"
         yield Measurement("predictions", step.spread, note)
@@ -205,15 +205,10 @@ class ConstantOutput(Rule):
         return measurement.value < self.limit
 
 
-def _targets_vary(step: LossStep) -> bool:
-    """Whether the targets of a step are not all one."""
-    if step.target_counts is not None:
-        return int((step.target_counts > 0).sum()) > 1
-    return step.targets is not None and step.targets.min < step.targets.max
-
-
 class OneClassPredicted(Rule):
     """One class is predicted for whole batches, over many steps, while the targets vary and the loss stands still.
+
+    It becomes a failure when it lasts.
 
     Invariant under the scale of the loss and of the data, the width and the batch size.
     """
@@ -221,6 +216,7 @@ class OneClassPredicted(Rule):
     id = "one-class-predicted"
     default_limit = limits.ONE_CLASS_SHARE
     default_patience = limits.ONE_CLASS_PATIENCE
+    symptom = False
     follows_any = True
     leads_to = frozenset({"not-learning"})
     why = "The answer does not depend on the input; what is left is the frequency of the classes."
@@ -239,6 +235,7 @@ class OneClassPredicted(Rule):
             return
         if wanted.max() > limits.ONE_CLASS_TARGETS * wanted.sum() or fed.gain >= 1.0 - limits.NOT_LEARNING_FRACTION:
             yield Measurement("predictions", 0.0)
+            yield Measurement("predictions", 0.0, key="failure")
             return
         share = float(predicted.max() / predicted.sum())
         if share > self.limit and not fed.stands_still(least=limits.STANDS_STILL):
@@ -248,3 +245,5 @@ class OneClassPredicted(Rule):
             f"{float(wanted[int(predicted.argmax())] / wanted.sum()):.0%}. {self.why}"
         )
         yield Measurement("predictions", share, note)
+        late = max(self.patience, limits.ONE_CLASS_FAILED_PATIENCE)
+        yield Measurement("predictions", share, note, status="failure", patience=late, key="failure")

@@ -19,7 +19,7 @@ from tensorstats._core import Summary
 from tensorstats.device.backend import Statistics, is_countable
 from tensorstats.device.numbers import Numbers
 from tensorstats.device.results import PendingSummary
-from tensorstats.rules.fed import ABSOLUTE, CLASS_LOSSES, HUBER, LossKind, LossState, LossStep
+from tensorstats.rules.fed import ABSOLUTE, CLASS_LOSSES, HUBER, LossKind, LossState, LossStep, varies
 from tensorstats.torch.attach.guard import Guard
 from tensorstats.torch.record.collect import PendingList
 from tensorstats.torch.record.guess import Guess
@@ -58,6 +58,7 @@ class CriterionCall:
         for name, summary in self.summaries.items():
             setattr(step, name, summary)
         _fill(step, found)
+        step.varied = step.count == 1 or varies(step)
         if "shift" in found:
             state.shift = float(found["shift"][0])
         if not self.per_target:
@@ -120,6 +121,23 @@ class CriterionStep:
             state.add(number, merged)
 
 
+class _Middle:
+    """The mean of the medians of the batches so far: near the median of all, without keeping any."""
+
+    def __init__(self) -> None:
+        self._mean: torch.Tensor | None = None
+        self._batches = 0
+
+    def expected(self, median: torch.Tensor) -> torch.Tensor:
+        """That of the batches before, and of the first batch its own; then take this one in."""
+        before = self._mean
+        if before is None or before.device != median.device:
+            before, self._batches = median, 0
+        self._batches += 1
+        self._mean = before + (median - before) / self._batches
+        return before
+
+
 class CriterionRecorder:
     """Counts the calls of a loss in the open step.
 
@@ -134,6 +152,7 @@ class CriterionRecorder:
         self._guard = guard
         self._shift: torch.Tensor | None = None
         self._guess = Guess()
+        self._middle = _Middle()
         self.open = CriterionStep(statistics)
 
     def take(self) -> CriterionStep:
@@ -253,12 +272,13 @@ class CriterionRecorder:
         if step.kind.name in CLASS_LOSSES:  # of class probabilities
             step.classes = predictions.shape[1] if predictions.dim() > 1 else predictions.numel()
             step.count = predictions.numel() // max(step.classes, 1)
-        if (kind is None or step.kind.name in (ABSOLUTE, HUBER)) and step.batch >= 4:
-            middle = values.median().expand(values.shape)
+        if kind is None or step.kind.name in (ABSOLUTE, HUBER):
+            median = values.median()
+            middle = self._middle.expected(median).expand(values.shape)
             of: Any = functional.l1_loss
             if step.kind.name == HUBER:
                 of = _huber_of(criterion)
-            parts["constant"] = of(middle, values).mean() * step.batch / (step.batch - 1)
+            parts["constant"] = of(middle, values).mean()
         if predictions.dim() == 2:
             stride = max(1, math.ceil(predictions.numel() / ROWS_VALUES))
             _look_at_rows(parts, predictions[::stride], whole=stride == 1)
