@@ -49,17 +49,16 @@ class NotLearning(Rule):
         if highest > self._highest:
             self._highest, self._since = highest, len(fed.values) - 1
         waited = len(fed.values) - self._since
-        if waited < limits.NO_GAIN_STEPS or math.isnan(fed.gain_at_most):
+        if waited < limits.NO_GAIN_STEPS:
             return
-        if not fed.stands_still(self._since, least=limits.STANDS_STILL):
-            yield Measurement("loss", math.inf, key="warning")
-            yield Measurement("loss", math.inf, key="failure")
-            return
-        failed = waited >= limits.NO_GAIN_FAILED_STEPS
-        note = partial(self._sentence, fed)
         gain = fed.gain_at_most
+        if math.isnan(gain):
+            return
+        if gain < self.limit and not fed.stands_still(self._since, least=limits.STANDS_STILL):
+            gain = math.inf
+        note = partial(self._sentence, fed)
         yield Measurement("loss", gain, note, status="warning", key="warning")
-        if failed:
+        if waited >= limits.NO_GAIN_FAILED_STEPS:
             yield Measurement("loss", gain, note, status="failure", key="failure")
 
     def verdict(self, measurement: Measurement) -> bool:

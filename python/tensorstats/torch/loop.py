@@ -186,16 +186,21 @@ class TrainingLoop:
         self, criterion: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: object
     ) -> None:
         """The loss module has returned."""
-        if is_tracing() or not isinstance(output, torch.Tensor) or not has_values() or is_recomputing():
+        if is_tracing():
+            return
+        evaluates = not torch.is_grad_enabled() or (not self.watched.clock.training and self._mode.evaluates_in_eval)
+        if not (evaluates or self.steps.state.recording):
+            return
+        if not isinstance(output, torch.Tensor) or not has_values() or is_recomputing():
             return
         predictions, targets = (one_tensor(given) for given in arguments_of(arguments, keywords))
-        if not torch.is_grad_enabled() or (not self.watched.clock.training and self._mode.evaluates_in_eval):
+        if evaluates:
             self.log_validation(_mean(output), predictions, targets, by_hook=True)
-        elif self.steps.state.recording:
-            if not self._losses_are_logged:
-                self.steps.losses.log(self.steps.state.step, "loss", _mean(output))
-            if predictions is not None and targets is not None:
-                self.steps.criterion.record(predictions, targets, output, self._loss_kind, criterion)
+            return
+        if not self._losses_are_logged:
+            self.steps.losses.log(self.steps.state.step, "loss", _mean(output))
+        if predictions is not None and targets is not None:
+            self.steps.criterion.record(predictions, targets, output, self._loss_kind, criterion)
 
     def log_loss(self, loss: float | torch.Tensor, name: str, predictions: object, targets: object) -> None:
         """The loop hands over a loss, and perhaps what went into it."""
