@@ -104,6 +104,7 @@ BROKEN = {
     "broadcast-loss": (Program(1, nn.MSELoss, targets=lambda y: y[:, 0]), numbers),
     "activation-before-loss, softmax": (Program(3, nn.CrossEntropyLoss, lambda: [nn.Softmax(1)]), classes),
     "activation-before-loss, sigmoid": (Program(1, nn.BCEWithLogitsLoss, lambda: [nn.Sigmoid()]), answers),
+    "activation-before-loss, sigmoid of classes": (Program(3, nn.CrossEntropyLoss, lambda: [nn.Sigmoid()]), classes),
     "not-log-probabilities": (Program(3, nn.NLLLoss), classes),
     "not-log-probabilities, no log": (Program(3, nn.NLLLoss, lambda: [nn.Softmax(1)]), classes),
     "softmax-over-batch": (
@@ -145,6 +146,13 @@ def test_a_functional_loss_is_told_from_its_values_at_any_factor(name: str) -> N
     assert found.constant == pytest.approx(given.constant, rel=0.02)
     assert found.values[-1] == pytest.approx(given.values[-1], rel=0.2)
     assert by_hand.findings == []
+
+
+@pytest.mark.parametrize("end", [nn.Tanh, nn.ReLU])
+def test_an_activation_that_bounds_logits_warns(end: type[nn.Module]) -> None:
+    monitor = run(Program(3, nn.CrossEntropyLoss, lambda: [end()]), classes, Setting())
+    found = [(finding.rule, finding.status, finding.where) for finding in monitor.findings]
+    assert found == [("activation-before-loss", "warning", "3")], [str(finding) for finding in monitor.findings]
 
 
 def test_what_is_fed_by_hand_is_judged_alike() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from tensorstats.rules import limits
 from tensorstats.rules.base import Measurement, Rule
 from tensorstats.rules.fed import BCE_LOGITS, CROSS_ENTROPY, NLL, LossStep, varies
+from tensorstats.rules.finding import Status
 from tensorstats.rules.targets import FOLLOWING, last_output
 from tensorstats.rules.view import StepView
 
@@ -98,11 +99,20 @@ class SoftmaxOverBatch(Rule):
         yield Measurement(place, 1.0, note)
 
 
+# What an activation takes from the logits of a cross entropy, by its kind.
+_CUTS: dict[str, tuple[str, Status]] = {
+    "sigmoid": ("leaves differences of at most 1: the loss can never be sure, and stays far above 0", "failure"),
+    "tanh": ("leaves differences of at most 2: the loss can never be sure, and stays above 0", "warning"),
+    "relu": ("makes all classes alike whose logits are negative, and passes no gradient to them", "warning"),
+}
+
+
 class ActivationBeforeLoss(Rule):
     """An activation at the end of the model, before a loss that has it already or that needs what it takes away.
 
     A softmax before a cross entropy, a sigmoid before a binary cross entropy with logits: the loss takes them once
-    more. Log-probabilities before a cross entropy change nothing and are no finding.
+    more. A sigmoid, tanh or ReLU before a cross entropy bounds logits that need room; the last two warn.
+    Log-probabilities before a cross entropy change nothing and are no finding.
 
     Invariant under the scale of the loss and of the data, the width and the batch size.
     """
@@ -129,9 +139,14 @@ class ActivationBeforeLoss(Rule):
             return
         step, given = fed.latest, fed.latest.predictions
         self._low, self._high = min(self._low, given.min), max(self._high, given.max)
+        output = last_output(view, step)
+        if fed.kind.name == CROSS_ENTROPY and step.classes != 1 and output is not None and output.kind in _CUTS:
+            words, status = _CUTS[output.kind]
+            note = f"The logits come out of '{output.module}' ({output.module_type}), which {words}."
+            yield Measurement(output.module, 1.0, note, status=status)
+            return
         if not _are_probabilities(step):
             return
-        output = last_output(view, step)
         place = "loss" if output is None else output.module
         if fed.kind.name == CROSS_ENTROPY and step.classes != 1 and step.rows_off <= _precision(view):
             note = f"Every row of the predictions sums to 1, as after a softmax; the loss has its own. {self.why}"
