@@ -16,6 +16,9 @@ use crate::summary::{Seen, Summary};
 /// How far sums may be off, beside what they are sums of. The contract asks for a tenth of it.
 const TOLERANCE: f64 = 1e-5;
 
+/// The same for `f64` alone: no device without `float64` has such values, and the contract asks the others for a tenth of it.
+const TOLERANCE_OF_F64: f64 = 1e-9;
+
 /// The unit of sums in fixed point, beside the scale they have there.
 const FIXED_UNIT: i32 = -42;
 
@@ -151,8 +154,16 @@ impl Summary {
         let spread = max - min;
         claim((m2 - (squares - sum * sum / n)).abs() <= off_squares, "variance and sum of squares")?;
         claim(m2 >= kept(spread).powi(2) / 2.0 - off_squares, "variance and extremes")?;
-        let room = (max - sum / n) * (sum / n - min) * n;
-        claim(m2 <= room.max(0.0) + off_squares + off * spread, "variance, mean and extremes")?;
+        // Values between two ends have at most the variance (max - mean) * (mean - min), which is that of values at the ends alone (Bhatia and
+        // Davis), and so never more than a quarter of the squared spread (Popoviciu). To allow a part of the squares here would say nothing where
+        // values are far from zero and near each other: a hundred-thousandth of the squares is more than all of the variance. But differences
+        // are taken from the mean before they are squared, or squares are of the size of the variance. So m2 is off by a part of itself and, in
+        // fixed point, by a unit for each square; and the sum by the same part of the magnitudes and a unit for each value. A mean that is off
+        // by `e` moves the product by at most `spread * e + e * e`.
+        let loose = if self.seen == Seen::One(Dtype::F64) { TOLERANCE_OF_F64 } else { TOLERANCE };
+        let e = loose * l1 / n + rounded(1);
+        let room = ((max - sum / n) * (sum / n - min)).max(0.0) + spread * e + e * e + rounded(2);
+        claim(m2 * (1.0 - loose) <= n * room, "variance, mean and extremes")?;
         if self.moments == Moments::Two {
             return Ok(());
         }
