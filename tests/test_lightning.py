@@ -108,7 +108,7 @@ def test_the_training_is_the_same_and_every_step_is_recorded(tmp_path: Path):
     assert callback.findings == callback.monitor.errors == []
     for signal, name in (("outputs", "net.0"), ("gradients", "net.0.weight"), ("updates", "net.2.bias")):
         assert callback.monitor.series(signal, name, "l2")[0].tolist() == list(range(steps))
-    assert "No findings" in callback.report()
+    assert "no findings" in callback.report()
 
 
 def test_a_dead_layer_is_named_and_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -105,7 +105,7 @@ class Finding:
         entries = [("measured", measured), ("why", self.why), ("try", self.advice)]
         if self.consequences:
             entries.append(("led to", "; ".join(self.consequences)))
-        return "\n".join([head, *(_entry(label, text) for label, text in entries)])
+        return "\n".join([head, *(_entry(label, text) for label, text in entries if text)])
 
 
 def _entry(label: str, text: str) -> str:
