@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tensorstats import plot as plot
     from tensorstats import rules as rules
     from tensorstats import torch as torch
+    from tensorstats.preflight import preflight as preflight
     from tensorstats.torch import watch as watch
 
 __all__ = [
@@ -72,14 +73,16 @@ del _name
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("watch", "torch"):
+    if name in ("watch", "torch", "preflight"):
         try:
-            watcher = importlib.import_module("tensorstats.torch")
+            room = importlib.import_module("tensorstats.preflight" if name == "preflight" else "tensorstats.torch")
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
             raise ImportError(f"ts.{name} needs torch: pip install 'tensorstats[torch]'", name="torch") from None
-        return watcher if name == "torch" else watcher.watch
+        if name == "preflight":
+            globals()[name] = room.preflight  # the import has put the room there, which is called alike
+        return room if name == "torch" else getattr(room, name)
     if name in ("export", "plot", "rules"):
         return importlib.import_module(f"tensorstats.{name}")
     raise AttributeError(f"module 'tensorstats' has no attribute {name!r}")
@@ -87,4 +90,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     # These are not in `__all__`: `from tensorstats import *` must import neither torch nor matplotlib.
-    return [*__all__, "export", "plot", "rules", "torch", "watch"]
+    return [*__all__, "export", "plot", "preflight", "rules", "torch", "watch"]
