@@ -595,7 +595,7 @@ BUGGY: dict[str, Callable[[], tuple[Any, ...]]] = {
     "constant weights": lambda: (*constant_weights(0.01), "symmetric-units"),
     "zero weights": lambda: (*constant_weights(0.0), "symmetric-units"),
     "wide weights": lambda: (*normal_weights(1.0), "scale-through-depth"),
-    "tiny weights": lambda: (*normal_weights(1e-4), "scale-through-depth"),
+    "tiny weights": lambda: (*normal_weights(1e-4), "outputs-alike"),
     "deep sigmoid": lambda: (*classifier(deep(nn.Sigmoid)), "vanishing-gradient"),
     "no activation": lambda: (*classifier(mlp(act=nn.Identity)), "network-is-linear"),
     "dead layer": lambda: (*dead(), "dead-at-start"),

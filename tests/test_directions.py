@@ -30,12 +30,15 @@ ALLOWED: dict[str, set[str]] = {
     "torch/record": _COUNT | {"rules", "run", "torch/attach"},
     "torch/ranks": _COUNT | {"rules", "run", "torch/attach", "torch/record"},
     "torch": _COUNT | {"functions", "rules", "run", "torch/attach", "torch/record", "torch/ranks"},
+    "preflight/subject": set(),
+    "preflight/checks": {"rules", "preflight/subject"},
+    "preflight": {"rules", "report", "preflight/subject", "preflight/checks"},
     "export": _BASE | {"functions"},
     "plot": _BASE | {"functions"},
     "integrations": {"core", "rules", "run", "torch", "torch/attach"},
     "demo": {"root", "torch", "report", "plot", "rules"},
     "cli": {"root", "demo", "rules"},
-    "root": _BASE | {"functions", "rules", "torch", "export", "plot", "integrations", "cli"},
+    "root": _BASE | {"functions", "rules", "torch", "preflight", "export", "plot", "integrations", "cli"},
 }
 
 # The names that the callbacks had before stay until 1.0.

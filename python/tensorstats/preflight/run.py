@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +23,8 @@ def run(checks: Sequence[Check], subject: Subject, started: float) -> Preflight:
     for check in checks:
         try:
             measured = list(check.measure(subject))
+            if any(math.isnan(measurement.value) for measurement in measured):
+                raise Skip("what was measured is not a number")
             broken = [measurement for measurement in measured if check.broken(measurement)]
             findings = [check.finding(measurement) for measurement in broken]
         except Skip as skip:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -13,6 +13,8 @@ __all__ = ["ConstantFeatures", "DuplicateFeatures", "FeatureScales", "InputRange
 # Of more samples than these no statistic here gets better.
 _MOST_SAMPLES = 4096
 _FEWEST_SAMPLES = 16
+_FEWEST_OF_A_CLASS = 5
+_MOST_CLASSES = 100
 # Their share by chance in sparse data is estimated from so many features at least.
 _MOST_FEATURES = 4096
 
@@ -216,10 +218,15 @@ def _target_columns(subject: Subject) -> torch.Tensor:
     if not isinstance(targets, torch.Tensor) or targets.ndim == 0 or targets.numel() != len(targets):
         raise Skip("targets are not one number a sample")
     y = _thinned(targets.detach().reshape(-1, 1)).double().cpu().nan_to_num()
-    columns: Iterable[torch.Tensor] = [y]
-    if subject_is_classification(subject) and 2 < len(classes := y.unique()) <= 100:
-        columns = [y, (y == classes).double()]
-    return torch.cat(list(columns), 1)
+    if not subject_is_classification(subject):
+        return y
+    classes, counts = y.unique(return_counts=True)
+    # A rare value in the only sample of a rare class is chance.
+    common = classes[(counts >= _FEWEST_OF_A_CLASS) & (counts <= len(y) - _FEWEST_OF_A_CLASS)]
+    if len(common) == 0:
+        raise Skip(f"no class has {_FEWEST_OF_A_CLASS} samples")
+    whole = [y] if len(common) > 1 else []
+    return torch.cat([*whole, (y == common[:_MOST_CLASSES]).double()], 1)
 
 
 def _correlations(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ class NoGradient(Check):
         "Is the module called in forward, and does its result reach the loss? Look for .detach(), .data, .item(), "
         "numpy() or torch.no_grad(). Remove it if it is not used, or set requires_grad_(False) if that is meant."
     )
-    leads_to = frozenset({"overfit", "input-ignored", "generalises", "vanishing-gradient", "symmetric-units"})
+    leads_to = frozenset({"overfit", "input-ignored", "generalises", "vanishing-gradient"})
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
         """Count parameters without a gradient, by module."""
@@ -80,7 +80,9 @@ class VanishingGradient(Check):
     advice = (
         "Take ReLU or GELU instead of sigmoid or tanh, add residual connections or normalisation, or widen the weights."
     )
-    leads_to = frozenset({"overfit", "input-ignored", "generalises", "network-is-linear", "zero-gradient"})
+    leads_to = frozenset(
+        {"overfit", "input-ignored", "generalises", "network-is-linear", "zero-gradient", "outputs-alike"}
+    )
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
         """Take the gradient's norm of the last weight over that of the first, where they follow the depth."""

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
 from tensorstats.preflight.checks.check import Check, Measurement, Skip, Subject
 from tensorstats.preflight.checks.weights import is_affine
 from tensorstats.preflight.subject.batch import Batch, leaves
-from tensorstats.preflight.subject.training import Curve
+from tensorstats.preflight.subject.training import DEFAULT_RATE, Curve
 
-__all__ = ["Generalises", "InputIgnored", "Overfit"]
+__all__ = ["Generalises", "InputIgnored", "OutputsAlike", "Overfit"]
 
 # Real input must cost less than this part of what none costs (Karpathy's recipe; one alarm in 34 healthy programs).
 _BEATS = 0.9
 _FEWEST_HELD_OUT = 96
 _STEPS = 120
 _ORDERS = 20
+_FOLDS = 3
+_SURE = 4.0  # deviations of one fold that need no other
 
 
 class InputIgnored(Check):
@@ -33,7 +35,7 @@ class InputIgnored(Check):
         "Follow a sample from the batch to the output: is it overwritten, normalised away, multiplied by 0, cut by "
         "detach or an index, or do the outputs not vary at all?"
     )
-    leads_to = frozenset({"overfit", "generalises", "zero-gradient"})
+    leads_to = frozenset({"overfit", "generalises", "zero-gradient", "outputs-alike", "network-is-linear"})
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
         """Train twins with real and with emptied inputs, and take the loss of the first over that of the second."""
@@ -70,6 +72,31 @@ class InputIgnored(Check):
         yield Measurement("inputs", ratio, f"{note}{empty.last:.4g} with inputs that say nothing.")
 
 
+class OutputsAlike(Check):
+    """Outputs that are the same for all samples but for rounding, at the start."""
+
+    id = "outputs-alike"
+    asks = "do the outputs of samples differ at the start?"
+    default_limit = 1e5
+    status = "warning"
+    why = "What tells samples apart is lost on the way to the output, and gradients of the first layers with it."
+    advice = "Look at the spread of each layer's output over samples: are weights tiny, units flat, or biases huge?"
+    leads_to = frozenset({"overfit", "generalises", "network-is-linear"})
+
+    def measure(self, subject: Subject) -> Iterator[Measurement]:
+        """Take the size of the outputs over their spread between samples, in evaluation mode."""
+        with subject.mode(train=False):
+            outputs = subject.outputs(subject.batch).double()
+        if outputs.ndim == 0 or outputs.shape[0] != subject.batch.size or subject.batch.size < 2:
+            raise Skip(f"outputs {list(outputs.shape)} are not one for each of {subject.batch.size} samples")
+        size, spread = float(outputs.abs().max()), float((outputs - outputs[:1]).abs().max())
+        if size == 0:
+            raise Skip("all outputs are 0, as with a last layer that starts at 0")
+        _differing(subject)
+        note = f"Outputs of about {size:.2g} differ between samples by {spread:.2g}."
+        yield Measurement("(model)", size / max(spread, 1e-300), note)
+
+
 class Overfit(Check):
     """A few samples that a training cannot learn by heart."""
 
@@ -91,8 +118,8 @@ class Overfit(Check):
         start, lowest = subject.few_room
         if not math.isfinite(start):
             raise Skip("the loss is not finite")
-        if start - lowest <= 1e-3 * max(abs(start), 1e-3):
-            raise Skip(f"the loss of {few.size} samples begins at {start:.3g}, which leaves nothing to learn")
+        if not subject.few_learnable:
+            raise Skip(f"the start or the best constant costs {start:.3g} for {few.size} samples: nothing to learn")
         curve = subject.overfit
         left = _left(curve, start, lowest)
         if left > self.limit and curve.stopped:
@@ -126,50 +153,66 @@ class Generalises(Check):
     def measure(self, subject: Subject) -> Iterator[Measurement]:
         """Train on two thirds; compare the loss of the rest with that of the same targets in other orders.
 
-        A permutation test: the value is how many deviations the loss of the right order lies above the others' mean.
+        A permutation test over three folds: the value is how many deviations the loss of the right order lies above
+        the mean of the others.
         """
         batch = subject.batch
         if not batch.has_targets:
             raise Skip("targets are not known")
+        if any(
+            y.shape == x.shape and torch.equal(y, x) for _, y in leaves(batch.targets) for _, x in leaves(batch.inputs)
+        ):
+            raise Skip("targets are the inputs")
         if batch.size < _FEWEST_HELD_OUT:
             raise Skip(f"{batch.size} samples are too few to hold some out; at least {_FEWEST_HELD_OUT} are needed")
-        order = torch.randperm(batch.size, generator=torch.Generator().manual_seed(1))
-        cut = 2 * len(order) // 3
-        known, held_out = batch.take(order[:cut]), batch.take(order[cut:])
+        own = bool(subject.optimizers) and subject.overfit.last <= subject.overfit_goal
+        choices = [subject.default_optimizers, lambda: subject.default_optimizers(10 * DEFAULT_RATE)]
+        best = math.inf
+        for optimizers in [subject.own_or_default, *choices] if own else choices:
+            best = min(best, _held_out_score(subject, optimizers))
+            if best <= self.limit:
+                break
+        if not math.isfinite(best):
+            raise Skip("the order of targets makes no difference")
+        note = (
+            f"After a training on two thirds of {batch.size} samples the loss of the others is no lower with their own "
+        )
+        note += f"targets than with each other's ({-best:.1f} deviations; chance gives less than {-self.limit:g})."
+        yield Measurement("targets", best, note)
 
-        def check() -> float:
+
+def _held_out_score(subject: Subject, optimizers: Callable[[], list[torch.optim.Optimizer]]) -> float:
+    """The lowest score along three trainings, each with another third of the samples held out."""
+    order = torch.randperm(subject.batch.size, generator=torch.Generator().manual_seed(1))
+    folds: list[list[float]] = []
+    for fold in range(_FOLDS):
+        inside = torch.arange(len(order)) % _FOLDS == fold
+        known, held_out = subject.batch.take(order[~inside]), subject.batch.take(order[inside])
+
+        def check(held_out: Batch = held_out) -> float:
             subject.model.eval()
             score = _score(subject, held_out)
             subject.model.train()
             return score
 
-        own = bool(subject.optimizers) and subject.overfit.last <= subject.overfit_goal
-        scores, curve = [math.inf], None
-        for optimizers in [*([subject.own_or_default] if own else []), subject.default_optimizers]:
-            curve = subject.train(known, _STEPS, optimizers, check=check, every=_STEPS // 4, share=0.15)
-            scores += [score for score in curve.checked if math.isfinite(score)]
-            if min(scores) <= self.limit:
-                break
-        assert curve is not None
-        if min(scores) > self.limit and (curve.stopped or not math.isfinite(min(scores))):
-            raise Skip(curve.stopped or "the order of targets makes no difference")
-        note = (
-            f"After a training on {cut} samples the loss of the {batch.size - cut} others is no lower with their own "
-        )
-        note += (
-            f"targets than with each other's ({-min(scores):.1f} deviations; chance gives less than {-self.limit:g})."
-        )
-        yield Measurement("targets", min(scores), note)
+        curve = subject.train(known, _STEPS, optimizers, check=check, every=_STEPS // 4, share=0.1)
+        folds.append(curve.checked)
+        # Deviations of independent folds add up as their squares do.
+        together = [sum(scores) / math.sqrt(len(folds)) for scores in zip(*folds, strict=False)]
+        lowest = min((score for score in together if math.isfinite(score)), default=math.inf)
+        if lowest <= -_SURE:
+            break
+        if curve.stopped:
+            raise Skip(curve.stopped)
+    return lowest
 
 
 def _score(subject: Subject, held_out: Batch) -> float:
     """The loss of the right targets, in deviations from the mean loss of targets in other orders."""
     generator = torch.Generator().manual_seed(2)
     right = subject.loss(held_out)
-    wrong = [
-        subject.loss(held_out.with_targets_of(torch.randperm(held_out.size, generator=generator)))
-        for _ in range(_ORDERS)
-    ]
+    orders = [torch.randperm(held_out.size, generator=generator) for _ in range(_ORDERS)]
+    wrong = [subject.loss(held_out.with_targets_of(order)) for order in orders]
     spread = statistics.pstdev(wrong) if all(map(math.isfinite, wrong)) else 0.0
     return (right - statistics.fmean(wrong)) / spread if spread > 0 else math.nan
 

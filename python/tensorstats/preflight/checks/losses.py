@@ -134,7 +134,7 @@ class FlatLoss(Check):
     leads_to = _LEARNING | {
         "no-gradient",
         "zero-gradient",
-        "loss-sign",
+        "outputs-alike",
         "loss-ignores-targets",
         "vanishing-gradient",
         "initial-loss",
@@ -178,7 +178,7 @@ class IgnoredTargets(Check):
     advice = (
         "Which variable does the loss compare with? Look for the input, the prediction or an old batch in its place."
     )
-    leads_to = _LEARNING | {"initial-loss", "loss-sign"}
+    leads_to = _LEARNING | {"initial-loss"}
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
         """Say 1 where targets of other samples change nothing in it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator
 
@@ -11,6 +12,10 @@ from tensorstats.preflight.checks.check import Check, Measurement, Skip, Subject
 from tensorstats.rules.base import group_by_module
 
 __all__ = ["LearningRate", "NotInOptimizer", "OptimizerSettings", "WeightDecay"]
+
+# A loss that is half as high again within so many steps was thrown there.
+_FIRST_STEPS = 20
+_ROSE = 1.5
 
 
 def _needed(subject: Subject) -> list[torch.optim.Optimizer]:
@@ -101,7 +106,7 @@ class LearningRate(Check):
     advice = (
         "Try the rates 1e-1, 1e-2 ... 1e-5 for a hundred steps each and take a third of the largest that stays calm."
     )
-    leads_to = frozenset({"overfit", "input-ignored", "generalises", "train-eval", "symmetric-units"})
+    leads_to = frozenset({"overfit", "input-ignored", "generalises", "train-eval"})
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
         """Take the update-to-weight ratio of the first step, and what a default rate reaches where this one fails."""
@@ -114,7 +119,7 @@ class LearningRate(Check):
             raise Skip("no weight moved in the first step, whatever the rate")
         typical = statistics.median(ratios)
         own = subject.overfit
-        failed = own.complete and not own.last <= subject.overfit_goal
+        failed = subject.few_learnable and own.complete and not own.last <= subject.overfit_goal
         room = subject.few_room[0]
         if typical < 1e-6:
             note = f"With {rate} the first step changes weights by {typical:.2g} of their size (1e-3 is usual)."
@@ -132,8 +137,14 @@ class LearningRate(Check):
                 "optimizer", 1.0, f"{note} The rate is too small, or does not suit this model.", limit=0.0
             )
         else:
-            note = f"With {rate} the first step changes weights by {typical:.2g} of their size (1e-3 is usual)."
-            yield Measurement("optimizer", typical, note, status="warning")
+            # A large step that makes the loss no worse is none too large: LBFGS takes such, having looked first.
+            worst = max(curve.losses[:_FIRST_STEPS])
+            note = (
+                f"With {rate} the first step changes weights by {typical:.2g} of their size (1e-3 is usual), and the "
+            )
+            note += f"loss rises from {curve.first:.4g} to {worst:.4g}."
+            limit = self.limit if worst > _ROSE * curve.first else math.inf
+            yield Measurement("optimizer", typical, note, limit=limit, status="warning")
 
     @staticmethod
     def _progress(subject: Subject) -> float:

@@ -26,7 +26,6 @@ class NonFinite(Check):
     leads_to = _LEARNING | {
         "initial-loss",
         "scale-through-depth",
-        "loss-sign",
         "eval-differs",
         "train-eval",
         "network-is-linear",
@@ -66,6 +65,7 @@ class OneUnitSoftmax(Check):
         "output-range",
         "no-gradient",
         "zero-gradient",
+        "outputs-alike",
         "initial-loss",
         "loss-flat",
         "loss-ignores-targets",

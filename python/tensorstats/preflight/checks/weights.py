@@ -23,6 +23,7 @@ class SymmetricUnits(Check):
     advice = "Draw the weights at random (torch does by default); constants are for biases."
     leads_to = _LEARNING | {
         "zero-gradient",
+        "outputs-alike",
         "dead-at-start",
         "scale-through-depth",
         "initial-loss",
@@ -69,6 +70,7 @@ class ScaleThroughDepth(Check):
             "overfit",
             "input-ignored",
             "network-is-linear",
+            "outputs-alike",
         }
     )
 
@@ -104,6 +106,7 @@ class DeadAtStart(Check):
     advice = "Look at the bias and the weights of the layer before it, and at the sign and size of its input."
     leads_to = _LEARNING | {
         "zero-gradient",
+        "outputs-alike",
         "vanishing-gradient",
         "scale-through-depth",
         "network-is-linear",

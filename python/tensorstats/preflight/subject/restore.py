@@ -64,6 +64,11 @@ class Snapshot:
                 seen.add(id(optimizer))
                 self._keep_optimizer(optimizer)
 
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Those whose bits are kept."""
+        return [kept.tensor for kept in self._tensors.values()]
+
     def put_back(self) -> None:
         """Restore all of it, bit for bit."""
         with torch.no_grad():
@@ -137,7 +142,12 @@ def restored(modules: Iterable[nn.Module], optimizers: Iterable[torch.optim.Opti
     randomness = _Randomness()
     snapshot = Snapshot(modules, optimizers)
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with contextlib.ExitStack() as stack:
+            for tensor in snapshot.tensors:  # so that a graph which the caller holds can still be walked
+                if not tensor.is_inference():
+                    stack.enter_context(torch.autograd._unsafe_preserve_version_counter(tensor))
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
             yield snapshot
     finally:
         snapshot.put_back()

@@ -293,6 +293,12 @@ class Subject:
             start = min(start, view.constant)
         return start, min(self.few_lowest, start)
 
+    @property
+    def few_learnable(self) -> bool:
+        """Whether the few samples leave anything to learn beyond the best constant."""
+        start, lowest = self.few_room
+        return math.isfinite(start) and start - lowest > 1e-3 * max(abs(start), 1e-3)
+
     @cached_property
     def few_view(self) -> LossView | None:
         """What the loss knows of the few samples, in training mode without dropout."""

@@ -18,6 +18,10 @@ __all__ = ["DEFAULT_RATE", "Curve", "Training", "optimizers_in", "twin_of"]
 # where that fails.
 DEFAULT_RATE = 1e-3
 
+# A weight that was drawn smaller than this part of what is usual was born small on purpose (layer scales, heads, LoRA),
+# and is no measure for its steps.
+_SMALL = 0.1
+
 # Of which steps gradients are looked at, one by one.
 _STEPS_WITH_GRADIENTS = 10
 
@@ -127,6 +131,11 @@ class Curve:
         return not self.stopped
 
 
+def _usual_norm(weight: torch.Tensor) -> float:
+    """The norm that torch's own initialisation of layers gives: a variance of 1 / (3 inputs)."""
+    return math.sqrt(weight.numel() / (3 * max(weight[0].numel(), 1)))
+
+
 @dataclass
 class Training:
     """How to train: the loss of a step, on which parameters, with which optimizers, until when."""
@@ -166,7 +175,7 @@ class Training:
                 self._note_gradients(curve, named)
             for name, p, was in before:
                 if p.ndim > 1 and (norm := float(was.norm())) > 0:
-                    curve.ratios[name] = float((p.detach() - was).norm()) / norm
+                    curve.ratios[name] = float((p.detach() - was).norm()) / max(norm, _SMALL * _usual_norm(p))
             if check is not None and step % every == every - 1:
                 curve.checked.append(check())
             curve.reached = latest[0] <= until
