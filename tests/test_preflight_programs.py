@@ -8,7 +8,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 import tensorstats as ts  # noqa: E402
-from preflight_programs import BUGGY, HEALTHY  # noqa: E402
+from preflight_bugs import BUGGY  # noqa: E402
+from preflight_programs import HEALTHY  # noqa: E402
+from preflight_tasks import TASKS  # noqa: E402
 from tensorstats.preflight import default_checks  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -17,6 +19,16 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 _SLOW = {
     *("cnn", "cnn raw pixels", "rnn", "lstm", "gru", "transformer", "causal transformer", "series", "lstm language"),
     *("batch norm momentum 0", "batch norm momentum 0.99", "lstm without batch_first", "bidirectional language model"),
+    *(
+        "masked language",
+        "translation",
+        "zero branches",
+        "experts",
+        "critic",
+        "generator",
+        "segmentation",
+        "contrastive",
+    ),
     *("transformer without batch_first", "transformer without mask", "targets not shifted", "deep sigmoid"),
 }
 
@@ -32,10 +44,10 @@ def _marked(names: dict[str, object]) -> list[object]:
     return [pytest.param(name, marks=pytest.mark.slow) if name in _SLOW else name for name in names]
 
 
-@pytest.mark.parametrize("name", _marked(HEALTHY))
+@pytest.mark.parametrize("name", _marked({**HEALTHY, **TASKS}))
 def test_a_healthy_program_has_no_finding(name: str):
     torch.manual_seed(0)
-    report = ts.preflight(*HEALTHY[name]())
+    report = ts.preflight(*{**HEALTHY, **TASKS}[name]())
     assert report.findings == [], report
     assert report.ok
     assert all("Error" not in check.note for check in report.checks if check.state == "SKIP"), report.text(all=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from tensorstats.preflight.checks.check import Check, Measurement, Skip
 from tensorstats.preflight.report import CheckResult, Preflight, State
+from tensorstats.preflight.subject.batch import InseparableError
 from tensorstats.preflight.subject.subject import Subject
 from tensorstats.rules import Finding
 from tensorstats.rules.base import sentence
@@ -27,7 +28,7 @@ def run(checks: Sequence[Check], subject: Subject, started: float) -> Preflight:
                 raise Skip("what was measured is not a number")
             broken = [measurement for measurement in measured if check.broken(measurement)]
             findings = [check.finding(measurement) for measurement in broken]
-        except Skip as skip:
+        except (Skip, InseparableError) as skip:
             results.append(CheckResult(check.id, check.asks, "SKIP", str(skip)))
             continue
         except Exception as error:
@@ -50,7 +51,8 @@ def _note(check: Check, measured: Sequence[Measurement]) -> str:
     worst = max(measured, key=lambda measurement: measurement.value / (check.limit_of(measurement) or 1), default=None)
     if worst is None or worst.value == 0:
         return ""
-    return f"{worst.value:.3g} at {worst.where} (limit {check.limit_of(worst):.3g})"
+    limit = check.limit_of(worst)
+    return f"{worst.value:.3g} at {worst.where}" + (f" (limit {limit:.3g})" if math.isfinite(limit) else "")
 
 
 def _once(findings: list[Finding]) -> list[Finding]:

@@ -96,15 +96,15 @@ def _sequence_first(subject: Subject, batch: Batch) -> bool:
         return False
     if tensors[0].shape[:2] != inputs[0].shape[:2]:
         return False
-    if _shifted(subject.batch, dim=1):
+    if _shifted(subject.batch, dim=1) is not None:
         return False
     recurrent = [m for m in subject.model.modules() if getattr(m, "batch_first", None) is False]
-    return bool(recurrent) or _shifted(subject.batch, dim=0)
+    return bool(recurrent) or _shifted(subject.batch, dim=0) is not None
 
 
-def _shifted(batch: Batch, dim: int) -> bool:
-    """Whether targets are the inputs, one position later along a dimension."""
-    for _, x in leaves(batch.inputs):
+def _shifted(batch: Batch, dim: int) -> str | None:
+    """The name of the input that targets are, one position later along a dimension; None where none is."""
+    for name, x in leaves(batch.inputs, "inputs"):
         for _, y in leaves(batch.targets):
             if x.ndim <= dim or x.shape != y.shape or x.shape[dim] < 3 or x.dtype != y.dtype:
                 continue
@@ -115,8 +115,8 @@ def _shifted(batch: Batch, dim: int) -> bool:
                 and bool((later == earlier)[known].all())
                 and not bool((later == later.flatten()[0]).all())
             ):
-                return True
-    return False
+                return name
+    return None
 
 
 class FutureLeaks(Check):
@@ -136,20 +136,24 @@ class FutureLeaks(Check):
         """Change the second half of the positions and look at the outputs of the first."""
         if subject.causal is False:
             raise Skip("causal=False was given")
-        if subject.causal is None and not _shifted(subject.batch, dim=1):
+        shifted = _shifted(subject.batch, dim=1)
+        if subject.causal is None and shifted is None:
             raise Skip("targets are not the inputs one position later; causal=True asks for it all the same")
-        yield Measurement("(model)", *_future(subject))
+        yield Measurement("(model)", *_future(subject, shifted))
 
 
-def _future(subject: Subject) -> tuple[float, str]:
+def _future(subject: Subject, name: str | None = None) -> tuple[float, str]:
+    """How outputs change with later positions of one input, or of all: an encoder's input may be read whole."""
     batch = subject.batch.take(torch.arange(min(subject.batch.size, _SAMPLES)))
-    length = max((tensor.shape[1] for _, tensor in leaves(batch.inputs) if tensor.ndim > 1), default=0)
+    chosen = [tensor for each, tensor in leaves(batch.inputs, "inputs") if name in (None, each)]
+    length = max((tensor.shape[1] for tensor in chosen if tensor.ndim > 1), default=0)
     if length < 2:
         raise Skip("inputs have no positions")
     half = length // 2
 
     def changed(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.ndim < 2 or tensor.shape[1] != length or tensor.dtype == torch.bool:
+        same = any(tensor is each for each in chosen)
+        if not same or tensor.ndim < 2 or tensor.shape[1] != length or tensor.dtype == torch.bool:
             return tensor
         other = tensor.clone()
         later = tensor[:, half:]

@@ -40,7 +40,7 @@ class InputIgnored(Check):
     def measure(self, subject: Subject) -> Iterator[Measurement]:
         """Train twins with real and with emptied inputs, and take the loss of the first over that of the second."""
         few = subject.few
-        _differing(subject)
+        _differing(few)
         real = _best_training(subject)
         view = subject.few_view
         lowest = subject.few_room[1]
@@ -92,7 +92,7 @@ class OutputsAlike(Check):
         size, spread = float(outputs.abs().max()), float((outputs - outputs[:1]).abs().max())
         if size == 0:
             raise Skip("all outputs are 0, as with a last layer that starts at 0")
-        _differing(subject)
+        _differing(subject.batch)
         note = f"Outputs of about {size:.2g} differ between samples by {spread:.2g}."
         yield Measurement("(model)", size / max(spread, 1e-300), note)
 
@@ -114,7 +114,7 @@ class Overfit(Check):
     def measure(self, subject: Subject) -> Iterator[Measurement]:
         """Take what is left of the loss of eight samples after at most 300 steps, of the way from start to lowest."""
         few = subject.few
-        _differing(subject)
+        _differing(few)
         start, lowest = subject.few_room
         if not math.isfinite(start):
             raise Skip("the loss is not finite")
@@ -230,12 +230,12 @@ def _best_training(subject: Subject) -> Curve:
     return other if other.complete and other.last < own.last else own
 
 
-def _differing(subject: Subject) -> None:
-    """Skip where the few samples do not differ in what they are to become."""
-    if subject.few.size < 2:
+def _differing(batch: Batch) -> None:
+    """Skip where samples do not differ."""
+    if batch.size < 2:
         raise Skip("one sample is too few")
-    inputs = [tensor for _, tensor in leaves(subject.few.inputs)]
-    if inputs and all(subject.few.dim_of(t) is None or bool((t == t[:1]).all()) for t in inputs):
+    inputs = [tensor for _, tensor in leaves(batch.inputs) if batch.dim_of(tensor) is not None]
+    if inputs and all(bool((t == t.narrow(batch.dim_of(t) or 0, 0, 1)).all()) for t in inputs):
         raise Skip("all inputs are the same")
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from tensorstats.preflight.checks.check import Check, Measurement, Skip, Subject
 from tensorstats.preflight.subject.batch import leaves
+from tensorstats.preflight.subject.seen import OUTSIDE
 
 __all__ = ["EvalDiffers", "NormStatistics", "StrongDropout", "TrainEval"]
 
@@ -30,13 +31,17 @@ class EvalDiffers(Check):
             two = subject.outputs(subject.batch)
         scale = max(float(one.abs().max()), 1e-30)
         change = float((one - two).abs().nan_to_num().max()) / scale
-        dice = subject.evaluated.of("dropout")
+        # What a step draws around the model is its augmentation.
+        seen = [call for call in subject.evaluated.of("dropout", "noise") if call.where != OUTSIDE]
+        if not seen and any(call.where == OUTSIDE for call in subject.evaluated.of("noise")):
+            raise Skip("the step draws random numbers outside of the model")
+        dice = [call for call in seen if call.kind == "dropout"]
         if dice:
             note = f"The outputs differ: {dice[0].name} with p={dice[0].share:g} stays active."
             advice = "Hand it training=self.training (dropout_p=self.p if self.training else 0.0), or use nn.Dropout."
             yield Measurement(dice[0].where or "(model)", change, f"{note} {advice}")
             return
-        noise = subject.evaluated.of("noise")
+        noise = [call for call in seen if call.kind == "noise"]
         several = not isinstance(whole, torch.Tensor) and sum(1 for _ in leaves(whole)) > 1
         if noise and several:
             # A model that samples hands over what it sampled from, as a VAE its means and variances.

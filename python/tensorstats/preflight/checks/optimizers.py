@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 import torch
 
 from tensorstats.preflight.checks.check import Check, Measurement, Skip, Subject
+from tensorstats.preflight.subject.batch import InseparableError
 from tensorstats.rules.base import group_by_module
 
 __all__ = ["LearningRate", "NotInOptimizer", "OptimizerSettings", "WeightDecay"]
@@ -118,9 +120,10 @@ class LearningRate(Check):
         if not ratios:
             raise Skip("no weight moved in the first step, whatever the rate")
         typical = statistics.median(ratios)
-        own = subject.overfit
-        failed = subject.few_learnable and own.complete and not own.last <= subject.overfit_goal
-        room = subject.few_room[0]
+        own, failed = curve, False
+        with contextlib.suppress(InseparableError):  # then no few samples can be taken to compare trainings on
+            own = subject.overfit
+            failed = subject.few_learnable and own.complete and not own.last <= subject.overfit_goal
         if typical < 1e-6:
             note = f"With {rate} the first step changes weights by {typical:.2g} of their size (1e-3 is usual)."
             yield Measurement("optimizer", 1e-6 / typical, f"{note} Nothing will move in sensible time.", limit=1.0)
@@ -132,7 +135,9 @@ class LearningRate(Check):
             yield Measurement("optimizer", typical, f"{note} Take a smaller rate.", limit=0.0)
         elif failed and self._progress(subject) < 0.05 and self._default_works(subject):
             note = f"With {rate} {subject.few.size} samples go from {own.first:.4g} to {own.last:.4g} in "
-            note += f"{len(own.losses)} steps (the best constant: {room:.4g}); Adam with 1e-3 or 1e-2 learns them."
+            note += (
+                f"{len(own.losses)} steps, where the best constant costs {subject.few_room[0]:.4g}; Adam learns them."
+            )
             yield Measurement(
                 "optimizer", 1.0, f"{note} The rate is too small, or does not suit this model.", limit=0.0
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 
 from tensorstats.preflight.checks.check import Check, Measurement, Skip, Subject
 from tensorstats.preflight.subject.batch import Batch, leaves, map_tensors
@@ -75,24 +76,23 @@ class ScaleThroughDepth(Check):
     )
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
-        """Take the growth from the first input to the output of the last layer but one, or its inverse."""
+        """Take the growth from the input of the first layer to that of any other, or its inverse.
+
+        Inputs of layers, not outputs: what a branch adds may be small, or 0, at the start.
+        """
         calls = subject.weight_calls()
         if len(calls) < 3:
             raise Skip("there are fewer than three layers with weights")
-        hidden = calls[:-1]
-        start = max(calls[0].rms_in, 1e-30)
-        if calls[0].rms_in == 0:
-            raise Skip("the first layer is fed zeros alone")
-        far = max(hidden, key=lambda call: call.rms_out)
-        low = min(hidden, key=lambda call: call.rms_out)
-        growth, shrink = far.rms_out / start, start / max(low.rms_out, 1e-30)
-        yield Measurement(far.where or "(model)", growth, f"Values are {growth:.3g} times as large as the inputs.")
-        yield Measurement(
-            low.where or "(model)",
-            shrink,
-            f"Values are {shrink:.3g} times as small as the inputs.",
-            limit=10 * self.limit,
-        )
+        start = calls[0].rms_in
+        later = [call for call in calls[1:] if call.rms_in > 0]
+        if start == 0 or not later:
+            raise Skip("layers are fed zeros alone")
+        large, small = max(later, key=lambda call: call.rms_in), min(later, key=lambda call: call.rms_in)
+        growth, shrink = large.rms_in / start, start / small.rms_in
+        note = f"What it is fed is {growth:.3g} times as large as the inputs."
+        yield Measurement(large.where, growth, note)
+        note = f"What it is fed is {shrink:.3g} times as small as the inputs."
+        yield Measurement(small.where, shrink, note, limit=10 * self.limit)
 
 
 class DeadAtStart(Check):
@@ -161,13 +161,26 @@ class LinearNetwork(Check):
         yield Measurement("(model)", float(is_affine(subject)), "Outputs are a linear function of the inputs.")
 
 
+def _stir(model: nn.Module) -> None:
+    """Add noise of the usual size to every weight."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+            parameter.add_(noise / max(parameter[0].numel(), 1) ** 0.5 if parameter.ndim > 1 else noise / 2)
+
+
 def is_affine(subject: Subject) -> bool:
-    """Whether the outputs are an affine function of inputs that are numbers, measured halfway between samples."""
+    """Whether the outputs are an affine function of inputs that are numbers, measured halfway between samples.
+
+    With other weights than those that were given: where these are 0, or tiny, little shows of what the network can.
+    """
     inputs = [tensor for _, tensor in leaves(subject.batch.inputs)]
     if not inputs or not all(tensor.is_floating_point() for tensor in inputs):
         raise Skip("inputs are not numbers")
     size = min(subject.batch.size, 16)
     with subject.mode(train=False):
+        _stir(subject.model)
         batch = subject.batch.take(torch.arange(size))
         other = subject.batch.take(torch.arange(subject.batch.size).flip(0)[:size])
         pairs = iter([tensor for _, tensor in leaves(other.inputs)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,10 +10,14 @@ from typing import Any
 
 import torch
 
-__all__ = ["Batch", "NoTargets", "leaves", "map_tensors"]
+__all__ = ["Batch", "InseparableError", "NoTargets", "leaves", "map_tensors"]
 
 # How the targets of a batch that is a mapping are called, by those who hand one to `step(model, batch)`.
 _TARGET_NAMES = ("labels", "label", "targets", "target", "y")
+
+
+class InseparableError(ValueError):
+    """The samples of a batch are not known, or cannot be taken apart."""
 
 
 class NoTargets:
@@ -71,10 +76,12 @@ class Batch:
     def of(cls, given: Any) -> Batch:
         """Take a batch apart.
 
+        An object that is no nesting of tensors is a batch whose samples are not known.
+
         Raises
         ------
         TypeError
-            If there is no tensor in it.
+            If it can hold no tensor.
         """
         if isinstance(given, list | tuple) and len(given) == 2 and not hasattr(given, "_fields"):
             kind: Callable[[Any], Any] = type(given)
@@ -90,12 +97,22 @@ class Batch:
             inputs, targets, rebuild = given, NoTargets(), lambda x, _: x
         found = [tensor for _, tensor in leaves(targets) if tensor.ndim]
         found = found or [tensor for _, tensor in leaves(inputs) if tensor.ndim]
-        if not found:
+        if not found and isinstance(inputs, str | bytes | int | float | None | list | tuple | Mapping):
             raise TypeError(
                 f"ts.preflight needs a batch with tensors in it, (inputs, targets) or what your step takes, got "
                 f"{type(given).__name__}"
             )
-        return cls(inputs, targets, int(found[0].shape[0]), rebuild)
+        return cls(inputs, targets, int(found[0].shape[0]) if found else 0, rebuild)
+
+    @property
+    def linked(self) -> str:
+        """The name of an input that points to samples by their numbers, as the edges of a graph do; empty if none."""
+        for name, tensor in leaves(self.inputs, "inputs"):
+            whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+            pairs = tensor.ndim == 2 and tensor.shape[0] == 2 != self.size and tensor.numel() > 0
+            if whole and pairs and int(tensor.min()) >= 0 and int(tensor.max()) < self.size:
+                return name
+        return ""
 
     @property
     def whole(self) -> Any:
@@ -116,15 +133,20 @@ class Batch:
 
     def copied(self) -> Batch:
         """The same values in memory of their own, for models that write into their input."""
+        if self.size == 0:
+            return dataclasses.replace(self, inputs=copy.deepcopy(self.inputs))
         return self._mapped(lambda tensor: tensor.detach().clone())
 
     def take(self, samples: torch.Tensor) -> Batch:
-        """Some of the samples, in this order."""
-        return dataclasses.replace(self._mapped(lambda t: self._taken(t, samples)), size=len(samples))
+        """Some of the samples, in this order.
 
-    def with_inputs_of(self, samples: torch.Tensor) -> Batch:
-        """Sample i with the input of sample ``samples[i]``, and its own targets."""
-        return dataclasses.replace(self, inputs=map_tensors(lambda t: self._taken(t, samples), self.inputs))
+        Raises
+        ------
+        InseparableError
+            Where samples cannot be taken apart.
+        """
+        self._refuse_links()
+        return dataclasses.replace(self._mapped(lambda t: self._taken(t, samples)), size=len(samples))
 
     def with_targets_of(self, samples: torch.Tensor) -> Batch:
         """Sample i with the targets of sample ``samples[i]``, and its own input."""
@@ -145,6 +167,12 @@ class Batch:
     def tensors(self) -> list[tuple[str, torch.Tensor]]:
         """All tensors by name: ``inputs``, ``inputs.image``, ``targets``."""
         return [*leaves(self.inputs, "inputs"), *leaves(self.targets, "targets")]
+
+    def _refuse_links(self) -> None:
+        if self.size == 0:
+            raise InseparableError(f"the batch is a {type(self.inputs).__name__}, whose samples are not known")
+        if self.linked:
+            raise InseparableError(f"{self.linked} links samples by their numbers, so that none can be taken out")
 
     def _taken(self, tensor: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
         dim = self.dim_of(tensor)

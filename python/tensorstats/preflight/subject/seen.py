@@ -11,7 +11,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Call", "LossCall", "Seen", "seeing"]
+__all__ = ["OUTSIDE", "Call", "LossCall", "Seen", "seeing"]
+
+# Where a call is that is made around the model, in a loss or a step.
+OUTSIDE = "(outside)"
 
 _WEIGHTS = {"linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
 _NORMS = {"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"}
@@ -172,7 +175,7 @@ def _rms(tensor: torch.Tensor | None) -> float:
 @contextlib.contextmanager
 def seeing(model: nn.Module) -> Iterator[Seen]:
     """See every call that is made inside, with the names of the modules of `model`."""
-    seen, stack = Seen(), [""]
+    seen, stack = Seen(), [OUTSIDE]
     handles = []
 
     def enter(name: str) -> Callable[..., None]:

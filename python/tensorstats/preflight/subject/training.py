@@ -188,7 +188,7 @@ class Training:
         for name, p in named:
             if p.grad is None:
                 continue
-            norm = float(p.grad.detach().float().norm())
+            norm = float(p.grad.detach().to_dense().float().norm())
             curve.gradients.setdefault(name, norm)
             if norm != 0:  # NaN too
                 curve.without_gradient.discard(name)
