@@ -45,8 +45,7 @@ impl Grid {
     }
 }
 
-/// How the bin of a value is found, as long as there are too few of them for a table of cells. Each way takes less time than those below
-/// it: a proven guess three quarters of a compared one, that three quarters of a search (benches/README.md).
+/// How the bin of a value is found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
     /// The whole part of `(x - start) * scale`, but values in `soft` go into the bin next to it: proven.

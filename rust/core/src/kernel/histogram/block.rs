@@ -29,31 +29,28 @@ impl RankCounter<'_> {
         let method = self.edges.method(grid);
         self.pending += len as u64;
         if self.pending > MANY_VALUES && matches!(self.faster, Faster::None) {
-            self.hurry::<W>();
+            self.hurry::<W>(method);
         }
         if self.copies == 8 {
             level.run(BlockKernel::<W, 8> { p, len, method, counter: self });
         } else {
             level.run(BlockKernel::<W, 4> { p, len, method, counter: self });
         }
-        if self.doubted && matches!(self.faster, Faster::Pairs(_)) {
-            self.flush();
-            self.hurry::<W>();
-        }
         if self.pending > FLUSH {
             self.flush();
         }
     }
 
-    /// Takes faster counters into use, where there are some for this axis and type: pairs of ranks found in `f32`, else cells, which need a
-    /// look-up for each value and no proof of any arithmetic.
-    fn hurry<W: Wide>(&mut self) {
+    /// Takes faster counters into use, where there are some for this axis and type.
+    fn hurry<W: Wide>(&mut self, method: Method) {
         let single = W::DTYPE == Dtype::F32;
         let slots = self.ranks.len();
-        if single && !self.doubted && self.edges.narrow().is_some() {
+        if method == Method::Search {
+            if let Some(cells) = self.edges.cells(single) {
+                self.faster = Faster::Cells { table: vec![0; cells.ranks.len() * FASTER_COPIES], single };
+            }
+        } else if single && self.edges.narrow().is_some() {
             self.faster = Faster::Pairs(vec![0; slots * slots * FASTER_COPIES]);
-        } else if let Some(cells) = self.edges.cells(single) {
-            self.faster = Faster::Cells { table: vec![0; cells.ranks.len() * FASTER_COPIES], single };
         }
     }
 }
@@ -66,6 +63,9 @@ struct Apart {
     soft: u32,
     nonfinite: u32,
 }
+
+/// Blocks that are counted by ranks alone after one in which pairs were often in doubt: the next ones likely are like it.
+const PAUSE: u32 = 32;
 
 /// One block, counted into the table.
 pub(super) struct BlockKernel<'c, 'a, W, const COPIES: usize> {
@@ -95,18 +95,21 @@ impl<W: Wide, const COPIES: usize> Kernel for BlockKernel<'_, '_, W, COPIES> {
                 }
                 Groups::all(len)
             }
-            Faster::Pairs(table) if single => match edges.narrow() {
+            Faster::Pairs(table) if single && counter.pause == 0 => match edges.narrow() {
                 Some(narrow) => {
                     // SAFETY: as above; `f32` is what `W` is.
                     let doubted = unsafe { count_pairs(p.cast(), len, narrow, last + 1, table, ahead) };
                     if doubted.starts().len() > len / GROUP / 4 {
-                        counter.doubted = true; // the next blocks likely are like this one
+                        counter.pause = PAUSE;
                     }
                     doubted
                 }
                 None => Groups::all(len),
             },
-            _ => Groups::all(len),
+            _ => {
+                counter.pause = counter.pause.saturating_sub(1);
+                Groups::all(len)
+            }
         };
         if groups.starts().is_empty() {
             return;

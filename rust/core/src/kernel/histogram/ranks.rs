@@ -73,8 +73,8 @@ pub struct RankCounter<'a> {
     pub(super) ranks: Vec<u64>,
     /// Counters of what takes the place of ranks after many values.
     pub(super) faster: Faster,
-    /// Whether pairs were often in doubt: values like these take less time in cells.
-    pub(super) doubted: bool,
+    /// Blocks before pairs are tried again.
+    pub(super) pause: u32,
     /// Bytes to read ahead.
     pub(super) ahead: usize,
     /// NaN and infinities.
@@ -103,7 +103,7 @@ impl<'a> RankCounter<'a> {
             pending: 0,
             ranks: vec![0; slots],
             faster: Faster::None,
-            doubted: false,
+            pause: 0,
             ahead,
             specials: Specials::default(),
         }
