@@ -187,11 +187,13 @@ impl LookUp for InPairs {
     }
 }
 
-/// Compiled with VBMI, which the code around the call is not.
+/// Compiled with VBMI, which the code around the call is not, and with all that it is compiled with: masks are counted by `popcnt`.
 ///
 /// # Safety
 /// As for [`floats`], and the CPU must have VBMI.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
+#[target_feature(
+    enable = "avx2,fma,f16c,bmi1,bmi2,popcnt,lzcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512vbmi"
+)]
 unsafe fn floats_with_vbmi<E: Code>(p: *const u8, len: usize, sums: &mut ByteSums) {
     // SAFETY: as the caller vouches.
     unsafe { any_floats::<E, AtOnce>(p, len, sums) }
