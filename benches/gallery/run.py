@@ -25,9 +25,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from gallery import score, table, worker  # noqa: E402
-from gallery.program import PROGRAMS  # noqa: E402
-from gallery.split import half  # noqa: E402
+from gallery import score, table, worker  # noqa: E402 - the folder above is on the path only now
+from gallery.program import PROGRAMS  # noqa: E402 - the folder above is on the path only now
+from gallery.split import half  # noqa: E402 - the folder above is on the path only now
 
 ROOT = HERE.parent.parent
 RESULTS = ROOT / "benches" / "results"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -138,8 +137,6 @@ def _result(finding: Finding, index: int, known: bool) -> dict[str, Any]:
             if name in ("step", "last_step", "over", "value", "limit", "consequences")
         },
     }
-    if math.isfinite(finding.value):
-        result["rank"] = 100.0 if finding.status == "failure" else 50.0
     if known:
         result["suppressions"] = [{"kind": "external"}]
     return result

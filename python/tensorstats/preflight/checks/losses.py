@@ -155,9 +155,9 @@ class LossSign(Check):
         if subject.caller.kind == "loss" and loss_fn is not None and isinstance(subject.first.outputs, torch.Tensor):
             if subject.first.outputs.shape != perfect.shape:
                 raise Skip("the loss is not fed what the model returns")
-            evaluate = lambda p: float(loss_fn(p, batch.targets))  # noqa: E731
+            evaluate = lambda p: float(loss_fn(p, batch.targets))  # noqa: E731 - one of two, chosen here
         elif math.isclose(subject.first.value, -view.evaluate(view.predictions), rel_tol=1e-4):
-            evaluate = lambda p: -view.evaluate(p)  # noqa: E731
+            evaluate = lambda p: -view.evaluate(p)  # noqa: E731 - one of two, chosen here
         elif not view.whole:
             raise Skip("the loss has several terms")
         with torch.no_grad():

@@ -86,13 +86,13 @@ class Batch:
         if isinstance(given, list | tuple) and len(given) == 2 and not hasattr(given, "_fields"):
             kind: Callable[[Any], Any] = type(given)
             inputs, targets = given
-            rebuild: Callable[[Any, Any], Any] = lambda x, y: kind((x, y))  # noqa: E731
+            rebuild: Callable[[Any, Any], Any] = lambda x, y: kind((x, y))  # noqa: E731 - one of two, chosen here
         elif isinstance(given, Mapping):
             name = next((name for name in _TARGET_NAMES if name in given), None)
             order = list(given)
             inputs = {key: value for key, value in given.items() if key != name}
             targets = NoTargets() if name is None else given[name]
-            rebuild = lambda x, y: {key: y if key == name else x[key] for key in order}  # noqa: E731
+            rebuild = lambda x, y: {key: y if key == name else x[key] for key in order}  # noqa: E731 - one of two, chosen here
         else:
             inputs, targets, rebuild = given, NoTargets(), lambda x, _: x
         found = [tensor for _, tensor in leaves(targets) if tensor.ndim]

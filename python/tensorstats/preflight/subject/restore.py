@@ -171,7 +171,7 @@ class _Randomness:
             torch.cuda.set_rng_state_all(self.cuda)
         if self.mps is not None:
             torch.mps.set_rng_state(self.mps)
-        np.random.set_state(self.numpy)  # noqa: NPY002
+        np.random.set_state(self.numpy)  # noqa: NPY002 - as above
         random.setstate(self.python)
 
 
@@ -182,7 +182,7 @@ def seed() -> None:
         torch.cuda.manual_seed_all(_SEED)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(_SEED)
-    np.random.seed(_SEED)  # noqa: NPY002
+    np.random.seed(_SEED)  # noqa: NPY002 - as above
     random.seed(_SEED)
 
 
